@@ -1,0 +1,37 @@
+"""gcattn: language models that read millions of tokens by retrieving past chunks.
+
+Public names load what they need when they are first used: `import gcattn` by itself costs nothing.
+"""
+
+from importlib import import_module
+from typing import Any
+
+__version__ = "0.1.0.dev0"
+
+_HOME = {
+    "DRTCache": "gcattn.memory.cache",
+    "DRTConfig": "gcattn.models",
+    "DRTForCausalLM": "gcattn.models",
+    "DRTModel": "gcattn.models",
+    "chunk_topk": "gcattn.ops",
+    "drt_34m": "gcattn.models",
+    "drt_128m": "gcattn.models",
+    "drt_350m": "gcattn.models",
+    "drt_tiny": "gcattn.models",
+    "grouped_cross_attention": "gcattn.ops",
+    "insert_landmarks": "gcattn.chunking",
+    "load_tokenizer": "gcattn.data",
+    "sliding_window_attention": "gcattn.ops",
+}
+
+__all__ = sorted([*_HOME, "__version__"])
+
+
+def __getattr__(name: str) -> Any:
+    if name in _HOME:
+        return getattr(import_module(_HOME[name]), name)
+    raise AttributeError(f"module 'gcattn' has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    return __all__

@@ -1,0 +1,55 @@
+"""The tier "device": keys and values lie beside the model and are read in place.
+
+Shapes: B batch, C blocks, K retrieved chunks, P chunks in the store, S slots per chunk,
+G key/value heads, D head dim.
+"""
+
+import torch
+from torch import Tensor
+
+from gcattn.memory.chunk_memory import ChunkMemory, RetrievedChunks
+
+
+class DeviceMemory(ChunkMemory):
+    """Keys and values in one device tensor each, [P, S, G, D], grown by doubling."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._keys = self._values = torch.zeros(0)
+        self._lengths = torch.zeros(0, dtype=torch.long)
+
+    def num_bytes(self) -> dict[str, int]:
+        """Bytes in use by place; all on the device."""
+        per_chunk = self._keys[:1].numel() * self._keys.element_size() * 2
+        return {"device": self._landmark_bytes + per_chunk * self._num_stored, "host": 0}
+
+    @property
+    def _index_device(self) -> torch.device | None:
+        return None
+
+    def _store(self, keys: Tensor, values: Tensor, lengths: Tensor) -> None:
+        start = self._num_stored - len(keys)
+        if self._num_stored > len(self._lengths) or self._keys.dim() != keys.dim():
+            capacity = max(self._num_stored, 2 * start, 16)
+            self._keys = _grown(self._keys, keys, start, capacity)
+            self._values = _grown(self._values, values, start, capacity)
+            self._lengths = _grown(self._lengths, lengths, start, capacity)
+        self._keys[start : self._num_stored] = keys
+        self._values[start : self._num_stored] = values
+        self._lengths[start : self._num_stored] = lengths
+
+    def _read(self, stored: Tensor, weights: Tensor) -> RetrievedChunks:
+        B = stored.shape[0]
+        # every row reads the same store: a pool without copies, its batch stride is zero
+        keys, values = (
+            x[: self._num_stored].expand(B, -1, -1, -1, -1) for x in (self._keys, self._values)
+        )
+        lengths = self._lengths[: self._num_stored].expand(B, -1)
+        return RetrievedChunks(keys, values, lengths, stored, weights)
+
+
+def _grown(old: Tensor, like: Tensor, used: int, capacity: int) -> Tensor:
+    grown = like.new_zeros(capacity, *like.shape[1:])
+    if used:
+        grown[:used] = old[:used]
+    return grown

@@ -1,0 +1,79 @@
+"""The tier "host": keys and values wait in host memory, and only retrieved chunks travel.
+
+Shapes: B batch, C blocks, K retrieved chunks, U distinct chunks of one fetch, S slots per chunk,
+G key/value heads, D head dim.
+"""
+
+import torch
+from torch import Tensor
+
+from gcattn.memory.chunk_memory import ChunkMemory, RetrievedChunks
+
+# chunks allocated at once: growth never copies what is stored, and pinning is paid seldom
+BLOCK_CHUNKS = 256
+
+
+class HostMemory(ChunkMemory):
+    """Keys and values in blocks of host memory, pinned where there is a GPU."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._blocks: list[Tensor] = []  # each [BLOCK_CHUNKS, 2, S, G, D], keys and values together
+        self._lengths = torch.zeros(0, dtype=torch.long)
+        self._none = torch.zeros(0)  # no chunks, [0, 2, S, G, D], for its shape and dtype
+        self._device = torch.device("cpu")
+        self._last: tuple[Tensor, Tensor, Tensor] | None = None  # numbers, chunks, lengths
+
+    def num_bytes(self) -> dict[str, int]:
+        """Bytes in use by place; the last fetch counts as device memory."""
+        per_chunk = self._none.shape[1:].numel() * self._none.element_size()
+        fetched = len(self._last[0]) * per_chunk if self._last else 0
+        return {"device": self._landmark_bytes + fetched, "host": per_chunk * self._num_stored}
+
+    @property
+    def _index_device(self) -> torch.device | None:
+        return torch.device("cpu")
+
+    def _store(self, keys: Tensor, values: Tensor, lengths: Tensor) -> None:
+        self._none = keys.new_empty(0, 2, *keys.shape[1:], device="cpu")
+        self._device = keys.device
+        self._lengths = torch.cat([self._lengths, lengths.cpu()])
+        chunks = torch.stack([keys, values], dim=1)  # [n, 2, S, G, D]
+        at = self._num_stored - len(chunks)
+        while len(chunks):
+            if at == len(self._blocks) * BLOCK_CHUNKS:
+                self._blocks.append(_host_chunks(BLOCK_CHUNKS, self._none))
+            offset = at % BLOCK_CHUNKS
+            fitting = chunks[: BLOCK_CHUNKS - offset]
+            self._blocks[-1][offset : offset + len(fitting)].copy_(fitting)
+            at, chunks = at + len(fitting), chunks[len(fitting) :]
+
+    def _read(self, stored: Tensor, weights: Tensor) -> RetrievedChunks:
+        numbers, inverse = stored.unique(return_inverse=True)  # sorted, -1 first if present
+        has_none = bool(len(numbers)) and int(numbers[0]) == -1
+        indices = inverse - 1 if has_none else inverse
+        chunks, lengths = self._bring(numbers[1:] if has_none else numbers)
+        B = stored.shape[0]
+        keys, values = (chunks[:, i].expand(B, -1, -1, -1, -1) for i in (0, 1))
+        return RetrievedChunks(
+            keys, values, lengths.expand(B, -1), indices.to(weights.device), weights
+        )
+
+    def _bring(self, numbers: Tensor) -> tuple[Tensor, Tensor]:
+        """Copy chunks [U] to the device, unless they are those of the last fetch."""
+        if self._last is not None and torch.equal(self._last[0], numbers):
+            return self._last[1:]
+        gathered = _host_chunks(len(numbers), self._none)
+        block_of = numbers // BLOCK_CHUNKS
+        for block in block_of.unique().tolist():
+            here = (block_of == block).nonzero().squeeze(1)
+            gathered[here] = self._blocks[block][numbers[here] % BLOCK_CHUNKS]
+        chunks = gathered.to(self._device, non_blocking=True)
+        self._last = numbers, chunks, self._lengths[numbers].to(self._device)
+        return self._last[1:]
+
+
+def _host_chunks(num_chunks: int, like: Tensor) -> Tensor:
+    # pinning needs an accelerator; without one the device is the host and nothing travels
+    pin = torch.cuda.is_available()
+    return torch.empty(num_chunks, *like.shape[1:], dtype=like.dtype, pin_memory=pin)

@@ -1,0 +1,55 @@
+"""Keys and values of the last W - 1 columns of each layer: what self-attention still reaches.
+
+Shapes: B batch, L new columns, P kept columns, G key/value heads, D head dim, W window.
+"""
+
+import torch
+from torch import Tensor
+
+
+class WindowCache:
+    """The sliding windows of one decoder's layers; all layers hold the same columns."""
+
+    def __init__(self, num_layers: int, window_size: int) -> None:
+        self._window_size = window_size
+        self._keys: list[Tensor | None] = [None] * num_layers
+        self._values: list[Tensor | None] = [None] * num_layers
+        self._documents: Tensor | None = None  # [B, P], -1 for unused columns
+        self._kept: Tensor | None = None  # [B, P'], columns that stay after this call
+        self.key_documents = torch.zeros(0, dtype=torch.long)
+
+    def begin(self, documents: Tensor) -> None:
+        """Announce the columns of the coming call by their documents, [B, L]."""
+        past = documents[:, :0] if self._documents is None else self._documents
+        self.key_documents = torch.cat([past, documents], dim=1)  # [B, P + L]
+        # unused columns sort to the front, so the last ones kept are the last ones used
+        order = (self.key_documents >= 0).int().argsort(dim=1, stable=True)
+        keep = min(self._window_size - 1, order.shape[1])
+        self._kept = order[:, order.shape[1] - keep :]
+        self._documents = self.key_documents.gather(1, self._kept)
+
+    def extend(self, layer: int, keys: Tensor, values: Tensor) -> tuple[Tensor, Tensor]:
+        """Put a layer's kept columns in front of its new ones, [B, L, G, D] → [B, P + L, G, D]."""
+        keys = _joined(self._keys[layer], keys)
+        values = _joined(self._values[layer], values)
+        rows = torch.arange(keys.shape[0], device=keys.device)[:, None]
+        self._keys[layer], self._values[layer] = keys[rows, self._kept], values[rows, self._kept]
+        return keys, values
+
+    def select_rows(self, rows: Tensor) -> None:
+        """Keep the given rows [B'] in their order; rows may repeat."""
+        if self._documents is None:
+            return
+        rows = rows.to(self._documents.device)
+        self._documents = self._documents[rows]
+        self._keys = [None if x is None else x[rows] for x in self._keys]
+        self._values = [None if x is None else x[rows] for x in self._values]
+
+    def num_bytes(self) -> int:
+        """Bytes of the kept keys and values."""
+        kept = (*self._keys, *self._values)
+        return sum(x.numel() * x.element_size() for x in kept if x is not None)
+
+
+def _joined(past: Tensor | None, new: Tensor) -> Tensor:
+    return new if past is None else torch.cat([past, new], dim=1)

@@ -1,0 +1,195 @@
+"""Configuration of the Differentiable Retrieval-based Transformer (DRT).
+
+This file must not use `from __future__ import annotations`: transformers reads the field types at
+run time to check what users pass.
+
+Shapes: S slots per chunk, W window, K retrieved chunks, R retrieval groups, E hidden size.
+"""
+
+from difflib import get_close_matches
+from functools import wraps
+from typing import TYPE_CHECKING, Any, Literal
+
+from huggingface_hub.dataclasses import strict
+from huggingface_hub.errors import StrictDataclassError
+from transformers.configuration_utils import PreTrainedConfig
+
+from gcattn.models import estimates
+
+RetrievalMethod = Literal["learned", "random", "none"]
+RetrievalServes = Literal["next_chunk", "from_landmark"]
+ResidualWiring = Literal["bypass", "ordinary"]
+
+# fields that may be left out: None at first, filled in from the other fields at construction
+if TYPE_CHECKING:
+    DerivedInt = int
+else:
+    DerivedInt = int | None
+
+
+def _raise_value_errors(config_class: type) -> type:
+    """Let a bad field raise ValueError, like every other bad input of this package."""
+    initialize = config_class.__init__  # type: ignore[misc]
+
+    @wraps(initialize)
+    def checked(self: Any, *args: Any, **kwargs: Any) -> None:
+        try:
+            initialize(self, *args, **kwargs)
+        except StrictDataclassError as error:
+            raise ValueError(str(error.__cause__ or error)) from error
+
+    config_class.__init__ = checked  # type: ignore[misc]
+    return config_class
+
+
+@_raise_value_errors
+@strict
+class DRTConfig(PreTrainedConfig):
+    """Sizes and choices of a DRT; the defaults are those of the paper's 128M model.
+
+    Args:
+        vocab_size: Ids of the vocabulary, the landmark's included.
+        hidden_size: E.
+        intermediate_size: Width of the feed-forward blocks.
+        num_attention_heads: Query heads H.
+        num_key_value_heads: Key/value heads G of self-attention and of the chunk pool; H without
+            it.
+        head_dim: D; hidden_size / H without it.
+        num_lower_layers: Layers before retrieval.
+        num_upper_layers: Layers that read retrieved chunks, a multiple of `num_retrieval_groups`.
+        num_encoder_layers: Bidirectional layers of the chunk encoder.
+        num_retrieval_groups: R, retrievals per chunk; each serves its share of the upper layers.
+        chunk_size: S, slots per chunk: S - 1 tokens and the landmark.
+        retrieval_top_k: K, chunks retrieved per chunk and group.
+        window_size: W, columns that self-attention sees, its own included.
+        retrieval_method: "learned" by the language-model loss, "random" chunks (the paper's
+            ablation), or "none": no chunk encoder and no cross-attention, a sliding-window
+            Transformer.
+        retrieval_noise: Noise on the scores while training, "gumbel" or "none".
+        retrieval_serves: "next_chunk" (the paper's): what chunk c retrieved serves chunk c + 1;
+            "from_landmark": it serves the landmark of chunk c already.
+        softmax_off_by_one: Add 1 to the softmax denominators of cross-attention, so that a token
+            may attend to nothing; on for language modelling, off for needle tuning (paper,
+            appendix).
+        residual_wiring: "bypass" (the paper's): what is read feeds the MLP only; "ordinary": it
+            enters the residual stream.
+        cross_attention_init: "aligned": cross-attention starts as content matching and copying,
+            which is what lets retrieval begin to learn; "plain": all maps start at random.
+        landmark_token_id: The id that the model keeps for landmarks; vocab_size - 1 without it.
+        rope_theta: Base of the rotary positions.
+        rms_norm_eps: Added to the variance in every norm.
+        initializer_range: Standard deviation of the random start.
+        memory_tier: Where generation keeps the keys and values of old chunks, "device" or "host".
+        use_cache: Return a cache when no gradients are recorded.
+
+    Raises:
+        ValueError: A field has the wrong type, or fields do not fit each other.
+    """
+
+    model_type = "drt"
+    keys_to_ignore_at_inference = ("past_key_values", "retrieval")
+
+    vocab_size: int = 16_384
+    hidden_size: int = 768
+    intermediate_size: int = 2048
+    num_attention_heads: int = 12
+    num_key_value_heads: DerivedInt = None  # type: ignore[assignment]
+    head_dim: DerivedInt = None  # type: ignore[assignment]
+    num_lower_layers: int = 6
+    num_upper_layers: int = 6
+    num_encoder_layers: int = 2
+    num_retrieval_groups: int = 1
+    chunk_size: int = 64
+    retrieval_top_k: int = 8
+    window_size: int = 512
+    retrieval_method: RetrievalMethod = "learned"
+    retrieval_noise: Literal["gumbel", "none"] = "gumbel"
+    retrieval_serves: RetrievalServes = "next_chunk"
+    softmax_off_by_one: bool = True
+    residual_wiring: ResidualWiring = "bypass"
+    cross_attention_init: Literal["aligned", "plain"] = "aligned"
+    landmark_token_id: DerivedInt = None  # type: ignore[assignment]
+    rope_theta: float | int = 10_000.0
+    rms_norm_eps: float = 1e-6
+    initializer_range: float = 0.02
+    memory_tier: Literal["device", "host"] = "device"
+    use_cache: bool = True
+    tie_word_embeddings: bool = True
+    pad_token_id: int | None = None
+    bos_token_id: int | None = None
+    eos_token_id: int | list[int] | None = None
+
+    def __post_init__(self, **kwargs: Any) -> None:
+        unknown = [name for name in kwargs if not hasattr(type(self), name)]
+        for name in unknown:
+            close = get_close_matches(name, type(self).__dataclass_fields__, n=1)
+            hint = f"; did you mean {close[0]}?" if close else "."
+            raise ValueError(f"DRTConfig has no field {name!r}{hint}")
+        if self.num_key_value_heads is None:
+            self.num_key_value_heads = self.num_attention_heads
+        if self.head_dim is None and self.num_attention_heads > 0:
+            self.head_dim = self.hidden_size // self.num_attention_heads
+        if self.landmark_token_id is None:
+            self.landmark_token_id = self.vocab_size - 1
+        super().__post_init__(**kwargs)
+
+    @property
+    def num_hidden_layers(self) -> int:
+        """Decoder layers, lower and upper; the chunk encoder's come on top."""
+        return self.num_lower_layers + self.num_upper_layers
+
+    def validate_sizes(self) -> None:
+        """Check that sizes are positive and fit each other."""
+        for name, least in _LEAST.items():
+            value = getattr(self, name)
+            if value < least:
+                raise ValueError(f"{name} must be at least {least}, got {value}.")
+        if self.num_attention_heads % self.num_key_value_heads:
+            raise ValueError(
+                f"num_attention_heads = {self.num_attention_heads} must be a multiple of "
+                f"num_key_value_heads = {self.num_key_value_heads}."
+            )
+        if self.head_dim % 2:
+            raise ValueError(f"head_dim must be even for rotary positions, got {self.head_dim}.")
+        if self.num_upper_layers % self.num_retrieval_groups:
+            raise ValueError(
+                f"num_upper_layers = {self.num_upper_layers} must be a multiple of "
+                f"num_retrieval_groups = {self.num_retrieval_groups}."
+            )
+        if not 0 <= self.landmark_token_id < self.vocab_size:
+            raise ValueError(
+                f"landmark_token_id = {self.landmark_token_id} must be an id of the vocabulary, "
+                f"0 … {self.vocab_size - 1}."
+            )
+
+    def count_parameters(self, *, embeddings: bool = True) -> int:
+        """Return the exact number of parameters, with or without the token embeddings."""
+        return estimates.count_parameters(self, embeddings=embeddings)
+
+    def flops_per_token(self, *, training: bool = True) -> int:
+        """Return floating-point operations per token, three times the forward's when training.
+
+        The number does not depend on the context length, but for the scan of the landmarks.
+        """
+        return estimates.flops_per_token(self, training=training)
+
+    def memory_bytes_per_token(self, bytes_per_value: int = 2) -> dict[str, float]:
+        """Return bytes of chunk memory per token of context: landmarks, and keys and values."""
+        return estimates.memory_bytes_per_token(self, bytes_per_value)
+
+
+_LEAST = {
+    "vocab_size": 2,
+    "hidden_size": 1,
+    "intermediate_size": 1,
+    "num_attention_heads": 1,
+    "num_key_value_heads": 1,
+    "head_dim": 2,
+    "num_lower_layers": 1,
+    "num_upper_layers": 1,
+    "num_encoder_layers": 1,
+    "num_retrieval_groups": 1,
+    "chunk_size": 2,
+    "retrieval_top_k": 1,
+    "window_size": 1,
+}

@@ -1,0 +1,58 @@
+"""What a configuration costs: parameters, floating-point operations and bytes, without building it.
+
+Shapes: S slots per chunk, K retrieved chunks, W window, E hidden size.
+"""
+
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from gcattn.models.configuration_drt import DRTConfig
+
+
+def count_parameters(config: "DRTConfig", *, embeddings: bool) -> int:
+    """Return the exact number of parameters of `DRTForCausalLM`."""
+    E = config.hidden_size
+    matrices = sum(_matrix_sizes(config).values())
+    norms = E * (2 * config.num_hidden_layers + 1)  # two in each decoder layer, one at the end
+    if config.retrieval_method != "none":
+        norms += E * (config.num_upper_layers + config.num_retrieval_groups)
+        norms += E * (2 * config.num_encoder_layers + 2)
+    tables = 1 if config.tie_word_embeddings else 2
+    return matrices + norms + (tables * config.vocab_size * E if embeddings else 0)
+
+
+def flops_per_token(config: "DRTConfig", *, training: bool) -> int:
+    """Return floating-point operations per token of a long text, output layer included."""
+    S, query_size = config.chunk_size, config.num_attention_heads * config.head_dim
+    forward = 2 * (sum(_matrix_sizes(config).values()) + config.vocab_size * config.hidden_size)
+    # attention: scores and mixing, two operations per query value and key
+    forward += 4 * query_size * config.window_size * config.num_hidden_layers
+    if config.retrieval_method != "none":
+        forward += 4 * query_size * S * config.num_encoder_layers
+        forward += 4 * query_size * S * config.retrieval_top_k * config.num_upper_layers
+    forward = forward * S // (S - 1)  # the landmark is one column more in every S - 1
+    return 3 * forward if training else forward
+
+
+def memory_bytes_per_token(config: "DRTConfig", bytes_per_value: int) -> dict[str, float]:
+    """Return bytes of chunk memory per token, {"landmarks": …, "keys_values": …}."""
+    tokens = config.chunk_size - 1
+    pool = 2 * config.chunk_size * config.num_key_value_heads * config.head_dim
+    return {
+        "landmarks": config.hidden_size * bytes_per_value / tokens,
+        "keys_values": pool * bytes_per_value / tokens,
+    }
+
+
+def _matrix_sizes(config: "DRTConfig") -> dict[str, int]:
+    """Parameters of the linear maps by part; each costs two operations per column and parameter."""
+    E = config.hidden_size
+    query_size = config.num_attention_heads * config.head_dim
+    key_size = config.num_key_value_heads * config.head_dim
+    mlp = 3 * E * config.intermediate_size
+    sizes = {"decoder": config.num_hidden_layers * (2 * E * query_size + 2 * E * key_size + mlp)}
+    if config.retrieval_method != "none":
+        sizes["cross_attention"] = config.num_upper_layers * 2 * E * query_size
+        sizes["encoder"] = config.num_encoder_layers * (4 * E * query_size + mlp)
+        sizes["pool"] = 2 * E * key_size
+    return sizes

@@ -1,0 +1,57 @@
+"""How a DRT starts: the aligned start lets cross-attention match and copy from the first step.
+
+With all maps at a standard deviation of 0.02 the signal through query · key and value → output is
+too weak for retrieval to begin; `docs/training.md` has what was measured.
+
+Shapes: H query heads, G key/value heads, D head dim, E hidden size.
+"""
+
+from typing import TYPE_CHECKING
+
+import torch
+from torch import nn
+from transformers import initialization as init
+
+from gcattn.nn.cross_attention import GroupedCrossAttention
+
+if TYPE_CHECKING:
+    from gcattn.nn.chunk_encoder import ChunkEncoder
+
+# standard deviation of the keys at the start, and of what is read relative to what was written
+KEY_SCALE = 0.9
+OUTPUT_SCALE = 0.5
+
+
+def align_cross_attention(encoder: "ChunkEncoder", modules: list[GroupedCrossAttention]) -> None:
+    """Start cross-attention as content matching and copying.
+
+    Queries use the map of the keys, so a token attends to slots that hold what it holds; values are
+    an orthogonal map and the output is its transpose, so what is read comes back as it was written.
+
+    Args:
+        encoder: Holds the maps of the pool's keys and values, [G · D, E] each.
+        modules: The cross-attention of every upper layer, with maps [H · D, E] and [E, H · D].
+    """
+    key_weight, value_weight = encoder.k_proj.weight, encoder.v_proj.weight
+    # normed inputs have a mean square of 1, so keys get the standard deviation KEY_SCALE
+    init.normal_(key_weight, std=KEY_SCALE * key_weight.shape[1] ** -0.5)
+    init.orthogonal_(value_weight)
+    for module in modules:
+        groups = module.q_proj.out_features // key_weight.shape[0]
+        init.copy_(module.q_proj.weight, _repeat_heads(key_weight, module.head_dim, groups))
+        back = _repeat_heads(value_weight, module.head_dim, groups).T / groups
+        init.copy_(module.o_proj.weight, OUTPUT_SCALE * back)
+
+
+def initialize_module(module: nn.Module, initializer_range: float) -> None:
+    """Give one module its random start."""
+    if isinstance(module, (nn.Linear, nn.Embedding)):
+        init.normal_(module.weight, std=initializer_range)
+    elif isinstance(module, nn.RMSNorm):
+        init.ones_(module.weight)
+
+
+def _repeat_heads(weight: torch.Tensor, head_dim: int, groups: int) -> torch.Tensor:
+    """Repeat each head's rows for the query heads of its group, [G · D, E] → [H · D, E]."""
+    heads = weight.detach().unflatten(0, (-1, head_dim))
+    return heads.repeat_interleave(groups, dim=0).flatten(0, 1)

@@ -1,0 +1,335 @@
+"""The Differentiable Retrieval-based Transformer: the lines of `DRTModel.forward` are the diagram.
+
+tokens ─ columns ─ lower decoder ─┬─ chunk encoder ─ memory
+                                  └─ for each group: retriever ─ upper decoder ─ norm ─ tokens
+
+Shapes: B batch, T tokens, L columns, C chunks touched, F chunks finished, S slots per chunk,
+K retrieved chunks, E hidden size, V vocabulary, R retrieval groups.
+"""
+
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+from transformers.modeling_utils import PreTrainedModel
+from transformers.utils import logging
+
+from gcattn.chunking import ChunkLayout, next_token_labels
+from gcattn.memory.cache import DRTCache
+from gcattn.memory.chunk_memory import ChunkSource, EncodedChunks
+from gcattn.models.call_plan import CallPlan, plan_call
+from gcattn.models.configuration_drt import DRTConfig
+from gcattn.models.generation import DRTGenerationMixin
+from gcattn.models.initialization import align_cross_attention, initialize_module
+from gcattn.models.outputs import DRTCausalLMOutput, DRTModelOutput
+from gcattn.models.retrieval_group import RetrievalGroup
+from gcattn.nn.chunk_encoder import ChunkEncoder
+from gcattn.nn.decoder_layer import DecoderLayer, RetrievalDecoderLayer
+from gcattn.nn.rotary import rotary_angles
+from gcattn.nn.self_attention import ColumnContext
+from gcattn.ops.chunk_topk import ChunkSelection, RetrievalNoise
+
+logger = logging.get_logger(__name__)
+
+
+class DRTPreTrainedModel(PreTrainedModel):
+    """What transformers needs to know about a DRT."""
+
+    config: DRTConfig
+    base_model_prefix = "model"
+    supports_gradient_checkpointing = True
+    _no_split_modules = ["DecoderLayer", "RetrievalDecoderLayer", "EncoderLayer"]  # noqa: RUF012
+    _skip_keys_device_placement = ["past_key_values"]  # noqa: RUF012
+    _is_stateful = True
+    _can_compile_fullgraph = False
+    _supports_sdpa = True
+
+    def _init_weights(self, module: nn.Module) -> None:
+        initialize_module(module, self.config.initializer_range)
+        aligned = self.config.cross_attention_init == "aligned"
+        if isinstance(module, DRTModel) and module.chunk_encoder is not None and aligned:
+            layers = [m for m in module.modules() if isinstance(m, RetrievalDecoderLayer)]
+            align_cross_attention(module.chunk_encoder, [m.cross_attention for m in layers])
+
+
+class DRTModel(DRTPreTrainedModel):
+    """Decoder that retrieves past chunks: token ids in, hidden states out (paper, section 3)."""
+
+    def __init__(self, config: DRTConfig) -> None:
+        super().__init__(config)
+        self.embed_tokens = nn.Embedding(config.vocab_size, config.hidden_size)
+        self.lower_layers = nn.ModuleList(
+            DecoderLayer(config, i) for i in range(config.num_lower_layers)
+        )
+        retrieves = config.retrieval_method != "none"
+        self.chunk_encoder = ChunkEncoder(config) if retrieves else None
+        self.retrieval_groups = nn.ModuleList(
+            RetrievalGroup(config, r) for r in range(config.num_retrieval_groups)
+        )
+        self.norm = nn.RMSNorm(config.hidden_size, eps=config.rms_norm_eps)
+        self.post_init()
+
+    def forward(
+        self,
+        input_ids: Tensor | None = None,
+        attention_mask: Tensor | None = None,
+        past_key_values: DRTCache | None = None,
+        inputs_embeds: Tensor | None = None,
+        use_cache: bool | None = None,
+        logits_to_keep: int | Tensor = 0,
+        chunk_breaks: Tensor | None = None,
+        document_ids: Tensor | None = None,
+        retrieval_noise: RetrievalNoise | None = None,
+        retrieval_top_k: int | None = None,
+        output_retrieval: bool = False,
+        output_hidden_states: bool | None = None,
+    ) -> DRTModelOutput:
+        """Run the decoder over plain tokens; see `DRTForCausalLM.forward` for the arguments.
+
+        Returns:
+            `last_hidden_state` of the tokens, [B, T, E], or of the last `logits_to_keep`.
+        """
+        embeds = self._embed(input_ids, inputs_embeds)
+        cache = self._cache(past_key_values, use_cache)
+        if retrieval_noise is None:
+            retrieval_noise = self.config.retrieval_noise if self.training else "none"
+        top_k = self.config.retrieval_top_k if retrieval_top_k is None else retrieval_top_k
+        keep = 0
+        if isinstance(logits_to_keep, int) and not (output_hidden_states or output_retrieval):
+            keep = min(logits_to_keep, embeds.shape[1])
+        plan = plan_call(
+            self.config,
+            (embeds.shape[0], embeds.shape[1]),
+            embeds.device,
+            attention_mask=attention_mask[:, -embeds.shape[1] :]
+            if attention_mask is not None
+            else None,
+            chunk_breaks=chunk_breaks,
+            document_ids=document_ids,
+            state=None if cache is None else cache.state,
+            num_logits=keep or None,
+        )
+        landmark = self.embed_tokens.weight[self.config.landmark_token_id]
+        hidden = plan.layout.columns_from_tokens(embeds, landmark.to(embeds.dtype))  # [B, L, E]
+        trace = [plan.layout.tokens_from_columns(hidden)] if output_hidden_states else None
+
+        context = self._context(plan.layout, hidden, None if cache is None else cache.lower_window)
+        for layer in self.lower_layers:
+            hidden = layer(hidden, context)
+            _record(trace, plan.layout, hidden)
+        memory = self._remember(hidden, plan, cache)
+
+        if plan.num_upper_columns is not None:
+            hidden = plan.layout.tail_columns(hidden, plan.num_upper_columns)
+        context = self._context(plan.upper, hidden, None if cache is None else cache.upper_window)
+        retrieval: list[ChunkSelection] = []
+        for index, group in enumerate(self.retrieval_groups):
+            hidden, selection, serving = group(
+                hidden,
+                plan,
+                memory,
+                context,
+                serving=None if cache is None else cache.serving[index],
+                top_k=top_k,
+                noise=retrieval_noise,
+                trace=trace,
+            )
+            if cache is not None:
+                cache.serving[index] = serving
+            if selection is not None:
+                retrieval.append(selection)
+
+        hidden = self.norm(hidden)
+        hidden = plan.upper.tokens_from_columns(hidden, keep)
+        if trace is not None:
+            trace[-1] = hidden
+        if cache is not None:
+            cache.state = plan.state
+            cache.num_tokens += embeds.shape[1]
+        return DRTModelOutput(
+            last_hidden_state=hidden,
+            past_key_values=cache,
+            hidden_states=None if trace is None else tuple(trace),
+            retrieval=tuple(retrieval) if output_retrieval else None,
+        )
+
+    def _embed(self, input_ids: Tensor | None, inputs_embeds: Tensor | None) -> Tensor:
+        if (input_ids is None) == (inputs_embeds is None):
+            raise ValueError(
+                "Pass either input_ids [B, T] or inputs_embeds [B, T, E], not both or neither."
+            )
+        embeds = self.embed_tokens(input_ids) if inputs_embeds is None else inputs_embeds
+        if embeds.dim() != 3 or embeds.shape[1] == 0:
+            raise ValueError(
+                f"input_ids must be [B, T] with at least one token, got {list(embeds.shape[:-1])}."
+            )
+        return embeds
+
+    def _cache(self, past: DRTCache | None, use_cache: bool | None) -> DRTCache | None:
+        if past is not None and not isinstance(past, DRTCache):
+            raise ValueError(
+                f"past_key_values must be a gcattn.DRTCache, got {type(past).__name__}."
+            )
+        if use_cache is None:
+            use_cache = self.config.use_cache and not torch.is_grad_enabled()
+        if past is not None or use_cache:
+            if self.training and torch.is_grad_enabled():
+                logger.warning_once("Gradients do not flow into a cache; train without use_cache.")
+            return DRTCache(self.config) if past is None else past
+        return None
+
+    def _context(self, layout: ChunkLayout, hidden: Tensor, window: Any) -> ColumnContext:
+        columns = layout.columns
+        if window is not None:
+            window.begin(columns.document)
+        config = self.config
+        dtype = hidden.dtype
+        rotation = rotary_angles(columns.position, config.head_dim, config.rope_theta, dtype)
+        return ColumnContext(rotation, columns.document, window)
+
+    def _remember(
+        self, hidden: Tensor, plan: CallPlan, cache: DRTCache | None
+    ) -> ChunkSource | None:
+        """Encode the chunks that this call finishes and add them to the memory."""
+        if self.chunk_encoder is None:
+            return None
+        layout = plan.layout
+        grid = layout.grid_from_columns(hidden)  # [B, C, S, E]
+        if cache is not None:
+            if cache.open_chunk is not None:  # the slots that earlier calls filled; zero elsewhere
+                grid = torch.cat([grid[:, :1] + cache.open_chunk.unsqueeze(1), grid[:, 1:]], dim=1)
+            cache.open_chunk = _chunk_after(grid, layout.num_finished)
+        num_finished = layout.landmark_column.shape[1]
+        landmarks, keys, values = self.chunk_encoder(grid[:, :num_finished], layout.chunk_lengths)
+        documents = layout.chunk_document[:, :num_finished]
+        documents = torch.where(layout.chunk_lengths > 0, documents, -1)
+        encoded = EncodedChunks(landmarks, documents, keys, values, layout.chunk_lengths)
+        return encoded if cache is None else cache.memory.append(encoded, plan.finished)
+
+
+class DRTForCausalLM(DRTPreTrainedModel, DRTGenerationMixin):
+    """DRT with a language-model head: plain token ids in, next-token logits and loss out."""
+
+    _tied_weights_keys = {"lm_head.weight": "model.embed_tokens.weight"}  # noqa: RUF012
+
+    def __init__(self, config: DRTConfig) -> None:
+        super().__init__(config)
+        self.model = DRTModel(config)
+        self.lm_head = nn.Linear(config.hidden_size, config.vocab_size, bias=False)
+        self.post_init()
+
+    def forward(
+        self,
+        input_ids: Tensor | None = None,
+        attention_mask: Tensor | None = None,
+        position_ids: Tensor | None = None,
+        past_key_values: DRTCache | None = None,
+        inputs_embeds: Tensor | None = None,
+        labels: Tensor | None = None,
+        use_cache: bool | None = None,
+        logits_to_keep: int | Tensor = 0,
+        chunk_breaks: Tensor | None = None,
+        document_ids: Tensor | None = None,
+        retrieval_noise: RetrievalNoise | None = None,
+        retrieval_top_k: int | None = None,
+        output_retrieval: bool = False,
+        output_hidden_states: bool | None = None,
+        **kwargs: Any,
+    ) -> DRTCausalLMOutput:
+        """Predict the next token of every token; landmarks come and go inside.
+
+        Args:
+            input_ids: Plain token ids, [B, T]; with a cache, the tokens behind those it holds.
+            attention_mask: 0 where a token is padding, [B, T] or longer (its last T columns count);
+                padding may be on either side and changes nothing.
+            position_ids: Refused: positions follow from the layout; use `document_ids` to restart
+                them.
+            past_key_values: A `DRTCache`; it is extended in place.
+            inputs_embeds: Embeddings in place of ids, [B, T, E].
+            labels: Ids to predict, [B, T], not shifted; -100 where there is no loss.
+            use_cache: Return a cache; on by default when no gradients are recorded.
+            logits_to_keep: Compute the logits of the last so many tokens only (0: all); the upper
+                decoder then reads no more than its receptive field.
+            chunk_breaks: True where the chunk closes after this token, bool [B, T].
+            document_ids: Document of each token, [B, T]: packed documents do not see each other.
+            retrieval_noise: "gumbel" or "none"; the configuration's while training, else none.
+            retrieval_top_k: K for this call; the configuration's without it.
+            output_retrieval: Return what every landmark retrieved.
+            output_hidden_states: Return the hidden states of the tokens after every layer.
+            **kwargs: `num_items_in_batch`, the number of labels that the loss is divided by.
+
+        Returns:
+            Loss, logits [B, T, V], cache; see `DRTCausalLMOutput`.
+
+        Raises:
+            ValueError: An argument has the wrong shape, or is not one of these.
+        """
+        _check_kwargs(position_ids, kwargs)
+        output = self.model(
+            input_ids=input_ids,
+            attention_mask=attention_mask,
+            past_key_values=past_key_values,
+            inputs_embeds=inputs_embeds,
+            use_cache=use_cache,
+            logits_to_keep=0 if labels is not None else logits_to_keep,
+            chunk_breaks=chunk_breaks,
+            document_ids=document_ids,
+            retrieval_noise=retrieval_noise,
+            retrieval_top_k=retrieval_top_k,
+            output_retrieval=output_retrieval,
+            output_hidden_states=output_hidden_states,
+        )
+        hidden = output.last_hidden_state
+        if labels is None and not isinstance(logits_to_keep, int):
+            hidden = hidden[:, logits_to_keep]
+        logits = self.lm_head(hidden)
+        # a landmark is never predicted: its id takes no part in the softmax
+        logits[..., self.config.landmark_token_id] = torch.finfo(logits.dtype).min
+        loss = None
+        if labels is not None:
+            valid = None if attention_mask is None else attention_mask[:, -labels.shape[1] :]
+            loss = self.loss_function(
+                logits,
+                labels,
+                vocab_size=self.config.vocab_size,
+                shift_labels=next_token_labels(labels, valid, document_ids),
+                num_items_in_batch=kwargs.get("num_items_in_batch"),
+            )
+            if isinstance(logits_to_keep, int) and logits_to_keep > 0:
+                logits = logits[:, -logits_to_keep:]
+        return DRTCausalLMOutput(
+            loss=loss,
+            logits=logits,
+            past_key_values=output.past_key_values,
+            hidden_states=output.hidden_states,
+            retrieval=output.retrieval,
+        )
+
+
+# arguments that transformers passes to every model; the last ones only ask for what is the default
+_ACCEPTED = frozenset({"num_items_in_batch", "return_dict", "output_attentions", "cache_position"})
+
+
+def _check_kwargs(position_ids: Tensor | None, kwargs: dict[str, Any]) -> None:
+    if position_ids is not None:
+        raise ValueError(
+            "position_ids are not accepted: positions follow from the chunk layout; "
+            "pass document_ids to restart them."
+        )
+    if unknown := sorted(kwargs.keys() - _ACCEPTED):
+        raise ValueError(f"Unexpected arguments {unknown}; see DRTForCausalLM.forward.")
+    if kwargs.get("output_attentions"):
+        raise ValueError("output_attentions is not available; use output_retrieval=True.")
+
+
+def _record(trace: list[Tensor] | None, layout: ChunkLayout, hidden: Tensor) -> None:
+    if trace is not None:
+        trace.append(layout.tokens_from_columns(hidden))
+
+
+def _chunk_after(grid: Tensor, num_finished: Tensor) -> Tensor:
+    """Return the chunk that is open after the call, [B, S, E]; zero where none is."""
+    rows = torch.arange(grid.shape[0], device=grid.device)
+    padded = F.pad(grid, (0, 0, 0, 0, 0, 1))  # a row may have finished the last chunk it touched
+    return padded[rows, num_finished].detach()

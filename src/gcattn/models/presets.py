@@ -1,0 +1,53 @@
+"""Ready-made configurations, as functions: `drt_34m(num_retrieval_groups=2)`."""
+
+from typing import Any
+
+from gcattn.models.configuration_drt import DRTConfig
+
+
+def drt_tiny(**overrides: Any) -> DRTConfig:
+    """Return a model for a CPU and a few minutes: 16-slot chunks, a 32-column window."""
+    sizes: dict[str, Any] = {
+        "hidden_size": 64,
+        "intermediate_size": 192,
+        "num_attention_heads": 2,
+        "num_lower_layers": 2,
+        "num_upper_layers": 2,
+        "num_encoder_layers": 2,
+        "chunk_size": 16,
+        "retrieval_top_k": 4,
+        "window_size": 32,
+        "softmax_off_by_one": False,
+        "residual_wiring": "ordinary",
+    }
+    return DRTConfig(**(sizes | overrides))
+
+
+def drt_34m(**overrides: Any) -> DRTConfig:
+    """Return a model that trains within minutes on one GPU."""
+    sizes: dict[str, Any] = {
+        "hidden_size": 512,
+        "intermediate_size": 1408,
+        "num_attention_heads": 8,
+        "num_lower_layers": 3,
+        "num_upper_layers": 3,
+        "num_encoder_layers": 2,
+    }
+    return DRTConfig(**(sizes | overrides))
+
+
+def drt_128m(**overrides: Any) -> DRTConfig:
+    """Return the paper's model (appendix, pre-training)."""
+    return DRTConfig(**overrides)
+
+
+def drt_350m(**overrides: Any) -> DRTConfig:
+    """Return the larger model of the paper's language-modelling comparison."""
+    sizes: dict[str, Any] = {
+        "hidden_size": 1024,
+        "intermediate_size": 2816,
+        "num_attention_heads": 16,
+        "num_lower_layers": 11,
+        "num_upper_layers": 11,
+    }
+    return DRTConfig(**(sizes | overrides))

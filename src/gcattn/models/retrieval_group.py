@@ -1,0 +1,64 @@
+"""A retrieval group: one retrieval per chunk and the upper layers that it serves (paper, 3.3).
+
+Shapes: B batch, L columns, F finished chunks, C blocks, K retrieved chunks, E hidden size.
+"""
+
+from typing import TYPE_CHECKING
+
+from torch import Tensor, nn
+
+from gcattn.memory.cache import ServingRetrieval
+from gcattn.memory.chunk_memory import ChunkSource
+from gcattn.models.call_plan import CallPlan
+from gcattn.models.serving import serve_blocks, serving_after
+from gcattn.nn.decoder_layer import DecoderLayer, RetrievalDecoderLayer
+from gcattn.nn.retriever import Retriever
+from gcattn.nn.self_attention import ColumnContext
+from gcattn.ops.chunk_topk import ChunkSelection, RetrievalNoise
+
+if TYPE_CHECKING:
+    from gcattn.models.configuration_drt import DRTConfig
+
+
+class RetrievalGroup(nn.Module):
+    """Retrieve once with the hidden state that enters the group, then run its layers."""
+
+    def __init__(self, config: "DRTConfig", group_index: int) -> None:
+        super().__init__()
+        retrieves = config.retrieval_method != "none"
+        num_layers = config.num_upper_layers // config.num_retrieval_groups
+        first = group_index * num_layers
+        kind = RetrievalDecoderLayer if retrieves else DecoderLayer
+        self.retriever = Retriever(config) if retrieves else None
+        self.layers = nn.ModuleList(kind(config, first + i) for i in range(num_layers))
+
+    def forward(
+        self,
+        hidden: Tensor,
+        plan: CallPlan,
+        memory: ChunkSource | None,
+        context: ColumnContext,
+        *,
+        serving: ServingRetrieval | None,
+        top_k: int,
+        noise: RetrievalNoise,
+        trace: list[Tensor] | None,
+    ) -> tuple[Tensor, ChunkSelection | None, ServingRetrieval | None]:
+        """Return hidden states [B, L, E], what was retrieved, and what serves the open chunk."""
+        selection = None
+        if self.retriever is None or memory is None:
+            for layer in self.layers:
+                hidden = _traced(layer(hidden, context), plan, trace)
+            return hidden, None, None
+        selection = self.retriever(hidden, plan.upper, memory, top_k=top_k, noise=noise)
+        served = serve_blocks(selection, plan.upper, serving, plan.blocks.num_blocks)
+        retrieved = memory.fetch(served.indices, served.weights)
+        for layer in self.layers:
+            hidden = _traced(layer(hidden, *retrieved, context, plan.blocks), plan, trace)
+        return hidden, selection, serving_after(selection, plan.upper, serving)
+
+
+def _traced(hidden: Tensor, plan: CallPlan, trace: list[Tensor] | None) -> Tensor:
+    if trace is not None:
+        trace.append(plan.upper.tokens_from_columns(hidden))
+    return hidden

@@ -1,0 +1,93 @@
+"""Chunk encoder: reads each finished chunk in both directions (paper, section 3.1).
+
+Its output at the landmark slot is the chunk's landmark, what the retriever scores; linear maps of
+its outputs are the keys and values that every upper layer reads.
+
+Shapes: B batch, F finished chunks, S slots per chunk, H heads, G key/value heads, D head dim,
+E hidden size.
+"""
+
+from typing import TYPE_CHECKING
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from gcattn.nn.mlp import SwiGLU
+from gcattn.nn.rotary import Rotation, rotary_angles, rotate
+
+if TYPE_CHECKING:
+    from gcattn.models.configuration_drt import DRTConfig
+
+
+class ChunkEncoder(nn.Module):
+    """Turn the lower decoder's states of a chunk into its landmark, keys and values."""
+
+    def __init__(self, config: "DRTConfig") -> None:
+        super().__init__()
+        self.config = config
+        key_size = config.num_key_value_heads * config.head_dim
+        self.input_norm = nn.RMSNorm(config.hidden_size, eps=config.rms_norm_eps)
+        self.layers = nn.ModuleList(EncoderLayer(config) for _ in range(config.num_encoder_layers))
+        self.output_norm = nn.RMSNorm(config.hidden_size, eps=config.rms_norm_eps)
+        self.k_proj = nn.Linear(config.hidden_size, key_size, bias=False)
+        self.v_proj = nn.Linear(config.hidden_size, key_size, bias=False)
+
+    def forward(self, grid: Tensor, lengths: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """Encode chunks.
+
+        Args:
+            grid: The lower decoder's output in chunks, [B, F, S, E].
+            lengths: Tokens of each chunk, [B, F]; slots between them and the landmark are not read.
+
+        Returns:
+            Landmarks [B, F, E], keys and values [B, F, S, G, D].
+        """
+        B, num_chunks, S, _ = grid.shape
+        slots = torch.arange(S, device=grid.device)
+        used = (slots < lengths.unsqueeze(-1)) | (slots == S - 1)  # [B, F, S]
+        mask = used.flatten(0, 1)[:, None, None]  # every slot reads the used ones
+        rotation = rotary_angles(
+            slots.unsqueeze(0), self.config.head_dim, self.config.rope_theta, grid.dtype
+        )
+        hidden = self.input_norm(grid).flatten(0, 1)  # [B · F, S, E]
+        for layer in self.layers:
+            hidden = layer(hidden, rotation, mask)
+        hidden = self.output_norm(hidden).unflatten(0, (B, num_chunks))
+        keys, values = (
+            project(hidden).unflatten(-1, (-1, self.config.head_dim))
+            for project in (self.k_proj, self.v_proj)
+        )
+        return hidden[:, :, -1], keys, values
+
+
+class EncoderLayer(nn.Module):
+    """Pre-norm layer of bidirectional attention and feed-forward block."""
+
+    def __init__(self, config: "DRTConfig") -> None:
+        super().__init__()
+        size = config.num_attention_heads * config.head_dim
+        self.head_dim = config.head_dim
+        self.attention_norm = nn.RMSNorm(config.hidden_size, eps=config.rms_norm_eps)
+        self.q_proj = nn.Linear(config.hidden_size, size, bias=False)
+        self.k_proj = nn.Linear(config.hidden_size, size, bias=False)
+        self.v_proj = nn.Linear(config.hidden_size, size, bias=False)
+        self.o_proj = nn.Linear(size, config.hidden_size, bias=False)
+        self.mlp_norm = nn.RMSNorm(config.hidden_size, eps=config.rms_norm_eps)
+        self.mlp = SwiGLU(config.hidden_size, config.intermediate_size)
+
+    def forward(self, hidden: Tensor, rotation: Rotation, mask: Tensor) -> Tensor:
+        """Mix the slots of each chunk, [B · F, S, E] → [B · F, S, E]."""
+        normed = self.attention_norm(hidden)
+        q, k, v = (
+            project(normed).unflatten(-1, (-1, self.head_dim))
+            for project in (self.q_proj, self.k_proj, self.v_proj)
+        )
+        out = F.scaled_dot_product_attention(
+            rotate(q, rotation).transpose(1, 2),
+            rotate(k, rotation).transpose(1, 2),
+            v.transpose(1, 2),
+            attn_mask=mask,
+        )  # [B · F, H, S, D]
+        hidden = hidden + self.o_proj(out.transpose(1, 2).flatten(-2))
+        return hidden + self.mlp(self.mlp_norm(hidden))

@@ -1,0 +1,45 @@
+"""Grouped Cross-Attention as a module: own queries and output, keys and values from the pool.
+
+The keys and values of a chunk are made once by the chunk encoder and serve every upper layer, so a
+layer adds only a query and an output projection (paper, section 3.2).
+
+Shapes: B batch, L columns, C blocks, M query slots per block, H query heads, G key/value heads,
+D head dim, E hidden size, N chunks in the pool, S slots per chunk, K retrieved chunks.
+"""
+
+from typing import TYPE_CHECKING
+
+from torch import Tensor, nn
+
+from gcattn.chunking import BlockGrid
+from gcattn.memory.chunk_memory import RetrievedChunks
+from gcattn.ops.grouped_cross_attention import grouped_cross_attention
+
+if TYPE_CHECKING:
+    from gcattn.models.configuration_drt import DRTConfig
+
+
+class GroupedCrossAttention(nn.Module):
+    """Read the retrieved chunks of each block; queries carry no positions."""
+
+    def __init__(self, config: "DRTConfig") -> None:
+        super().__init__()
+        self.head_dim = config.head_dim
+        self.softmax_off_by_one = config.softmax_off_by_one
+        query_size = config.num_attention_heads * config.head_dim
+        self.q_proj = nn.Linear(config.hidden_size, query_size, bias=False)
+        self.o_proj = nn.Linear(query_size, config.hidden_size, bias=False)
+
+    def forward(self, hidden: Tensor, retrieved: RetrievedChunks, blocks: BlockGrid) -> Tensor:
+        """Read what was retrieved, [B, L, E] → [B, L, E]; zero where nothing was."""
+        q = self.q_proj(hidden).unflatten(-1, (-1, self.head_dim))  # [B, L, H, D]
+        out = grouped_cross_attention(
+            blocks.gather(q),  # [B, C, M, H, D]
+            retrieved.keys,
+            retrieved.values,
+            retrieved.indices,
+            retrieved.weights,
+            chunk_lengths=retrieved.lengths,
+            softmax_off_by_one=self.softmax_off_by_one,
+        )
+        return self.o_proj(blocks.scatter(out).flatten(-2))

@@ -1,0 +1,27 @@
+"""Rotary position embedding.
+
+Shapes: B batch, L columns, H heads, D head dim.
+"""
+
+import torch
+from torch import Tensor
+
+Rotation = tuple[Tensor, Tensor]
+
+
+def rotary_angles(positions: Tensor, head_dim: int, theta: float, dtype: torch.dtype) -> Rotation:
+    """Return cosines and sines for each position, both [B, L, 1, D].
+
+    Angles are computed in float64: at position 16M a float32 angle is off by whole radians.
+    """
+    exponent = torch.arange(0, head_dim, 2, device=positions.device, dtype=torch.float64) / head_dim
+    angles = positions.double().unsqueeze(-1) * theta**-exponent  # [B, L, D / 2]
+    angles = torch.cat([angles, angles], dim=-1).unsqueeze(-2)  # [B, L, 1, D]
+    return angles.cos().to(dtype), angles.sin().to(dtype)
+
+
+def rotate(x: Tensor, rotation: Rotation) -> Tensor:
+    """Rotate queries or keys, [B, L, H, D], by their positions."""
+    cos, sin = rotation
+    first, second = x.chunk(2, dim=-1)
+    return x * cos + torch.cat([-second, first], dim=-1) * sin

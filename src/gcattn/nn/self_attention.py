@@ -1,0 +1,62 @@
+"""Sliding-window self-attention of the lower and upper decoder (paper, section 3).
+
+Shapes: B batch, L columns, H query heads, G key/value heads, D head dim, E hidden size.
+"""
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from torch import Tensor, nn
+
+from gcattn.memory.window import WindowCache
+from gcattn.nn.rotary import Rotation, rotate
+from gcattn.ops.sliding_window import sliding_window_attention
+
+if TYPE_CHECKING:
+    from gcattn.models.configuration_drt import DRTConfig
+
+
+@dataclass(frozen=True)
+class ColumnContext:
+    """What every self-attention layer of one decoder needs to know about its columns."""
+
+    rotation: Rotation
+    documents: Tensor  # [B, L], -1 for unused columns
+    window: WindowCache | None  # keys and values of the columns before, when decoding
+
+
+class SlidingWindowSelfAttention(nn.Module):
+    """Attend to the last W columns of the same document, the column itself included."""
+
+    def __init__(self, config: "DRTConfig", layer_index: int) -> None:
+        super().__init__()
+        self.layer_index = layer_index
+        self.head_dim = config.head_dim
+        self.window_size = config.window_size
+        query_size = config.num_attention_heads * config.head_dim
+        key_size = config.num_key_value_heads * config.head_dim
+        self.q_proj = nn.Linear(config.hidden_size, query_size, bias=False)
+        self.k_proj = nn.Linear(config.hidden_size, key_size, bias=False)
+        self.v_proj = nn.Linear(config.hidden_size, key_size, bias=False)
+        self.o_proj = nn.Linear(query_size, config.hidden_size, bias=False)
+
+    def forward(self, hidden: Tensor, context: ColumnContext) -> Tensor:
+        """Mix columns within the window, [B, L, E] → [B, L, E]."""
+        q, k, v = (
+            project(hidden).unflatten(-1, (-1, self.head_dim))
+            for project in (self.q_proj, self.k_proj, self.v_proj)
+        )  # [B, L, H or G, D]
+        q, k = rotate(q, context.rotation), rotate(k, context.rotation)
+        key_documents = context.documents
+        if context.window is not None:
+            k, v = context.window.extend(self.layer_index, k, v)  # [B, P + L, G, D]
+            key_documents = context.window.key_documents
+        out = sliding_window_attention(
+            q,
+            k,
+            v,
+            window_size=self.window_size,
+            query_documents=context.documents,
+            key_documents=key_documents,
+        )
+        return self.o_proj(out.flatten(-2))

@@ -1,0 +1,5 @@
+"""Grouped Cross-Attention: one public function, one file for each way to compute it."""
+
+from gcattn.ops.grouped_cross_attention.api import grouped_cross_attention
+
+__all__ = ["grouped_cross_attention"]

@@ -1,0 +1,126 @@
+"""The public operator: checks what came, then hands it to an implementation (paper, section 3.2).
+
+Shapes: B batch, C chunks, M query slots per chunk, H query heads, G key/value heads, D head dim,
+N chunks in the pool, S slots per chunk, K retrieved chunks.
+"""
+
+from typing import Literal
+
+import torch
+from torch import Tensor
+
+from gcattn.ops.grouped_cross_attention.reference import grouped_cross_attention_reference
+
+Impl = Literal["auto", "reference"]
+
+
+def grouped_cross_attention(
+    q: Tensor,
+    k: Tensor,
+    v: Tensor,
+    chunk_indices: Tensor,
+    chunk_weights: Tensor,
+    *,
+    chunk_lengths: Tensor | None = None,
+    softmax_off_by_one: bool = False,
+    scale: float | None = None,
+    impl: Impl = "auto",
+) -> Tensor:
+    """Attend to each retrieved chunk on its own, then mix the results by retrieval weight.
+
+    The weights take part in the forward pass, so the language-model loss trains the retriever.
+    A chunk is normalised by itself: how much of it is read is decided by its weight alone, which
+    is what lets a model trained on few chunks work with many (paper, section 3.2).
+
+    Args:
+        q: Queries of every chunk, [B, C, M, H, D].
+        k: Pool of chunk keys, [B, N, S, G, D]; H must be a multiple of G.
+        v: Pool of chunk values, same shape as `k`.
+        chunk_indices: Pool rows to read, [B, C, K]; -1 marks an empty slot.
+        chunk_weights: Mixing weights, [B, C, K]; ignored where the slot is empty.
+        chunk_lengths: Slots in use of each pool chunk, counted from slot 0, [B, N]; all S without
+            it.
+        softmax_off_by_one: Add 1 to each softmax denominator, so a token may attend to nothing.
+        scale: Factor on the logits; 1 / sqrt(D) without it.
+        impl: "reference" runs on any device, "auto" picks by device; a named one never falls back.
+
+    Returns:
+        Mixed output, [B, C, M, H, D], in the dtype of `q`; zero where nothing was retrieved.
+
+    Raises:
+        ValueError: A shape, dtype, device or index does not fit the others.
+    """
+    if impl not in ("auto", "reference"):
+        raise ValueError(f'impl must be "auto" or "reference", got {impl!r}.')
+    _check_pool(q, k, v)
+    _check_retrieval(q, k, chunk_indices, chunk_weights)
+    if chunk_lengths is not None:
+        _check_lengths(k, chunk_lengths)
+    return grouped_cross_attention_reference(
+        q,
+        k,
+        v,
+        chunk_indices,
+        chunk_weights,
+        chunk_lengths=chunk_lengths,
+        softmax_off_by_one=softmax_off_by_one,
+        scale=q.shape[-1] ** -0.5 if scale is None else scale,
+    )
+
+
+def _check_pool(q: Tensor, k: Tensor, v: Tensor) -> None:
+    if q.dim() != 5:
+        raise ValueError(f"q must have shape [B, C, M, H, D], got {list(q.shape)}.")
+    B, _, _, H, D = q.shape
+    if k.dim() != 5 or k.shape[0] != B or k.shape[4] != D:
+        raise ValueError(
+            f"k must have shape [B, N, S, G, D] = [{B}, N, S, G, {D}], got {list(k.shape)}."
+        )
+    if v.shape != k.shape:
+        raise ValueError(f"v must have the shape of k, {list(k.shape)}, got {list(v.shape)}.")
+    if k.shape[3] == 0 or H % k.shape[3] != 0:
+        raise ValueError(
+            f"q has {H} heads, which must be a multiple of the {k.shape[3]} heads of k."
+        )
+    if not q.is_floating_point():
+        raise ValueError(f"q must have a floating-point dtype, got {q.dtype}.")
+    for name, tensor in (("k", k), ("v", v)):
+        if tensor.dtype != q.dtype:
+            raise ValueError(f"{name} must have the dtype of q, {q.dtype}, got {tensor.dtype}.")
+        if tensor.device != q.device:
+            raise ValueError(f"{name} must be on the device of q, {q.device}, got {tensor.device}.")
+
+
+def _check_retrieval(q: Tensor, k: Tensor, indices: Tensor, weights: Tensor) -> None:
+    B, C, N = q.shape[0], q.shape[1], k.shape[1]
+    if indices.dim() != 3 or indices.shape[:2] != (B, C):
+        raise ValueError(
+            f"chunk_indices must have shape [B, C, K] = [{B}, {C}, K], got {list(indices.shape)}."
+        )
+    if indices.dtype not in (torch.int32, torch.int64):
+        raise ValueError(f"chunk_indices must be int32 or int64, got {indices.dtype}.")
+    if weights.shape != indices.shape:
+        raise ValueError(
+            "chunk_weights must have the shape of chunk_indices, "
+            f"{list(indices.shape)}, got {list(weights.shape)}."
+        )
+    if not weights.is_floating_point():
+        raise ValueError(f"chunk_weights must have a floating-point dtype, got {weights.dtype}.")
+    # reading the values back from an accelerator would stall it, so ranges are checked on the CPU
+    # only
+    if indices.device.type == "cpu" and indices.numel() > 0:
+        low, high = int(indices.min()), int(indices.max())
+        if low < -1 or high >= N:
+            raise ValueError(
+                f"chunk_indices of a pool of {N} chunks must be -1 … {N - 1}, got {low} … {high}."
+            )
+
+
+def _check_lengths(k: Tensor, lengths: Tensor) -> None:
+    if lengths.shape != k.shape[:2]:
+        raise ValueError(
+            f"chunk_lengths must have shape [B, N] = {list(k.shape[:2])}, "
+            f"got {list(lengths.shape)}."
+        )
+    if lengths.is_floating_point() or lengths.dtype == torch.bool:
+        raise ValueError(f"chunk_lengths must have an integer dtype, got {lengths.dtype}.")

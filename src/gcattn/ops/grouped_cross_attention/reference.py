@@ -1,0 +1,54 @@
+"""Grouped Cross-Attention in plain PyTorch, to be held against the paper's equation (section 3.2).
+
+Shapes: B batch, C chunks, M query slots per chunk, H query heads, G key/value heads, D head dim,
+N chunks in the pool, S slots per chunk, K retrieved chunks, J = H / G query heads per key/value
+head.
+"""
+
+import torch
+from torch import Tensor
+
+
+def grouped_cross_attention_reference(
+    q: Tensor,
+    k: Tensor,
+    v: Tensor,
+    chunk_indices: Tensor,
+    chunk_weights: Tensor,
+    *,
+    chunk_lengths: Tensor | None,
+    softmax_off_by_one: bool,
+    scale: float,
+) -> Tensor:
+    """Compute o = sum_k w_k · softmax(scale · q K_k^T) V_k with gathered keys and values."""
+    B, S, G = k.shape[0], k.shape[2], k.shape[3]
+    filled = chunk_indices >= 0  # [B, C, K]
+    read = chunk_indices.clamp_min(0).long()
+    rows = torch.arange(B, device=k.device)[:, None, None]
+    if k.shape[1] == 0 or chunk_indices.shape[2] == 0:
+        return q * 0  # nothing to read: zero, yet still part of the graph
+
+    queries = q.unflatten(3, (G, -1))  # [B, C, M, G, J, D]
+    keys, values = k[rows, read], v[rows, read]  # [B, C, K, S, G, D]
+    logits = torch.einsum("bcmgjd,bcksgd->bcgjmks", queries, keys)
+    logits = logits.to(torch.promote_types(q.dtype, torch.float32)) * scale
+
+    if chunk_lengths is not None:
+        used = torch.arange(S, device=k.device) < chunk_lengths[rows, read].unsqueeze(-1)
+        logits = logits.masked_fill(~used[:, :, None, None, None], -torch.inf)  # used [B, C, K, S]
+    attention = softmax_over_slots(logits, off_by_one=softmax_off_by_one)
+
+    weights = torch.where(filled, chunk_weights, 0).to(attention.dtype)
+    mixed = (attention * weights[:, :, None, None, None, :, None]).to(v.dtype)
+    return torch.einsum("bcgjmks,bcksgd->bcmgjd", mixed, values).flatten(3, 4).to(q.dtype)
+
+
+def softmax_over_slots(logits: Tensor, *, off_by_one: bool) -> Tensor:
+    """Softmax over the last dimension; a row that is all -inf gives zeros instead of NaN."""
+    peak = logits.detach().amax(-1, keepdim=True)
+    # the extra 1 of the denominator is a logit of 0 that takes part in finding the peak
+    peak = peak.clamp_min(0) if off_by_one else peak.masked_fill(peak == -torch.inf, 0)
+    exponentials = (logits - peak).exp()
+    total = exponentials.sum(-1, keepdim=True)
+    total = total + (-peak).exp() if off_by_one else total.masked_fill(total == 0, 1)
+    return exponentials / total

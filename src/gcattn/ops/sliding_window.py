@@ -1,0 +1,82 @@
+"""Causal sliding-window attention in linear memory, exact and differentiable on any device.
+
+Shapes: B batch, L query columns, P cached columns before them, H query heads, G key/value heads,
+D head dim, W window (keys per query, itself included).
+"""
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+# documents of the columns added as padding: no real column has them, and padding behind the last
+# column sees itself, so that no row of a softmax is empty
+_BEFORE, _BEHIND = -2, -3
+
+
+def sliding_window_attention(
+    q: Tensor,
+    k: Tensor,
+    v: Tensor,
+    *,
+    window_size: int,
+    query_documents: Tensor | None = None,
+    key_documents: Tensor | None = None,
+) -> Tensor:
+    """Attend to the last `window_size` columns of the same document, the query's own included.
+
+    Queries are cut into blocks of W columns, each against the 2W - 1 keys that it can reach, so the
+    cost is linear in L and no [L, L] mask exists. The last query is aligned with the last key.
+
+    Args:
+        q: Queries, [B, L, H, D].
+        k: Keys, [B, P + L, G, D], H a multiple of G.
+        v: Values, same shape as `k`.
+        window_size: W, at least 1.
+        query_documents: Document of each query column, [B, L]; columns see their own document only.
+        key_documents: Document of each key column, [B, P + L]; needed with `query_documents`.
+
+    Returns:
+        Attention output, [B, L, H, D].
+
+    Raises:
+        ValueError: `window_size` is below 1, or there are fewer keys than queries.
+    """
+    if window_size < 1:
+        raise ValueError(f"window_size must be at least 1, got {window_size}.")
+    B, L, H, _ = q.shape
+    past = k.shape[1] - L
+    if past < 0:
+        raise ValueError(f"k must have at least the {L} columns of q, got {k.shape[1]}.")
+    block = min(window_size, L)
+    num_blocks = -(-L // block)
+    # keys of block i: columns past + i·block - (W - 1) … past + (i + 1)·block - 1
+    front = window_size - 1 - past
+    back = num_blocks * block - L
+    width = window_size - 1 + block
+
+    q_blocks = F.pad(q, (0, 0, 0, 0, 0, back)).unflatten(1, (num_blocks, block))
+    k_blocks, v_blocks = (
+        F.pad(x, (0, 0, 0, 0, front, back)).unfold(1, width, block).movedim(-1, 2) for x in (k, v)
+    )  # [B, num_blocks, width, G, D]
+    offset = torch.arange(width, device=q.device) - torch.arange(block, device=q.device)[:, None]
+    visible = (offset >= 0) & (offset < window_size)  # [block, width]
+    if query_documents is None or key_documents is None:
+        key_documents = torch.zeros((B, past + L), dtype=torch.long, device=q.device)
+        query_documents = key_documents[:, past:]
+    doc_q = F.pad(query_documents, (0, back), value=_BEHIND).unflatten(1, (num_blocks, block))
+    doc_k = F.pad(F.pad(key_documents, (front, 0), value=_BEFORE), (0, back), value=_BEHIND)
+    doc_k = doc_k.unfold(1, width, block)  # [B, num_blocks, width]
+    mask = visible & (doc_q.unsqueeze(-1) == doc_k.unsqueeze(-2))  # [B, num_blocks, block, width]
+
+    out = F.scaled_dot_product_attention(
+        q_blocks.flatten(0, 1).transpose(1, 2),
+        _heads_first(k_blocks, H),
+        _heads_first(v_blocks, H),
+        attn_mask=mask.flatten(0, 1).unsqueeze(1),
+    )  # [B · num_blocks, H, block, D]
+    return out.transpose(1, 2).reshape(B, num_blocks * block, H, -1)[:, :L]
+
+
+def _heads_first(x: Tensor, num_heads: int) -> Tensor:
+    """Bring [B, num_blocks, width, G, D] to [B · num_blocks, H, width, D]."""
+    return x.repeat_interleave(num_heads // x.shape[3], dim=3).flatten(0, 1).transpose(1, 2)

@@ -1,0 +1,105 @@
+"""Small inputs and models for tests, of odd sizes on purpose.
+
+Shapes: B batch, T tokens, C chunks, M query slots, H and G heads, D head dim, N pool chunks, S
+slots, K retrieved chunks.
+"""
+
+import random
+from dataclasses import dataclass, replace
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from gcattn.models import DRTConfig, DRTForCausalLM
+
+
+@dataclass(frozen=True)
+class CrossAttentionInputs:
+    """Arguments of `grouped_cross_attention`."""
+
+    q: Tensor
+    k: Tensor
+    v: Tensor
+    chunk_indices: Tensor
+    chunk_weights: Tensor
+    chunk_lengths: Tensor
+
+    def to(self, dtype: torch.dtype) -> "CrossAttentionInputs":
+        """Return the same numbers in another floating-point dtype."""
+        names = ("q", "k", "v", "chunk_weights")
+        return replace(self, **{n: getattr(self, n).to(dtype) for n in names})
+
+
+def cross_attention_inputs(
+    *,
+    B: int = 2,
+    C: int = 3,
+    M: int = 5,
+    H: int = 4,
+    G: int = 2,
+    D: int = 8,
+    N: int = 6,
+    S: int = 5,
+    K: int = 3,
+    seed: int = 0,
+    dtype: torch.dtype = torch.float64,
+) -> CrossAttentionInputs:
+    """Draw inputs with empty slots, repeated chunks and chunks of every length from 0 to S."""
+    generator = torch.Generator().manual_seed(seed)
+
+    def normal(*shape: int) -> Tensor:
+        return torch.randn(shape, generator=generator, dtype=torch.float64)
+
+    def integers(low: int, high: int, *shape: int) -> Tensor:
+        return torch.randint(low, high, shape, generator=generator)
+
+    return CrossAttentionInputs(
+        q=normal(B, C, M, H, D),
+        k=normal(B, N, S, G, D),
+        v=normal(B, N, S, G, D),
+        chunk_indices=integers(-1, N, B, C, K),
+        chunk_weights=normal(B, C, K).softmax(-1),
+        chunk_lengths=integers(0, S + 1, B, N),
+    ).to(dtype)
+
+
+def random_config(seed: int, **overrides: Any) -> DRTConfig:
+    """Draw a small configuration: 5–64 slots, R 1–3, K 1–9, any head ratio, odd windows."""
+    draw = random.Random(seed)
+    kv_heads = draw.choice([1, 2])
+    groups = draw.choice([1, 2, 3])
+    fields: dict[str, Any] = {
+        "vocab_size": 61,
+        "hidden_size": 24,
+        "intermediate_size": 32,
+        "num_attention_heads": kv_heads * draw.choice([1, 2, 3]),
+        "num_key_value_heads": kv_heads,
+        "head_dim": draw.choice([4, 6, 8]),
+        "num_lower_layers": draw.choice([1, 2]),
+        "num_upper_layers": groups * draw.choice([1, 2]),
+        "num_encoder_layers": draw.choice([1, 2]),
+        "num_retrieval_groups": groups,
+        "chunk_size": draw.choice([5, 6, 7, 9, 16, 33, 64]),
+        "retrieval_top_k": draw.randint(1, 9),
+        "window_size": draw.choice([1, 4, 7, 13, 32]),
+        "retrieval_serves": draw.choice(["next_chunk", "from_landmark"]),
+        "softmax_off_by_one": draw.choice([True, False]),
+        "residual_wiring": draw.choice(["bypass", "ordinary"]),
+        "cross_attention_init": draw.choice(["aligned", "plain"]),
+        "initializer_range": 0.2,  # large enough for every part to matter in the outputs
+    }
+    return DRTConfig(**(fields | overrides))
+
+
+def random_model(config: DRTConfig, seed: int = 0) -> DRTForCausalLM:
+    """Build a model in float64 and evaluation mode with weights drawn from `seed`."""
+    torch.manual_seed(seed)
+    return DRTForCausalLM(config).double().eval()
+
+
+def random_tokens(config: DRTConfig, B: int, T: int, seed: int = 0) -> Tensor:
+    """Draw plain token ids [B, T]; the landmark's id is not among them."""
+    generator = torch.Generator().manual_seed(seed)
+    ids = torch.randint(0, config.vocab_size - 1, (B, T), generator=generator)
+    return ids + (ids >= config.landmark_token_id).long()

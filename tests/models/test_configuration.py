@@ -1,0 +1,64 @@
+"""What a configuration accepts, and what it says about costs."""
+
+import pytest
+
+from gcattn.models import DRTConfig, DRTForCausalLM, drt_34m, drt_128m, drt_350m, drt_tiny
+from gcattn.testing import random_config
+
+
+@pytest.mark.parametrize("seed", range(6))
+@pytest.mark.parametrize("method", ["learned", "none"])
+def test_parameter_count_is_exact(seed, method):
+    config = random_config(seed, retrieval_method=method, tie_word_embeddings=seed % 2 == 0)
+    model = DRTForCausalLM(config)
+    assert config.count_parameters() == sum(p.numel() for p in model.parameters())
+    tables = 1 if config.tie_word_embeddings else 2
+    embeddings = tables * config.vocab_size * config.hidden_size
+    assert config.count_parameters(embeddings=False) == config.count_parameters() - embeddings
+
+
+def test_presets_have_the_sizes_that_their_names_say():
+    millions = {
+        preset.__name__: round(preset().count_parameters() / 1e6, 1)
+        for preset in (drt_tiny, drt_34m, drt_128m, drt_350m)
+    }
+    assert 30 <= millions["drt_34m"] <= 38
+    assert 115 <= millions["drt_128m"] <= 135
+    assert 320 <= millions["drt_350m"] <= 380
+    assert drt_128m().hidden_size == 768 and drt_128m(retrieval_top_k=4).retrieval_top_k == 4
+
+
+def test_costs_per_token_do_not_depend_on_context_but_grow_with_top_k():
+    base, wide = drt_34m(), drt_34m(retrieval_top_k=16)
+    assert base.flops_per_token() == 3 * base.flops_per_token(training=False)
+    added = wide.flops_per_token(training=False) - base.flops_per_token(training=False)
+    assert added == pytest.approx(4 * 512 * 64 * 8 * 3 * 64 / 63, rel=1e-3)
+    held = base.memory_bytes_per_token()
+    assert held["landmarks"] == pytest.approx(512 * 2 / 63)
+    assert held["keys_values"] == pytest.approx(2 * 64 * 512 * 2 / 63)
+
+
+def test_defaults_follow_from_the_other_fields():
+    config = DRTConfig(hidden_size=96, num_attention_heads=4, vocab_size=100)
+    assert (config.head_dim, config.num_key_value_heads, config.landmark_token_id) == (24, 4, 99)
+
+
+@pytest.mark.parametrize(
+    ("field", "value", "message"),
+    [
+        ("chunk_size", 0, "chunk_size must be at least 2, got 0"),
+        ("retrieval_top_k", 0, "retrieval_top_k must be at least 1, got 0"),
+        ("window_size", 0, "window_size must be at least 1, got 0"),
+        ("num_key_value_heads", 5, "12 must be a multiple of num_key_value_heads = 5"),
+        ("num_retrieval_groups", 4, "6 must be a multiple of num_retrieval_groups = 4"),
+        ("head_dim", 7, "head_dim must be even"),
+        ("landmark_token_id", 16_384, "landmark_token_id = 16384 must be an id"),
+        ("chunk_sise", 8, "no field 'chunk_sise'; did you mean chunk_size"),
+        ("window_size", "8", "window_size"),
+        ("retrieval_method", "bm25", "retrieval_method"),
+        ("memory_tier", "tape", "memory_tier"),
+    ],
+)
+def test_values_that_do_not_fit_are_refused(field, value, message):
+    with pytest.raises(ValueError, match=message):
+        DRTConfig(**{field: value})
