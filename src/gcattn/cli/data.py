@@ -1,0 +1,160 @@
+"""`gcattn data` and `gcattn tokenizer`: corpora and tokenizers from the command line."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+if TYPE_CHECKING:
+    from gcattn.data import TokenShards
+    from gcattn.data.prepare import Progress
+
+data_app = typer.Typer(no_args_is_help=True, help="Make token shards for training and evaluation.")
+tokenizer_app = typer.Typer(no_args_is_help=True, help="Make tokenizers.")
+
+Source = Annotated[
+    str,
+    typer.Argument(
+        help="A parquet, jsonl, json or txt file, a folder of one of these, a glob pattern in "
+        "quotes, or a Hugging Face dataset name such as emozilla/pg19."
+    ),
+]
+Out = Annotated[Path, typer.Option(help="Folder to make.")]
+TextColumn = Annotated[str, typer.Option(help="Field that holds the text.")]
+SourceSplit = Annotated[str, typer.Option(help="Split to read, where the source has splits.")]
+ConfigName = Annotated[
+    str | None, typer.Option(help="Configuration of a Hugging Face dataset, such as 3.0.0.")
+]
+MaxDocuments = Annotated[int | None, typer.Option(help="Stop after this many documents.")]
+Overwrite = Annotated[bool, typer.Option("--overwrite", help="Replace a former folder of shards.")]
+
+
+@data_app.command()
+def prepare(
+    source: Source,
+    out: Out,
+    tokenizer: Annotated[
+        str | None, typer.Option(help="Folder or hub name (default: the shipped one).")
+    ] = None,
+    text_column: TextColumn = "text",
+    split: SourceSplit = "train",
+    config_name: ConfigName = None,
+    max_documents: MaxDocuments = None,
+    shard_tokens: Annotated[int, typer.Option(help="Close a shard after this many tokens.")] = 2
+    ** 28,
+    overwrite: Overwrite = False,
+) -> None:
+    """Encode SOURCE into token shards."""
+    from gcattn.data import prepare_shards
+
+    with _progress("preparing", max_documents) as on_progress:
+        shards = prepare_shards(
+            source,
+            out,
+            tokenizer=tokenizer,
+            text_column=text_column,
+            split=split,
+            config_name=config_name,
+            max_documents=max_documents,
+            shard_tokens=shard_tokens,
+            overwrite=overwrite,
+            on_progress=on_progress,
+        )
+    _report(shards)
+
+
+@data_app.command()
+def synthetic(
+    out: Out,
+    documents: Annotated[int, typer.Option(help="Number of documents.")] = 1000,
+    document_tokens: Annotated[int, typer.Option(help="Tokens of every document.")] = 4096,
+    seed: Annotated[int, typer.Option(help="Fixes the corpus.")] = 0,
+    split: Annotated[str, typer.Option(help="train or validation: disjoint names and codes.")] = (
+        "train"
+    ),
+    recall_distance: Annotated[
+        tuple[int, int] | None,
+        typer.Option(
+            metavar="LEAST MOST",
+            help="Tokens between a fact and its recall (default: a third of the document to all).",
+        ),
+    ] = None,
+    overwrite: Overwrite = False,
+) -> None:
+    """Make the synthetic long-range corpus: documents that later recall facts stated early."""
+    from gcattn.data import prepare_synthetic_shards
+
+    with _progress("composing", documents) as on_progress:
+        shards = prepare_synthetic_shards(
+            out,
+            documents,
+            document_tokens,
+            seed,
+            split=split,  # type: ignore[arg-type]
+            recall_distance=recall_distance,
+            overwrite=overwrite,
+            on_progress=on_progress,
+        )
+    _report(shards)
+
+
+@tokenizer_app.command()
+def train(
+    source: Source,
+    out: Out,
+    vocab_size: Annotated[int, typer.Option(help="Tokens, special ones included.")] = 16384,
+    text_column: TextColumn = "text",
+    split: SourceSplit = "train",
+    config_name: ConfigName = None,
+    max_documents: MaxDocuments = None,
+) -> None:
+    """Train a byte-level BPE tokenizer on SOURCE."""
+    import itertools
+
+    from rich.console import Console
+
+    from gcattn.data import read_documents, train_tokenizer
+
+    texts = read_documents(source, text_column=text_column, split=split, config_name=config_name)
+    with Console(stderr=True).status(f"training a tokenizer of {vocab_size:,} tokens"):
+        folder = train_tokenizer(itertools.islice(texts, max_documents), vocab_size, out)
+    Console(soft_wrap=True).print(f"{folder}: tokenizer of {vocab_size:,} tokens")
+
+
+@contextmanager
+def _progress(verb: str, total: int | None) -> Iterator[Progress]:
+    """Show documents, tokens and tokens per second while the block runs."""
+    from rich.console import Console
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
+
+    columns = (
+        TextColumn("{task.description}"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TextColumn(
+            "documents · {task.fields[tokens]:,} tokens · {task.fields[rate]:,.0f} tokens/s"
+        ),
+        TimeElapsedColumn(),
+    )
+    with Progress(*columns, console=Console(stderr=True)) as bar:
+        task = bar.add_task(verb, total=total, tokens=0, rate=0.0)
+
+        def on_progress(num_documents: int, num_tokens: int) -> None:
+            elapsed = bar.tasks[task].elapsed or 1.0
+            bar.update(task, completed=num_documents, tokens=num_tokens, rate=num_tokens / elapsed)
+
+        yield on_progress
+        bar.update(task, total=bar.tasks[task].completed)
+
+
+def _report(shards: TokenShards) -> None:
+    from rich.console import Console
+
+    Console(soft_wrap=True).print(
+        f"{shards.folder}: {shards.num_documents:,} documents, {shards.num_tokens:,} tokens of "
+        f"{shards.tokenizer_name} ({shards.num_bytes / shards.num_tokens:.2f} bytes per token)"
+    )

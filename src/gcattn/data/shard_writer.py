@@ -1,0 +1,185 @@
+"""Writing of token shards: encoded documents in, a folder out, whole or not at all."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import tempfile
+from pathlib import Path
+from types import TracebackType
+from typing import TYPE_CHECKING, BinaryIO
+
+import numpy as np
+
+from gcattn.data.shard_index import (
+    DOCUMENTS_FILE,
+    DTYPES,
+    INDEX_FILE,
+    RECALL_MASK_FILE,
+    TOKENIZER_FOLDER,
+    ShardIndex,
+    sha256_of,
+    shard_file,
+)
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerFast
+
+DEFAULT_SHARD_TOKENS = 2**28
+
+
+class TokenShardWriter:
+    """Context manager that fills a hidden folder and renames it to `folder` at the end.
+
+    An exception, or a process that dies, leaves no `folder` behind (or the former one, untouched).
+
+    Args:
+        folder: The folder to make.
+        tokenizer: Copied into the folder, so that training and evaluation find it.
+        tokenizer_name: Name to remember the tokenizer by.
+        shard_tokens: A shard is closed after the document that reaches this number of tokens.
+        with_recall_mask: Whether every document comes with a recall mask.
+        overwrite: Replace `folder` if it is a folder of token shards.
+
+    Raises:
+        FileExistsError: `folder` is not empty, and `overwrite` is off or it holds other things.
+        OSError: The place is not writable.
+    """
+
+    def __init__(
+        self,
+        folder: str | Path,
+        tokenizer: PreTrainedTokenizerFast,
+        tokenizer_name: str,
+        *,
+        shard_tokens: int = DEFAULT_SHARD_TOKENS,
+        with_recall_mask: bool = False,
+        overwrite: bool = False,
+    ) -> None:
+        if shard_tokens < 1:
+            raise ValueError(f"shard_tokens must be at least 1, got {shard_tokens}.")
+        self.num_documents = 0
+        self.num_tokens = 0
+        self._folder = Path(folder).expanduser().resolve()
+        self._tokenizer = tokenizer
+        self._tokenizer_name = tokenizer_name
+        self._shard_tokens = shard_tokens
+        self._with_recall_mask = with_recall_mask
+        self._dtype = "uint16" if len(tokenizer) <= 2**16 else "uint32"
+        self._num_bytes = 0
+        self._shard_num_tokens: list[int] = []
+        self._shard: BinaryIO | None = None
+        self._check_target(overwrite)
+
+    def __enter__(self) -> TokenShardWriter:
+        parent = self._folder.parent
+        try:
+            parent.mkdir(parents=True, exist_ok=True)
+            self._partial = Path(tempfile.mkdtemp(prefix=f".{self._folder.name}.", dir=parent))
+        except OSError as error:
+            raise OSError(
+                f"Can't write to {parent} ({error.strerror}); choose another --out."
+            ) from error
+        self._partial.chmod(0o755)
+        self._documents = (self._partial / DOCUMENTS_FILE).open("wb")
+        self._write_document_start()
+        if self._with_recall_mask:
+            self._recall_mask = (self._partial / RECALL_MASK_FILE).open("wb")
+        return self
+
+    def append(
+        self, token_ids: np.ndarray, num_bytes: int, recall_mask: np.ndarray | None = None
+    ) -> None:
+        """Add one document and its end-of-text token.
+
+        Args:
+            token_ids: Token ids of the text, [num_tokens].
+            num_bytes: UTF-8 length of the text.
+            recall_mask: Nonzero where a token repeats an earlier fact, [num_tokens].
+        """
+        if self._shard is None:
+            self._shard = (self._partial / shard_file(len(self._shard_num_tokens))).open("wb")
+            self._shard_num_tokens.append(0)
+        stored = np.append(token_ids, self._tokenizer.eos_token_id)
+        self._shard.write(stored.astype(DTYPES[self._dtype]).tobytes())
+        if recall_mask is not None:
+            self._recall_mask.write(np.append(recall_mask, 0).astype(np.uint8).tobytes())
+        self.num_documents += 1
+        self.num_tokens += len(stored)
+        self._num_bytes += num_bytes
+        self._write_document_start()
+        self._shard_num_tokens[-1] += len(stored)
+        if self._shard_num_tokens[-1] >= self._shard_tokens:
+            self._close_shard()
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        self._close_shard()
+        _close(self._documents)
+        if self._with_recall_mask:
+            _close(self._recall_mask)
+        try:
+            if error is None:
+                self._finish()
+        finally:
+            shutil.rmtree(self._partial, ignore_errors=True)
+
+    def _check_target(self, overwrite: bool) -> None:
+        if not self._folder.exists():
+            return
+        if self._folder.is_dir() and not any(self._folder.iterdir()):
+            return
+        if not overwrite:
+            raise FileExistsError(
+                f"{self._folder} exists; pass --overwrite or choose another --out."
+            )
+        if not (self._folder / INDEX_FILE).is_file():
+            raise FileExistsError(
+                f"{self._folder} is not a folder of token shards, so it is not overwritten; "
+                "choose another --out."
+            )
+
+    def _write_document_start(self) -> None:
+        self._documents.write(np.array([self.num_tokens, self._num_bytes], dtype="<i8").tobytes())
+
+    def _close_shard(self) -> None:
+        if self._shard is not None:
+            _close(self._shard)
+            self._shard = None
+
+    def _finish(self) -> None:
+        tokenizer_folder = self._partial / TOKENIZER_FOLDER
+        self._tokenizer.save_pretrained(tokenizer_folder)
+        ShardIndex(
+            dtype=self._dtype,
+            vocab_size=len(self._tokenizer),
+            eos_token_id=int(self._tokenizer.eos_token_id),
+            tokenizer_name=self._tokenizer_name,
+            tokenizer_sha256=sha256_of(tokenizer_folder / "tokenizer.json"),
+            num_documents=self.num_documents,
+            num_tokens=self.num_tokens,
+            num_bytes=self._num_bytes,
+            shard_num_tokens=self._shard_num_tokens,
+            has_recall_mask=self._with_recall_mask,
+        ).write(self._partial)
+        if self._folder.exists():
+            # a rename can't replace a full folder: the former one steps aside first
+            former = Path(
+                tempfile.mkdtemp(prefix=f".{self._folder.name}.", dir=self._folder.parent)
+            )
+            os.replace(self._folder, former)
+            os.replace(self._partial, self._folder)
+            shutil.rmtree(former)
+        else:
+            os.replace(self._partial, self._folder)
+
+
+def _close(stream: BinaryIO) -> None:
+    """Close a file once its bytes are on the disk."""
+    stream.flush()
+    os.fsync(stream.fileno())
+    stream.close()

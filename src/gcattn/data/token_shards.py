@@ -1,0 +1,127 @@
+"""Reading of token shards: the memory-mapped corpus that training and evaluation read."""
+
+from pathlib import Path
+
+import numpy as np
+
+from gcattn.data.shard_index import (
+    DOCUMENTS_FILE,
+    DTYPES,
+    RECALL_MASK_FILE,
+    TOKENIZER_FOLDER,
+    ShardIndex,
+    sha256_of,
+    shard_file,
+)
+
+
+class TokenShards:
+    """The token ids of a corpus, mapped from disk, with the bounds of its documents.
+
+    Every document is followed by one end-of-text token, which `num_tokens` and `document_starts`
+    count and `document` leaves out. Pickles as its folder: data-loader workers map the files anew.
+
+    Args:
+        folder: What `gcattn data prepare` made.
+
+    Raises:
+        FileNotFoundError: `folder` is not a folder of token shards.
+        ValueError: The manifest is damaged, or a file does not have the size it states.
+
+    Attributes:
+        document_starts: Where each document starts in tokens, then the end, int64
+            [num_documents + 1].
+        recall_mask: One where a token repeats a fact stated earlier, uint8 [num_tokens], or None.
+    """
+
+    def __init__(self, folder: str | Path) -> None:
+        self.folder = Path(folder)
+        index = ShardIndex.read(self.folder)
+        self.num_tokens = index.num_tokens
+        self.num_documents = index.num_documents
+        self.num_bytes = index.num_bytes
+        self.vocab_size = index.vocab_size
+        self.eos_token_id = index.eos_token_id
+        self.tokenizer_name = index.tokenizer_name
+        self._check_tokenizer(index)
+        self._shard_starts = np.cumsum([0, *index.shard_num_tokens])
+        self._shards = [
+            self._map(shard_file(number), DTYPES[index.dtype], length)
+            for number, length in enumerate(index.shard_num_tokens)
+        ]
+        bounds = self._map(DOCUMENTS_FILE, "<i8", 2 * (index.num_documents + 1)).reshape(-1, 2)
+        ends = bounds[-1].tolist()
+        if ends != [index.num_tokens, index.num_bytes] or (np.diff(bounds, axis=0) < 0).any():
+            raise ValueError(
+                f"{self.folder / DOCUMENTS_FILE} is damaged: its bounds are not in order."
+            )
+        self.document_starts = bounds[:, 0]
+        self._byte_starts = bounds[:, 1]
+        self.recall_mask: np.ndarray | None = None
+        if index.has_recall_mask:
+            self.recall_mask = self._map(RECALL_MASK_FILE, "u1", index.num_tokens)
+
+    def document(self, number: int) -> np.ndarray:
+        """Return the token ids of a document's text as a view, without the end-of-text token."""
+        self._check_document(number)
+        start, stop = self.document_starts[number : number + 2]
+        shard = self._shard_of(start)
+        offset = self._shard_starts[shard]
+        return self._shards[shard][start - offset : stop - offset - 1]
+
+    def document_num_bytes(self, number: int) -> int:
+        """Return the UTF-8 length of a document's text, for bits per byte."""
+        self._check_document(number)
+        return int(self._byte_starts[number + 1] - self._byte_starts[number])
+
+    def tokens(self, start: int, stop: int) -> np.ndarray:
+        """Return stored tokens `start` to `stop`, end-of-text tokens included, across shards."""
+        if not 0 <= start <= stop <= self.num_tokens:
+            raise IndexError(f"Tokens {start} to {stop} are outside [0, {self.num_tokens}].")
+        first, last = self._shard_of(start), self._shard_of(max(start, stop - 1))
+        parts = []
+        for shard in range(first, last + 1):
+            offset = int(self._shard_starts[shard])
+            parts.append(self._shards[shard][max(start - offset, 0) : stop - offset])
+        return parts[0] if len(parts) == 1 else np.concatenate(parts)
+
+    @property
+    def tokenizer_folder(self) -> Path:
+        """The copy of the tokenizer, for `load_tokenizer`."""
+        return self.folder / TOKENIZER_FOLDER
+
+    def __getstate__(self) -> Path:
+        return self.folder
+
+    def __setstate__(self, folder: Path) -> None:
+        self.__init__(folder)  # type: ignore[misc]
+
+    def _shard_of(self, position: int) -> int:
+        """Return the shard that holds a token; the last one for the end of the corpus."""
+        return int(np.searchsorted(self._shard_starts[1:-1], position, side="right"))
+
+    def _check_document(self, number: int) -> None:
+        if not 0 <= number < self.num_documents:
+            raise IndexError(f"Document {number} is outside [0, {self.num_documents}).")
+
+    def _check_tokenizer(self, index: ShardIndex) -> None:
+        file = self.tokenizer_folder / "tokenizer.json"
+        if not file.is_file():
+            raise ValueError(f"{file} is missing; prepare the data again.")
+        if sha256_of(file) != index.tokenizer_sha256:
+            raise ValueError(
+                f"{file} is not the tokenizer that encoded these shards; prepare again."
+            )
+
+    def _map(self, name: str, dtype: str, length: int) -> np.ndarray:
+        """Map a file whose size must be that of `length` numbers."""
+        file = self.folder / name
+        if not file.is_file():
+            raise ValueError(f"{file} is missing; prepare the data again.")
+        expected = length * np.dtype(dtype).itemsize
+        found = file.stat().st_size
+        if found != expected:
+            raise ValueError(
+                f"{file} is damaged: expected {expected} bytes, found {found}; prepare again."
+            )
+        return np.memmap(file, dtype=dtype, mode="r", shape=(length,))

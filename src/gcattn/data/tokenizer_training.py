@@ -1,0 +1,98 @@
+"""Training of the byte-level BPE tokenizer: texts in, the files of `load_tokenizer` out."""
+
+import json
+import os
+import tempfile
+from collections.abc import Iterable
+from pathlib import Path
+
+END_OF_TEXT = "<|endoftext|>"
+PADDING = "<|pad|>"
+LANDMARK = "<|landmark|>"
+# 256 bytes and the three special tokens
+MIN_VOCAB_SIZE = 259
+
+
+def train_tokenizer(texts: Iterable[str], vocab_size: int, folder: str | Path) -> Path:
+    """Train a byte-level BPE on `texts` and write its files into `folder`.
+
+    Digits are split one by one and nothing is normalised, so any text survives the round trip.
+    `<|endoftext|>` is id 0, `<|pad|>` id 1; `<|landmark|>` is the last id, reserved for the model.
+
+    Args:
+        texts: Documents to learn the merges from.
+        vocab_size: Number of tokens, the special ones included; at least 259.
+        folder: Where to write `tokenizer.json` and `tokenizer_config.json`; made if needed.
+
+    Returns:
+        The folder.
+
+    Raises:
+        ValueError: `vocab_size` is too small, or too big for what the texts hold.
+    """
+    from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
+
+    if vocab_size < MIN_VOCAB_SIZE:
+        raise ValueError(
+            f"vocab_size must be at least {MIN_VOCAB_SIZE} (256 bytes, 3 special tokens), "
+            f"got {vocab_size}."
+        )
+    folder = Path(folder)
+    folder.mkdir(parents=True, exist_ok=True)
+    tokenizer = Tokenizer(models.BPE())
+    tokenizer.pre_tokenizer = pre_tokenizers.Sequence(
+        [
+            pre_tokenizers.Digits(individual_digits=True),
+            pre_tokenizers.ByteLevel(add_prefix_space=False),
+        ]
+    )
+    tokenizer.decoder = decoders.ByteLevel()
+    trainer = trainers.BpeTrainer(
+        vocab_size=vocab_size - 1,
+        special_tokens=[END_OF_TEXT, PADDING],
+        initial_alphabet=pre_tokenizers.ByteLevel.alphabet(),
+        show_progress=False,
+    )
+    tokenizer.train_from_iterator(texts, trainer)
+    learned = tokenizer.get_vocab_size() + 1
+    if learned != vocab_size:
+        raise ValueError(
+            f"The texts support {learned} tokens, not {vocab_size}; "
+            f"pass --vocab-size {learned} or give more text."
+        )
+    _write(folder / "tokenizer.json", _with_landmark(tokenizer.to_str()))
+    config = {
+        "tokenizer_class": "PreTrainedTokenizerFast",
+        "eos_token": END_OF_TEXT,
+        "pad_token": PADDING,
+        "additional_special_tokens": [LANDMARK],
+        "split_special_tokens": True,
+        "clean_up_tokenization_spaces": False,
+        # the models read any length
+        "model_max_length": 1_000_000_000_000,
+    }
+    _write(folder / "tokenizer_config.json", json.dumps(config, indent=2) + "\n")
+    return folder
+
+
+def _with_landmark(tokenizer_json: str) -> str:
+    """Give the landmark the next free id, inside the vocabulary so that every count includes it."""
+    state = json.loads(tokenizer_json)
+    landmark_id = len(state["model"]["vocab"])
+    state["model"]["vocab"][LANDMARK] = landmark_id
+    state["added_tokens"].append(
+        {**state["added_tokens"][-1], "id": landmark_id, "content": LANDMARK}
+    )
+    return json.dumps(state, ensure_ascii=False) + "\n"
+
+
+def _write(path: Path, text: str) -> None:
+    """Replace the file at once, so that nobody reads half of it."""
+    with tempfile.NamedTemporaryFile(
+        "w", encoding="utf-8", dir=path.parent, prefix=path.name, delete=False
+    ) as stream:
+        stream.write(text)
+        stream.flush()
+        os.fsync(stream.fileno())
+    Path(stream.name).chmod(0o644)
+    os.replace(stream.name, path)

@@ -1,0 +1,92 @@
+"""Preparation: whole or not at all, and every wrong use has its answer."""
+
+import json
+
+import pytest
+
+from gcattn.data import TokenShards, TokenShardWriter, prepare_shards
+
+
+def test_number_of_documents_can_be_limited(jsonl, tmp_path):
+    assert prepare_shards(str(jsonl), tmp_path / "out", max_documents=2).num_documents == 2
+
+
+def test_shards_close_only_between_documents(shards):
+    files = sorted(shards.folder.glob("shard_*.bin"))
+    assert len(files) > 2
+    sizes = [file.stat().st_size // 2 for file in files]
+    starts = set(shards.document_starts.tolist())
+    assert all(sum(sizes[:i]) in starts for i in range(len(sizes)))
+    assert all(size >= 15 for size in sizes[:-1])
+
+
+def test_preparing_twice_gives_the_same_bytes(jsonl, shards, tmp_path):
+    again = prepare_shards(str(jsonl), tmp_path / "again", shard_tokens=15)
+    for file in shards.folder.rglob("*"):
+        if file.is_file():
+            copy = again.folder / file.relative_to(shards.folder)
+            assert copy.read_bytes() == file.read_bytes()
+
+
+def test_progress_counts_documents_and_tokens(jsonl, tmp_path, texts):
+    calls = []
+    shards = prepare_shards(
+        str(jsonl), tmp_path / "out", on_progress=lambda *counts: calls.append(counts)
+    )
+    assert calls[-1] == (len(texts), shards.num_tokens)
+
+
+def test_an_interrupted_run_leaves_nothing_behind(jsonl, tmp_path):
+    def interrupt(*counts):
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        prepare_shards(str(jsonl), tmp_path / "out", on_progress=interrupt)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_failed_overwrite_keeps_the_former_shards(jsonl, tmp_path):
+    former = prepare_shards(str(jsonl), tmp_path / "out")
+    with pytest.raises(FileNotFoundError):
+        prepare_shards(str(tmp_path / "nowhere.txt"), tmp_path / "out", overwrite=True)
+    assert TokenShards(tmp_path / "out").num_tokens == former.num_tokens
+    assert [entry.name for entry in tmp_path.iterdir()] == ["out"]
+
+
+def test_overwrite_replaces_shards_and_nothing_else(jsonl, tmp_path):
+    prepare_shards(str(jsonl), tmp_path / "out")
+    with pytest.raises(FileExistsError, match="exists; pass --overwrite"):
+        prepare_shards(str(jsonl), tmp_path / "out")
+    fewer = prepare_shards(str(jsonl), tmp_path / "out", max_documents=1, overwrite=True)
+    assert fewer.num_documents == 1
+    (tmp_path / "precious").mkdir()
+    (tmp_path / "precious/thesis.txt").write_text("years of work")
+    with pytest.raises(FileExistsError, match="not a folder of token shards"):
+        prepare_shards(str(jsonl), tmp_path / "precious", overwrite=True)
+    assert (tmp_path / "precious/thesis.txt").exists()
+
+
+def test_an_empty_folder_may_be_the_target(jsonl, tmp_path, texts):
+    (tmp_path / "out").mkdir()
+    assert prepare_shards(str(jsonl), tmp_path / "out").num_documents == len(texts)
+
+
+def test_an_empty_source_is_refused_and_leaves_nothing(tmp_path):
+    file = tmp_path / "empty.jsonl"
+    file.write_text(json.dumps({"text": ""}) + "\n")
+    with pytest.raises(ValueError, match="holds no documents with text"):
+        prepare_shards(str(file), tmp_path / "out")
+    assert [entry.name for entry in tmp_path.iterdir()] == ["empty.jsonl"]
+
+
+def test_an_unwritable_place_is_one_clear_line(jsonl, tmp_path):
+    (tmp_path / "file").write_text("not a folder")
+    with pytest.raises(OSError, match=r"Can't write to .*file/deeper .*choose another --out"):
+        prepare_shards(str(jsonl), tmp_path / "file/deeper/out")
+
+
+def test_counts_below_one_are_refused(jsonl, tmp_path, tokenizer):
+    with pytest.raises(ValueError, match="max_documents must be at least 1, got 0"):
+        prepare_shards(str(jsonl), tmp_path / "out", max_documents=0)
+    with pytest.raises(ValueError, match="shard_tokens must be at least 1, got 0"):
+        TokenShardWriter(tmp_path / "out", tokenizer, "name", shard_tokens=0)

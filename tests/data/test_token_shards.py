@@ -1,0 +1,136 @@
+"""Token shards: what is written is what is read, and damage is named."""
+
+import json
+import pickle
+import shutil
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from gcattn.data import TokenShards, TokenShardWriter, load_tokenizer
+
+
+def test_documents_decode_to_the_texts(shards, tokenizer, texts):
+    assert shards.num_documents == len(texts)
+    for number, text in enumerate(texts):
+        assert tokenizer.decode(shards.document(number)) == text
+        assert shards.document_num_bytes(number) == len(text.encode())
+    assert shards.num_bytes == sum(len(text.encode()) for text in texts)
+
+
+def test_every_document_ends_with_one_end_of_text_token_and_holds_no_special_token(shards):
+    stored = shards.tokens(0, shards.num_tokens)
+    ends = np.flatnonzero(stored == shards.eos_token_id)
+    assert ends.tolist() == (shards.document_starts[1:] - 1).tolist()
+    assert stored.max() < shards.vocab_size - 1
+
+
+def test_manifest_states_vocabulary_and_tokenizer(shards, tokenizer):
+    assert shards.vocab_size == 16384
+    assert shards.tokenizer_name == "gcattn-books-16k"
+    assert load_tokenizer(shards.tokenizer_folder).get_vocab() == tokenizer.get_vocab()
+
+
+def test_document_is_a_view_of_the_mapped_file(shards):
+    document = shards.document(3)
+    assert document.dtype == np.uint16
+    assert not document.flags.owndata
+    assert not document.flags.writeable
+
+
+@given(data=st.data())
+def test_any_range_of_tokens_reads_across_shards(shards, data):
+    everything = shards.tokens(0, shards.num_tokens)
+    start = data.draw(st.integers(0, shards.num_tokens))
+    stop = data.draw(st.integers(start, shards.num_tokens))
+    assert shards.tokens(start, stop).tolist() == everything[start:stop].tolist()
+
+
+def test_a_range_outside_is_an_index_error(shards):
+    for start, stop in ((-1, 2), (0, shards.num_tokens + 1), (3, 2)):
+        with pytest.raises(IndexError, match="outside"):
+            shards.tokens(start, stop)
+    with pytest.raises(IndexError, match=r"outside \[0, 5\)"):
+        shards.document(5)
+
+
+def test_pickle_holds_the_folder_and_not_the_tokens(shards):
+    state = pickle.dumps(shards)
+    assert len(state) < 1000
+    assert pickle.loads(state).document(0).tolist() == shards.document(0).tolist()
+
+
+def test_a_vocabulary_past_two_bytes_is_stored_in_four(tokenizer, tmp_path):
+    larger = load_tokenizer()
+    larger.add_tokens([f"word{number}" for number in range(2**16)])
+    with TokenShardWriter(tmp_path / "out", larger, "larger") as writer:
+        writer.append(np.array([5, 70_000]), 2)
+    shards = TokenShards(tmp_path / "out")
+    assert shards.document(0).tolist() == [5, 70_000]
+    assert shards.document(0).dtype == np.uint32
+
+
+@pytest.fixture
+def copy(shards, tmp_path):
+    """A copy of the shards to damage."""
+    return shutil.copytree(shards.folder, tmp_path / "copy")
+
+
+@pytest.mark.parametrize("name", ["shard_00001.bin", "documents.bin"])
+def test_a_truncated_file_is_named(copy, name):
+    file = copy / name
+    file.write_bytes(file.read_bytes()[:-1])
+    with pytest.raises(ValueError, match=rf"{name} is damaged: expected \d+ bytes, found \d+"):
+        TokenShards(copy)
+
+
+def test_a_missing_shard_is_named(copy):
+    (copy / "shard_00000.bin").unlink()
+    with pytest.raises(ValueError, match=r"shard_00000\.bin is missing"):
+        TokenShards(copy)
+
+
+def test_scrambled_document_bounds_are_noticed(copy):
+    file = copy / "documents.bin"
+    bounds = np.fromfile(file, dtype="<i8").reshape(-1, 2)
+    bounds[1], bounds[2] = bounds[2].copy(), bounds[1].copy()
+    bounds.tofile(file)
+    with pytest.raises(ValueError, match=r"documents\.bin is damaged"):
+        TokenShards(copy)
+
+
+def test_another_tokenizer_is_noticed(copy):
+    (copy / "tokenizer/tokenizer.json").write_text("{}")
+    with pytest.raises(ValueError, match=r"tokenizer\.json is not the tokenizer that encoded"):
+        TokenShards(copy)
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"format": "x"}, "its format is not"),
+        ({"version": 2}, "has version 2, this release reads 1"),
+        ({"num_tokens": 3}, "not the sum of shard_num_tokens"),
+        ({"num_tokens": "3"}, "num_tokens must be int"),
+        ({"dtype": "int8"}, "dtype must be uint16 or uint32"),
+        ({"colour": "red"}, "missing or unknown fields: colour"),
+    ],
+)
+def test_a_wrong_manifest_is_named(copy, change, message):
+    file = copy / "index.json"
+    file.write_text(json.dumps({**json.loads(file.read_text()), **change}))
+    with pytest.raises(ValueError, match=rf"index\.json .*{message}"):
+        TokenShards(copy)
+
+
+def test_a_half_written_manifest_is_named(copy):
+    (copy / "index.json").write_text('{"format"')
+    with pytest.raises(ValueError, match=r"index\.json is damaged: not valid JSON"):
+        TokenShards(copy)
+
+
+def test_a_folder_without_manifest_says_how_to_make_one(tmp_path):
+    with pytest.raises(FileNotFoundError, match=r"not a folder of token shards.*gcattn data prep"):
+        TokenShards(tmp_path)

@@ -1,0 +1,34 @@
+"""Training of the byte-level BPE."""
+
+import pytest
+
+from gcattn.data import load_tokenizer, train_tokenizer
+
+TEXTS = ["the cat and the hat and the bat sat on the mat\n" * 3, "Ünï 2024, then 1999."]
+
+
+def test_trained_tokenizer_loads_with_its_special_tokens_at_the_ends(tmp_path):
+    tokenizer = load_tokenizer(train_tokenizer(TEXTS, 270, tmp_path))
+    assert len(tokenizer) == tokenizer.vocab_size == 270
+    specials = ["<|endoftext|>", "<|pad|>", "<|landmark|>"]
+    assert tokenizer.convert_tokens_to_ids(specials) == [0, 1, 269]
+    text = "the hat 漢字 <|landmark|> 42"
+    assert tokenizer.decode(tokenizer.encode(text)) == text
+    assert len(tokenizer.encode("the")) < 3
+
+
+def test_training_twice_gives_the_same_files(tmp_path):
+    folders = [train_tokenizer(TEXTS, 265, tmp_path / name) for name in "ab"]
+    for file in ("tokenizer.json", "tokenizer_config.json"):
+        assert (folders[0] / file).read_bytes() == (folders[1] / file).read_bytes()
+
+
+def test_too_small_a_vocabulary_is_refused(tmp_path):
+    with pytest.raises(ValueError, match="at least 259"):
+        train_tokenizer(TEXTS, 258, tmp_path)
+
+
+def test_more_tokens_than_the_text_supports_are_refused_and_nothing_is_written(tmp_path):
+    with pytest.raises(ValueError, match=r"support \d+ tokens, not 5000"):
+        train_tokenizer(TEXTS, 5000, tmp_path)
+    assert list(tmp_path.iterdir()) == []
