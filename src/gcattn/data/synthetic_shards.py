@@ -29,6 +29,7 @@ def prepare_synthetic_shards(
     *,
     split: Split = "train",
     recall_distance: tuple[int, int] | None = None,
+    tokenizer_name: str | None = None,
     overwrite: bool = False,
     on_progress: Progress | None = None,
 ) -> TokenShards:
@@ -42,18 +43,23 @@ def prepare_synthetic_shards(
         split: "train" or "validation"; their names and codes are disjoint.
         recall_distance: Least and most tokens between a fact and its recall; None is from a third
             of the document up to all of it.
+        tokenizer_name: Name or folder of the tokenizer; None is the shipped one.
         overwrite: Replace `folder` if it holds token shards.
         on_progress: Called after every batch with the numbers of documents and tokens so far.
 
     Returns:
         The shards, opened.
     """
-    tokenizer = load_tokenizer()
+    tokenizer = load_tokenizer(tokenizer_name)
     documents = synthetic_documents(
         num_documents, document_tokens, seed, split, tokenizer, recall_distance=recall_distance
     )
     with TokenShardWriter(
-        folder, tokenizer, SHIPPED_TOKENIZER_NAME, with_recall_mask=True, overwrite=overwrite
+        folder,
+        tokenizer,
+        tokenizer_name or SHIPPED_TOKENIZER_NAME,
+        with_recall_mask=True,
+        overwrite=overwrite,
     ) as writer:
         while batch := list(itertools.islice(documents, _BATCH_DOCUMENTS)):
             texts = [document.text for document in batch]

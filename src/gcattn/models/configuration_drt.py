@@ -120,7 +120,8 @@ class DRTConfig(PreTrainedConfig):
     eos_token_id: int | list[int] | None = None
 
     def __post_init__(self, **kwargs: Any) -> None:
-        unknown = [name for name in kwargs if not hasattr(type(self), name)]
+        # names of transformers' own bookkeeping begin with an underscore
+        unknown = [n for n in kwargs if not n.startswith("_") and not hasattr(type(self), n)]
         for name in unknown:
             close = get_close_matches(name, type(self).__dataclass_fields__, n=1)
             hint = f"; did you mean {close[0]}?" if close else "."

@@ -47,10 +47,16 @@ class DRTPreTrainedModel(PreTrainedModel):
 
     def _init_weights(self, module: nn.Module) -> None:
         initialize_module(module, self.config.initializer_range)
-        aligned = self.config.cross_attention_init == "aligned"
-        if isinstance(module, DRTModel) and module.chunk_encoder is not None and aligned:
-            layers = [m for m in module.modules() if isinstance(m, RetrievalDecoderLayer)]
-            align_cross_attention(module.chunk_encoder, [m.cross_attention for m in layers])
+
+    def initialize_weights(self) -> None:
+        """Give every weight that was not loaded its start, then align the cross-attention."""
+        # aligning joins several modules, and transformers offers `_init_weights` none that holds them
+        encoder = self.base_model.chunk_encoder
+        is_new = not getattr(encoder, "_is_hf_initialized", False)
+        super().initialize_weights()
+        if encoder is not None and is_new and self.config.cross_attention_init == "aligned":
+            layers = [m for m in self.modules() if isinstance(m, RetrievalDecoderLayer)]
+            align_cross_attention(encoder, [m.cross_attention for m in layers])
 
 
 class DRTModel(DRTPreTrainedModel):

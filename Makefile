@@ -1,0 +1,64 @@
+# Every target makes its own environment from nothing, in one command, and reuses it while
+# pyproject.toml, constraints.txt and TORCH stay the same.
+#
+#   make test    what must pass before a change goes in
+#   make lint    its quick part: style and types
+#   make demo    train a tiny model on made-up documents, evaluate it, generate from it
+#   make docs    the documentation, into site/
+#   make clean   delete environments and everything built
+#
+# Other versions:  make test PYTHON=python3.12 TORCH=torch==2.14.1
+
+PYTHON ?= python3
+TORCH ?= torch==2.13.0
+
+KEY := $(shell (cat pyproject.toml constraints.txt; echo "$(TORCH) $(PYTHON)") | cksum | cut -d" " -f1)
+TEST := .venv-test/bin
+DEMO := .venv-demo/bin
+DOCS := .venv-docs/bin
+
+# one thread for each of the two pytest workers
+export OMP_NUM_THREADS ?= 1
+export PIP_DISABLE_PIP_VERSION_CHECK := 1
+
+.PHONY: test lint demo docs clean
+
+test: lint
+	$(TEST)/python -m pytest -n 2
+	rm -rf dist
+	$(TEST)/python -m build --outdir dist
+	@for file in gcattn/py.typed gcattn/data/tokenizer/tokenizer.json \
+	    gcattn/data/tokenizer/tokenizer_config.json; do \
+	  $(TEST)/python -m zipfile -l dist/*.whl | grep -q "^$$file " \
+	    || { echo "the wheel lacks $$file" >&2; exit 1; }; \
+	done; echo "the wheel holds the tokenizer and py.typed"
+
+lint: .venv-test/installed-$(KEY)
+	$(TEST)/ruff check
+	$(TEST)/ruff format --check
+	$(TEST)/mypy src
+
+demo: .venv-demo/installed-$(KEY)
+	OMP_NUM_THREADS= $(DEMO)/gcattn demo
+
+docs: .venv-docs/installed-$(KEY)
+	$(DOCS)/zensical build --clean --strict
+
+clean:
+	rm -rf .venv-test .venv-demo .venv-docs dist site
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +
+	rm -rf .pytest_cache .mypy_cache .ruff_cache .hypothesis
+
+.venv-test/installed-$(KEY): EXTRAS = test,train,eval
+.venv-demo/installed-$(KEY): EXTRAS = train,eval
+.venv-docs/installed-$(KEY): EXTRAS = docs
+
+# torch comes first and is named again, so that no other package can exchange it
+.venv-%/installed-$(KEY):
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' \
+	  || { echo "Python 3.11 or newer is needed, as in: make PYTHON=python3.12" >&2; exit 1; }
+	rm -rf .venv-$*
+	$(PYTHON) -m venv .venv-$*
+	.venv-$*/bin/python -m pip install -q "$(TORCH)"
+	.venv-$*/bin/python -m pip install -q -c constraints.txt -e ".[$(EXTRAS)]" "$(TORCH)"
+	touch $@

@@ -1,0 +1,5 @@
+"""`python -m gcattn.cli`: the command without its script."""
+
+from gcattn.cli import main
+
+main()

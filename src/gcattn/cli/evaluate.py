@@ -1,0 +1,174 @@
+"""`gcattn eval`: what a saved model is worth."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Literal
+
+import typer
+
+if TYPE_CHECKING:
+    from gcattn.evals.length_result import LengthResult
+
+eval_app = typer.Typer(no_args_is_help=True, help="Evaluate a saved model.")
+
+Model = Annotated[
+    str,
+    typer.Argument(
+        metavar="MODEL", help="Folder of a saved model, or owner/name on the Hugging Face hub."
+    ),
+]
+Device = Annotated[str, typer.Option(help="cpu, cuda, or auto: the GPU if there is one.")]
+Dtype = Annotated[
+    Literal["auto", "float32", "bfloat16", "float16"],
+    typer.Option(help="Number format of the weights; auto: as saved."),
+]
+Tier = Annotated[
+    Literal["device", "host"] | None,
+    typer.Option(help="Where a DRT keeps old chunks (default: as its configuration says)."),
+]
+
+
+@eval_app.command()
+def perplexity(
+    model: Model,
+    data: Annotated[Path, typer.Option(help="Folder of token shards (gcattn data prepare).")],
+    lengths: Annotated[
+        str, typer.Option(help="Context lengths in tokens, such as 1k,4k,16k; k is 1024.")
+    ] = "1k,4k,16k",
+    segment_length: Annotated[
+        int, typer.Option(min=1, help="Tokens read at a time; bounds memory.")
+    ] = 4096,
+    max_documents: Annotated[
+        int | None, typer.Option(min=1, help="Read so many documents at most for each length.")
+    ] = None,
+    memory_tier: Tier = None,
+    device: Device = "auto",
+    dtype: Dtype = "auto",
+    out: Annotated[Path, typer.Option(help="Result file; the picture goes beside it.")] = Path(
+        "results/perplexity.json"
+    ),
+) -> None:
+    """Measure loss, perplexity and bits per byte by context length and position.
+
+    A length is measured on the first tokens of documents that have so many.
+    """
+    from gcattn.data import TokenShards
+    from gcattn.evals.lengths import parse_lengths
+    from gcattn.evals.model_loading import load_causal_lm
+    from gcattn.evals.perplexity import evaluate_perplexity
+    from gcattn.evals.plot import plot_perplexity
+    from gcattn.results import write_result
+
+    if out.suffix != ".json":
+        raise ValueError(f"--out must end in .json, got {out}.")
+    wanted = parse_lengths(lengths)
+    _check_writable(out.parent)
+    shards = TokenShards(data)
+    causal_lm = load_causal_lm(model, device=device, dtype=dtype, memory_tier=memory_tier)
+    with _progress() as on_progress:
+        results = evaluate_perplexity(
+            causal_lm,
+            shards,
+            wanted,
+            segment_length=segment_length,
+            max_documents=max_documents,
+            on_progress=on_progress,
+        )
+    file = write_result(
+        out.stem,
+        {
+            "model": model,
+            "model_type": causal_lm.config.model_type,
+            "parameters": causal_lm.num_parameters(),
+            "data": str(data),
+            "tokenizer": shards.tokenizer_name,
+            "lengths": wanted,
+            "segment_length": segment_length,
+            "max_documents": max_documents,
+            "memory_tier": getattr(causal_lm.config, "memory_tier", None),
+            "device": str(causal_lm.device),
+            "dtype": str(causal_lm.dtype).removeprefix("torch."),
+        },
+        {"lengths": [result.as_dict() for result in results]},
+        folder=out.parent,
+        seed=0,
+        trials=1,
+    )
+    picture = file.with_suffix(".png")
+    plot_perplexity(results, f"{_short(Path(model))} on {_short(data)}", picture)
+    _report(results, file, picture)
+
+
+def _short(path: Path) -> str:
+    """Name a path by its last two parts: the run of a model, the corpus of a split."""
+    return "/".join(path.parts[-2:])
+
+
+def _check_writable(folder: Path) -> None:
+    """Fail before the evaluation rather than after it."""
+    import tempfile
+
+    folder.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryFile(dir=folder):
+        pass
+
+
+@contextmanager
+def _progress() -> Iterator[Callable[[int, int], None]]:
+    """Show tokens read and the time left while the block runs."""
+    from rich.console import Console
+    from rich.progress import (
+        BarColumn,
+        MofNCompleteColumn,
+        Progress,
+        TextColumn,
+        TimeRemainingColumn,
+    )
+
+    columns = (
+        TextColumn("reading"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TextColumn("tokens ·"),
+        TimeRemainingColumn(),
+    )
+    bar = Progress(*columns, console=Console(stderr=True))
+    task = bar.add_task("reading", total=None)
+
+    def on_progress(done: int, total: int) -> None:
+        bar.start()  # nothing is shown before there is something to show
+        bar.update(task, completed=done, total=total)
+
+    try:
+        yield on_progress
+    finally:
+        if bar.live.is_started:
+            bar.stop()
+
+
+def _report(results: Sequence[LengthResult], file: Path, picture: Path) -> None:
+    """Print one line for each length and where the files are."""
+    from rich.console import Console
+    from rich.table import Table
+
+    from gcattn.evals.lengths import format_length
+
+    table = Table("length", "documents", "nats/token", "± s.e.", "perplexity", "bits/byte")
+    for column in table.columns:
+        column.justify = "right"
+    for result in results:
+        error = result.loss.standard_error
+        table.add_row(
+            format_length(result.length),
+            f"{result.num_documents:,}",
+            f"{result.loss.mean:.4f}",
+            "-" if error is None else f"{error:.4f}",
+            f"{result.perplexity:.2f}",
+            f"{result.bits_per_byte.mean:.4f}",
+        )
+    console = Console(soft_wrap=True)
+    console.print(table)
+    console.print(f"{file}\n{picture}", highlight=False)

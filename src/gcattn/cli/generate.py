@@ -1,0 +1,80 @@
+"""`gcattn generate`: text from a saved model."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from gcattn.cli.evaluate import Device, Dtype, Model, Tier
+
+
+def generate(
+    model: Model,
+    prompt: Annotated[str | None, typer.Option(help="Text to go on from.")] = None,
+    prompt_file: Annotated[Path | None, typer.Option(help="File with that text.")] = None,
+    max_new_tokens: Annotated[int, typer.Option(min=1, help="Stop after so many tokens.")] = 200,
+    temperature: Annotated[
+        float, typer.Option(min=0.0, help="0 takes the likeliest token; higher is freer.")
+    ] = 0.8,
+    top_p: Annotated[
+        float, typer.Option(min=0.0, max=1.0, help="Draw from the likeliest tokens of this mass.")
+    ] = 0.95,
+    seed: Annotated[int, typer.Option(help="Fixes what is drawn.")] = 0,
+    stream: Annotated[bool, typer.Option(help="Print every word as soon as it is there.")] = True,
+    segment_length: Annotated[
+        int, typer.Option(min=1, help="Tokens of the prompt read at a time; bounds memory.")
+    ] = 4096,
+    memory_tier: Tier = None,
+    device: Device = "auto",
+    dtype: Dtype = "auto",
+) -> None:
+    """Go on from a prompt of any length; the new text goes to standard output."""
+    import torch
+    from transformers import TextStreamer, set_seed
+
+    from gcattn.data import load_tokenizer
+    from gcattn.evals.model_loading import load_causal_lm
+
+    text = _read_prompt(prompt, prompt_file)
+    causal_lm: Any = load_causal_lm(model, device=device, dtype=dtype, memory_tier=memory_tier)
+    tokenizer = load_tokenizer(model)
+    token_ids = tokenizer(text, return_tensors="pt").input_ids.to(causal_lm.device)
+    vocab_size = causal_lm.config.get_text_config().vocab_size
+    if len(tokenizer) > vocab_size:
+        raise ValueError(
+            f"The tokenizer in {model} has {len(tokenizer)} tokens, the model knows {vocab_size}."
+        )
+    choice: dict[str, Any] = {"do_sample": False}
+    if temperature > 0:
+        choice = {"do_sample": True, "temperature": temperature, "top_p": top_p, "top_k": 0}
+    set_seed(seed)
+    output = causal_lm.generate(
+        token_ids,
+        attention_mask=torch.ones_like(token_ids),
+        max_new_tokens=max_new_tokens,
+        prefill_chunk_size=segment_length,
+        eos_token_id=tokenizer.eos_token_id,
+        pad_token_id=tokenizer.pad_token_id,
+        streamer=TextStreamer(tokenizer, skip_prompt=True, skip_special_tokens=True)
+        if stream
+        else None,
+        **choice,
+    )
+    if not stream:
+        new = output[0, token_ids.shape[1] :]
+        print(tokenizer.decode(new, skip_special_tokens=True))
+
+
+def _read_prompt(prompt: str | None, prompt_file: Path | None) -> str:
+    if (prompt is None) == (prompt_file is None):
+        raise ValueError("Give either --prompt TEXT or --prompt-file FILE.")
+    if prompt_file is not None:
+        try:
+            prompt = prompt_file.read_text(encoding="utf-8")
+        except UnicodeDecodeError as error:
+            raise ValueError(f"{prompt_file} is not a UTF-8 text file ({error}).") from error
+    if not prompt:
+        raise ValueError("The prompt is empty; give at least one character.")
+    return prompt

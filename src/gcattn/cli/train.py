@@ -1,0 +1,49 @@
+"""`gcattn train`: one configuration in, one trained model out."""
+
+import signal
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+
+def train(
+    config: Annotated[Path, typer.Argument(help="YAML file; examples/ has some.")],
+    overrides: Annotated[
+        list[str] | None, typer.Argument(help="Changes, such as training.steps=100.")
+    ] = None,
+    resume: Annotated[
+        bool, typer.Option("--resume", help="Go on from the newest checkpoint of the output.")
+    ] = False,
+    overwrite: Annotated[
+        bool, typer.Option("--overwrite", help="Delete the run that the output holds.")
+    ] = False,
+) -> None:
+    """Train a model.
+
+    Ctrl-C and SIGTERM finish the step, save a checkpoint and end with exit code 130 or 143; the
+    same command with --resume goes on.
+
+    On several GPUs: torchrun --nproc_per_node N -m gcattn.cli train …
+    """
+    from accelerate import PartialState
+    from rich.console import Console
+
+    from gcattn.train.config import load_config
+    from gcattn.train.run import run_training
+
+    console = Console(stderr=True)
+    outcome = run_training(
+        load_config(config, overrides or []), resume=resume, overwrite=overwrite, console=console
+    )
+    state = PartialState()
+    if state.is_main_process:
+        if outcome.interrupted_by:
+            name = signal.Signals(outcome.interrupted_by).name
+            message = f"{name}: saved at step {outcome.step}; add --resume to go on."
+        else:
+            message = f"Done: {outcome.step} steps, model in {outcome.model_folder}"
+        console.print(message, highlight=False, soft_wrap=True)
+    state.destroy_process_group()
+    if outcome.interrupted_by:
+        raise typer.Exit(128 + outcome.interrupted_by)

@@ -1,0 +1,1 @@
+"""Evaluation: what a model makes of long documents, by length and position."""

@@ -1,0 +1,140 @@
+"""Loading of a saved causal language model, ours or any other, with its damage noticed."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import torch
+
+from gcattn.memory.tiers import MemoryTier
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedConfig, PreTrainedModel
+
+DTYPES = {
+    "auto": "auto",
+    "float32": torch.float32,
+    "bfloat16": torch.bfloat16,
+    "float16": torch.float16,
+}
+
+
+def load_causal_lm(
+    source: str,
+    *,
+    device: str = "auto",
+    dtype: str = "auto",
+    memory_tier: MemoryTier | None = None,
+) -> PreTrainedModel:
+    """Load a model for evaluation or generation.
+
+    Args:
+        source: A folder that `save_pretrained` or `gcattn train` wrote, or owner/name on the
+            Hugging Face hub.
+        device: A torch device; "auto" is the GPU if there is one.
+        dtype: "float32", "bfloat16", "float16", or "auto" for the one the model was saved in.
+        memory_tier: Where a DRT keeps old chunks; None for what its configuration says.
+
+    Raises:
+        FileNotFoundError: There is no such model.
+        ValueError: The model is damaged, or an option does not fit it or this machine.
+    """
+    from transformers import AutoConfig, AutoModelForCausalLM
+
+    import gcattn.models  # noqa: F401  so that Auto classes know DRTs
+
+    if dtype not in DTYPES:
+        raise ValueError(f"dtype must be one of {', '.join(DTYPES)}, got {dtype!r}.")
+    target = _resolve_device(device)
+    _check_source(source)
+    with _quiet(), _one_sentence(source):
+        config = AutoConfig.from_pretrained(source)
+    if memory_tier is not None:
+        _set_memory_tier(config, memory_tier)
+    with _quiet(), _one_sentence(source):
+        # with the report asked for, a pair comes back
+        loaded: Any = AutoModelForCausalLM.from_pretrained(
+            source, config=config, dtype=DTYPES[dtype], output_loading_info=True
+        )
+    model, report = loaded
+    missing = sorted(report["missing_keys"])
+    if missing:
+        raise ValueError(
+            f"The model {source} is damaged: {len(missing)} of its tensors are not in its files, "
+            f"{missing[0]} among them."
+        )
+    return model.to(target).eval()
+
+
+def _check_source(source: str) -> None:
+    """Refuse a path without a model before the hub is asked for it."""
+    folder = Path(source)
+    if (folder / "config.json").is_file():
+        return
+    if folder.exists():
+        inner = folder / "model"
+        hint = f"did you mean {inner}?" if inner.is_dir() else "expected what gcattn train saves."
+        raise FileNotFoundError(f"{source} is no saved model: it has no config.json; {hint}")
+    if not re.fullmatch(r"[\w-][\w.-]*/[\w.-]+", source) or folder.parent.exists():
+        raise FileNotFoundError(
+            f"There is no folder {source}; expected a saved model or owner/name on the hub."
+        )
+
+
+def _set_memory_tier(config: PreTrainedConfig, memory_tier: MemoryTier) -> None:
+    from gcattn.models import DRTConfig
+
+    if not isinstance(config, DRTConfig):
+        raise ValueError(
+            f"A memory tier can be chosen for DRT models only, this one is {config.model_type!r}."
+        )
+    config.memory_tier = memory_tier
+
+
+def _resolve_device(device: str) -> torch.device:
+    has_gpu = torch.cuda.is_available()
+    if device == "auto":
+        return torch.device("cuda" if has_gpu else "cpu")
+    try:
+        target = torch.device(device)
+    except RuntimeError as error:
+        raise ValueError(f"{device!r} is not a device; expected auto, cpu or cuda.") from error
+    if target.type == "cuda" and not has_gpu:
+        raise ValueError(f"There is no GPU for device {device!r}; use cpu.")
+    return target
+
+
+@contextmanager
+def _one_sentence(source: str) -> Iterator[None]:
+    """Say in one sentence what files that are not as saved made the libraries fail with."""
+    try:
+        yield
+    except Exception as error:
+        reason = " ".join(str(error).split())[:200] or type(error).__name__
+        if not Path(source).exists():
+            raise FileNotFoundError(f"Cannot get the model {source}: {reason}") from error
+        raise ValueError(f"The model {source} cannot be read: {reason}") from error
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """Keep progress bars, reports and retries of the libraries off the terminal."""
+    from huggingface_hub.utils import logging as hub_logging
+    from transformers.utils import logging
+
+    verbosity, bar = logging.get_verbosity(), logging.is_progress_bar_enabled()
+    hub_verbosity = hub_logging.get_verbosity()
+    logging.set_verbosity_error()
+    logging.disable_progress_bar()
+    hub_logging.set_verbosity_error()
+    try:
+        yield
+    finally:
+        logging.set_verbosity(verbosity)
+        hub_logging.set_verbosity(hub_verbosity)
+        if bar:
+            logging.enable_progress_bar()

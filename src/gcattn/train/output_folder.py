@@ -1,0 +1,95 @@
+"""The folder of a run: claimed before training starts, refused when it would be overwritten."""
+
+import shutil
+import tempfile
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from gcattn.train.checkpoints import UNFINISHED, list_checkpoints
+from gcattn.train.config import TrainConfig
+from gcattn.train.records import TENSORBOARD_FOLDER
+from gcattn.train.run_log import LOG_FILE
+
+CONFIG_FILE = "config.yaml"
+MODEL_FOLDER = "model"
+# what must stay as it was, or a resumed run would be another run
+FIXED = {
+    "model": None,
+    "data": None,
+    "curriculum": None,
+    "training": ("batch_size", "gradient_accumulation", "seed"),
+}
+
+
+def claim_output(config: TrainConfig, *, resume: bool = False, overwrite: bool = False) -> None:
+    """Make the folder of a run and write `config.yaml` into it.
+
+    Args:
+        config: The run; `config.output` is the folder.
+        resume: Go on with the run that is there.
+        overwrite: Delete the run that is there.
+
+    Raises:
+        ValueError: The folder holds a run and neither is asked for, or the run cannot go on with
+            this configuration.
+        OSError: The folder cannot be written.
+    """
+    folder = Path(config.output)
+    if resume and overwrite:
+        raise ValueError("--resume and --overwrite exclude each other.")
+    folder.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryFile(dir=folder):
+        pass
+    if _holds_run(folder):
+        if resume:
+            _check_same_run(folder, config)
+        elif overwrite:
+            _delete_run(folder)
+        else:
+            raise ValueError(
+                f"{folder} already holds a run; add --resume to go on with it, --overwrite to "
+                "delete it, or choose another output."
+            )
+    temporary = folder / f"{CONFIG_FILE}.tmp"
+    temporary.write_text(yaml.safe_dump(config.as_dict(), sort_keys=False), encoding="utf-8")
+    temporary.replace(folder / CONFIG_FILE)
+
+
+def _holds_run(folder: Path) -> bool:
+    names = (CONFIG_FILE, LOG_FILE, MODEL_FOLDER)
+    return any((folder / name).exists() for name in names) or bool(list_checkpoints(folder))
+
+
+def _delete_run(folder: Path) -> None:
+    for checkpoint in list_checkpoints(folder):
+        shutil.rmtree(checkpoint)
+    for name in (TENSORBOARD_FOLDER, MODEL_FOLDER, UNFINISHED):
+        shutil.rmtree(folder / name, ignore_errors=True)
+    for name in (LOG_FILE, CONFIG_FILE):
+        (folder / name).unlink(missing_ok=True)
+
+
+def _check_same_run(folder: Path, config: TrainConfig) -> None:
+    file = folder / CONFIG_FILE
+    if not file.is_file():
+        return
+    before, now = yaml.safe_load(file.read_text(encoding="utf-8")), config.as_dict()
+    for section, keys in FIXED.items():
+        old, new = before.get(section), now[section]
+        if keys is not None:
+            old, new = ({key: tree[key] for key in keys} for tree in (old, new))
+        if old != new:
+            raise ValueError(
+                f"{_difference(section, old, new)}; a resumed run keeps it. "
+                "Set it back, or start a new run in another output."
+            )
+
+
+def _difference(section: str, old: Any, new: Any) -> str:
+    if isinstance(old, dict) and isinstance(new, dict):
+        for key in {**old, **new}:
+            if old.get(key) != new.get(key):
+                return f"{section}.{key} was {old.get(key)!r} and is now {new.get(key)!r}"
+    return f"{section} was {old!r} and is now {new!r}"

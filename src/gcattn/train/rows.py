@@ -1,0 +1,31 @@
+"""What happens to a micro-batch of rows on its way from the data to the model.
+
+Shapes: B rows, T tokens per row.
+"""
+
+from torch import Tensor
+
+IGNORED = -100
+
+
+def cut_rows(batch: dict[str, Tensor], sequence_length: int) -> dict[str, Tensor]:
+    """Cut rows of T tokens into pieces, [B, T] → [B · T / sequence_length, sequence_length]."""
+    return {name: x.reshape(-1, sequence_length) for name, x in batch.items()}
+
+
+def ignore_unpredicted(batch: dict[str, Tensor]) -> dict[str, Tensor]:
+    """Take the first token of every row and document out of the labels, which nothing predicts.
+
+    The model leaves them out by itself; here it is for the count of predicted tokens, by which the
+    losses of all devices are divided.
+    """
+    labels = batch["labels"].clone()
+    labels[:, 0] = IGNORED
+    if "document_ids" in batch:
+        labels[:, 1:][batch["document_ids"].diff() != 0] = IGNORED
+    return {**batch, "labels": labels}
+
+
+def most_chunks(num_tokens: int, chunk_size: int, forced_closes: int) -> int:
+    """Return a number of chunks that no row exceeds when at most `forced_closes` close early."""
+    return -(-num_tokens // (chunk_size - 1)) + forced_closes

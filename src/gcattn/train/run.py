@@ -1,0 +1,203 @@
+"""One training run from configuration to saved model: what `gcattn train` calls."""
+
+from __future__ import annotations
+
+import os
+import shutil
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from accelerate import PartialState
+from rich.console import Console
+from transformers import TrainerState, set_seed
+from transformers.utils import logging as transformers_logging
+
+from gcattn.data.shard_dataset import ShardDataset
+from gcattn.data.token_shards import TokenShards
+from gcattn.data.tokenizer_loading import load_tokenizer
+from gcattn.train.arguments import training_arguments
+from gcattn.train.checkpoints import (
+    UNFINISHED,
+    checkpoint_step,
+    newest_checkpoint,
+    reading,
+)
+from gcattn.train.config import TrainConfig
+from gcattn.train.interruption import Interruption
+from gcattn.train.model import build_model, check_vocabulary
+from gcattn.train.output_folder import MODEL_FOLDER, claim_output
+from gcattn.train.progress import ProgressDisplay
+from gcattn.train.records import Records
+from gcattn.train.rhythm import Rhythm
+from gcattn.train.row_sampler import mix_seeds
+from gcattn.train.trainer import DRTTrainer
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerFast
+
+    from gcattn.models import DRTForCausalLM
+
+
+@dataclass(frozen=True)
+class TrainingOutcome:
+    """How a run ended.
+
+    Attributes:
+        step: Finished optimizer steps.
+        interrupted_by: Signal that stopped it, 0 if it came to its end.
+        model_folder: The saved model, None if it was interrupted.
+    """
+
+    step: int
+    interrupted_by: int
+    model_folder: Path | None
+
+
+def run_training(
+    config: TrainConfig,
+    *,
+    resume: bool = False,
+    overwrite: bool = False,
+    console: Console | None = None,
+) -> TrainingOutcome:
+    """Train a model and save it in `<output>/model`.
+
+    Under torchrun every process calls this; the first one writes.
+
+    Args:
+        config: The run.
+        resume: Go on from the newest whole checkpoint of `config.output`, from the beginning if
+            there is none.
+        overwrite: Delete a run that is in `config.output`.
+        console: Where progress is shown; standard error by default.
+
+    Raises:
+        FileNotFoundError: Data or model are not where the configuration says.
+        ValueError: Configuration, data and model do not fit, or a checkpoint is damaged.
+        DivergedError: The loss is no longer finite.
+        OSError: The output folder is not writable.
+    """
+    transformers_logging.set_verbosity_error()
+    transformers_logging.disable_progress_bar()
+    console = console or Console(stderr=True)
+    args = training_arguments(config)
+    processes = PartialState()
+    train_shards = TokenShards(config.data.train)
+    tokenizer = load_tokenizer(train_shards.tokenizer_folder)
+    set_seed(config.training.seed)
+    model = build_model(config.model, train_shards, tokenizer)
+    train_rows, validation_rows = _rows(config, model, train_shards)
+    if processes.is_main_process:
+        claim_output(config, resume=resume, overwrite=overwrite)
+    processes.wait_for_everyone()
+
+    checkpoint, complaints = newest_checkpoint(Path(config.output)) if resume else (None, [])
+    if config.training.gradient_checkpointing:
+        _enable_checkpointing(model)
+    trainer = DRTTrainer(
+        config, args, model, train_rows, validation_rows, processing_class=tokenizer
+    )
+    interruption = Interruption()
+    records = Records(Path(config.output))
+    display = ProgressDisplay(console, trainer.tokens_per_step)
+    for callback in (Rhythm(), records, display, interruption):
+        trainer.add_callback(callback)
+    if processes.is_main_process:
+        for line in (*complaints, *_introduction(config, trainer, model, checkpoint, resume)):
+            console.print(line, highlight=False, soft_wrap=True)
+
+    step = checkpoint_step(checkpoint) if checkpoint else 0
+    try:
+        with interruption.watch():
+            step = _train(trainer, checkpoint, config.training.steps)
+    finally:
+        display.close()
+        records.close()
+    if interruption.stopped_by:
+        return TrainingOutcome(step, interruption.stopped_by, None)
+    folder = _save_model(trainer, tokenizer, Path(config.output))
+    return TrainingOutcome(step, 0, folder)
+
+
+def _rows(
+    config: TrainConfig, model: DRTForCausalLM, shards: TokenShards
+) -> tuple[ShardDataset, ShardDataset | None]:
+    data, chunk_size = config.data, model.config.chunk_size
+    shortest = min([data.sequence_length, *(c.sequence_length for c in config.curriculum)])
+    if shortest < chunk_size:
+        raise ValueError(
+            f"data.sequence_length and the lengths of curriculum must be at least "
+            f"model.chunk_size = {chunk_size}, got {shortest}."
+        )
+    train_rows = ShardDataset(shards, data.sequence_length, data.documents)
+    if data.validation is None:
+        return train_rows, None
+    validation = TokenShards(data.validation)
+    check_vocabulary(model.config, validation)
+    return train_rows, ShardDataset(validation, data.sequence_length, data.documents)
+
+
+def _enable_checkpointing(model: DRTForCausalLM) -> None:
+    # the name changed in transformers 5.23
+    new_name = getattr(model, "activation_checkpointing_enable", None)
+    (new_name or model.gradient_checkpointing_enable)()
+
+
+def _introduction(
+    config: TrainConfig,
+    trainer: DRTTrainer,
+    model: DRTForCausalLM,
+    checkpoint: Path | None,
+    resume: bool,
+) -> list[str]:
+    args, training = trainer.args, config.training
+    parameters = sum(parameter.numel() for parameter in model.parameters())
+    kind = config.model.preset or config.model.from_
+    precision = "bf16" if args.bf16 else "fp32"
+    lines = [
+        f"{kind}: {parameters / 1e6:.1f}M parameters, {precision} on "
+        f"{args.world_size} x {args.device.type}",
+        f"{trainer.rows_per_step} rows x {config.data.sequence_length:,} tokens a step, "
+        f"{training.steps:,} steps = {training.steps * trainer.tokens_per_step / 1e6:,.1f}M tokens",
+    ]
+    if checkpoint is not None:
+        lines.append(f"Resuming from {checkpoint}")
+    elif resume:
+        lines.append(f"No whole checkpoint in {config.output}: starting from the beginning")
+    return lines
+
+
+def _train(trainer: DRTTrainer, checkpoint: Path | None, steps: int) -> int:
+    seed, process = trainer.args.seed, trainer.args.process_index
+    # every process explores with noise of its own
+    set_seed(mix_seeds(seed, process) % 2**32)
+    trainer.throughput.restart()
+    if checkpoint is None:
+        trainer.train()
+        return trainer.state.global_step
+    with reading(checkpoint):
+        TrainerState.load_from_json(str(checkpoint / "trainer_state.json"))
+    if checkpoint_step(checkpoint) >= steps:
+        trainer._load_from_checkpoint(str(checkpoint))
+        return checkpoint_step(checkpoint)
+    trainer.train(resume_from_checkpoint=str(checkpoint))
+    return trainer.state.global_step
+
+
+def _save_model(
+    trainer: DRTTrainer, tokenizer: PreTrainedTokenizerFast, output: Path
+) -> Path | None:
+    """Save what `from_pretrained` needs, under another name until it is whole."""
+    weights = trainer.accelerator.get_state_dict(trainer.model)
+    folder = output / MODEL_FOLDER
+    if trainer.is_world_process_zero():
+        unfinished = output / UNFINISHED
+        shutil.rmtree(unfinished, ignore_errors=True)
+        model = trainer.accelerator.unwrap_model(trainer.model)
+        model.save_pretrained(unfinished, state_dict=weights)
+        tokenizer.save_pretrained(unfinished)
+        shutil.rmtree(folder, ignore_errors=True)
+        os.replace(unfinished, folder)
+    trainer.accelerator.wait_for_everyone()
+    return folder

@@ -1,0 +1,127 @@
+"""Claims about `gcattn eval perplexity` and `gcattn generate`, on a small saved model."""
+
+import pytest
+import torch
+
+from gcattn import cli
+from gcattn.data import TokenShardWriter, load_tokenizer
+from gcattn.models import DRTForCausalLM, drt_tiny
+from gcattn.results import read_result
+
+
+@pytest.fixture(scope="module")
+def model(tmp_path_factory):
+    torch.manual_seed(0)
+    folder = tmp_path_factory.mktemp("saved") / "drt"
+    sizes = {"hidden_size": 16, "intermediate_size": 24, "num_attention_heads": 2, "head_dim": 8}
+    layers = {"num_lower_layers": 1, "num_upper_layers": 1, "num_encoder_layers": 1}
+    config = drt_tiny(
+        vocab_size=16_384, num_key_value_heads=1, num_retrieval_groups=1, **sizes, **layers
+    )
+    DRTForCausalLM(config).save_pretrained(folder)
+    load_tokenizer().save_pretrained(folder)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory):
+    tokenizer = load_tokenizer()
+    folder = tmp_path_factory.mktemp("corpus") / "shards"
+    with TokenShardWriter(folder, tokenizer, "test") as writer:
+        for length in (90, 300):
+            text = "the house by the river " * length
+            writer.append(tokenizer(text, return_tensors="np").input_ids[0][:length], len(text))
+    return folder
+
+
+def run(capsys, *arguments):
+    with pytest.raises(SystemExit) as stop:
+        cli.main([str(argument) for argument in arguments])
+    captured = capsys.readouterr()
+    return stop.value.code, captured.out, captured.err
+
+
+def test_perplexity_writes_numbers_and_a_picture(capsys, model, data, tmp_path):
+    out = tmp_path / "results" / "small.json"
+    options = ["--data", data, "--lengths", "64,256", "--segment-length", 50, "--out", out]
+    code, printed, _ = run(capsys, "eval", "perplexity", model, *options, "--device", "cpu")
+    assert code == 0
+    assert str(out) in printed
+    result = read_result(out)
+    assert result["name"] == "small"
+    assert result["config"]["segment_length"] == 50
+    lengths = result["metrics"]["lengths"]
+    assert [entry["length"] for entry in lengths] == [64, 256]
+    assert [entry["num_documents"] for entry in lengths] == [2, 1]
+    # random weights know nothing: close to uniform over the vocabulary
+    assert lengths[0]["loss"]["mean"] == pytest.approx(9.7, abs=0.5)
+    assert out.with_suffix(".png").read_bytes().startswith(b"\x89PNG")
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"model": "missing"}, "There is no folder missing"),
+        ({"--data": "missing"}, "is not a folder of token shards"),
+        ({"--lengths": "1k"}, "the longest has 300"),
+        ({"--lengths": "much"}, "A length must look like"),
+        ({"--segment-length": "0"}, "--segment-length"),
+        ({"--memory-tier": "moon"}, "moon"),
+        ({"--out": "results.txt"}, "--out must end in .json"),
+        ({"--out": "/dev/null/results.json"}, "/dev/null"),
+        ({"--device": "tpux"}, "is not a device"),
+    ],
+    ids=lambda value: " ".join(*value.items()) if isinstance(value, dict) else "",
+)
+def test_bad_input_is_one_line(capsys, monkeypatch, model, data, tmp_path, change, message):
+    monkeypatch.chdir(tmp_path)
+    options = {"--data": data, "--lengths": "64", "--out": tmp_path / "r.json"} | change
+    where = options.pop("model", model)
+    flat = [part for option in options.items() for part in option]
+    code, _, err = run(capsys, "eval", "perplexity", where, *flat)
+    assert code == 2
+    assert err.startswith("gcattn: error: ")
+    assert err.count("\n") == 1
+    assert message in err
+
+
+@pytest.mark.parametrize("options", [["--temperature", 0], ["--temperature", 1, "--seed", 3]])
+def test_streamed_text_is_the_text_at_the_end(capsys, model, options):
+    command = ["generate", model, "--prompt", "By the river", "--max-new-tokens", 12, *options]
+    streamed = run(capsys, *command, "--stream")
+    whole = run(capsys, *command, "--no-stream", "--memory-tier", "host")
+    assert streamed[0] == whole[0] == 0
+    assert streamed[1].split() == whole[1].split() != []
+
+
+def test_seeds_choose_the_text(capsys, model):
+    command = ["generate", model, "--prompt", "By the river", "--max-new-tokens", 12]
+    texts = [run(capsys, *command, "--seed", seed)[1] for seed in (0, 0, 1)]
+    assert texts[0] == texts[1] != texts[2]
+
+
+def test_a_prompt_file_is_read_in_segments(capsys, model, tmp_path):
+    file = tmp_path / "prompt.txt"
+    file.write_text("the house by the river " * 60)
+    command = ["generate", model, "--prompt-file", file, "--max-new-tokens", 6, "--temperature", 0]
+    texts = [run(capsys, *command, "--segment-length", n) for n in (64, 4096)]
+    assert texts[0][0] == 0
+    assert texts[0] == texts[1]
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ([], "either --prompt TEXT or --prompt-file FILE"),
+        (["--prompt", "a", "--prompt-file", "b"], "either --prompt TEXT or --prompt-file FILE"),
+        (["--prompt", ""], "The prompt is empty"),
+        (["--prompt-file", "missing.txt"], "missing.txt"),
+        (["--prompt", "a", "--temperature", "-1"], "--temperature"),
+    ],
+)
+def test_a_bad_prompt_is_one_line(capsys, model, options, message):
+    code, out, err = run(capsys, "generate", model, *options)
+    assert (code, out) == (2, "")
+    assert err.startswith("gcattn: error: ")
+    assert err.count("\n") == 1
+    assert message in err

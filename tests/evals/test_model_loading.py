@@ -1,0 +1,80 @@
+"""Claims about loading a saved model: damage and misuse are one clear sentence."""
+
+import shutil
+
+import pytest
+import torch
+from safetensors.torch import load_file, save_file
+
+from gcattn.evals.model_loading import load_causal_lm
+
+
+@pytest.fixture
+def copy(saved_drt, tmp_path):
+    return shutil.copytree(saved_drt, tmp_path / "copy")
+
+
+def test_a_loaded_model_is_ready_to_evaluate(saved_drt):
+    model = load_causal_lm(str(saved_drt), device="cpu", dtype="bfloat16", memory_tier="host")
+    assert not model.training
+    assert model.dtype == torch.bfloat16
+    assert model.config.memory_tier == "host"
+
+
+@pytest.mark.parametrize("name", ["missing", "missing/model", "./a/b/c", "x y/z"])
+def test_a_missing_folder_is_not_looked_up_on_the_hub(name, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "missing").mkdir(exist_ok=name == "missing/model")
+    with pytest.raises(FileNotFoundError, match=r"no config\.json|There is no folder"):
+        load_causal_lm(name)
+
+
+def test_the_folder_of_a_run_points_to_its_model(copy):
+    copy.rename(copy.parent / "run")
+    run = copy.parent / "run"
+    (run / "model").mkdir()
+    (run / "config.json").unlink()
+    with pytest.raises(FileNotFoundError, match=r"did you mean .*run/model\?"):
+        load_causal_lm(str(run))
+
+
+def test_a_damaged_configuration_is_refused(copy):
+    (copy / "config.json").write_text('{"model_type": "drt", "chunk_size": 0}')
+    with pytest.raises(ValueError, match="cannot be read"):
+        load_causal_lm(str(copy), device="cpu")
+
+
+def test_cut_weights_are_refused(copy):
+    file = copy / "model.safetensors"
+    file.write_bytes(file.read_bytes()[:1000])
+    with pytest.raises(ValueError, match="cannot be read"):
+        load_causal_lm(str(copy), device="cpu")
+
+
+def test_missing_weights_are_refused(copy):
+    file = copy / "model.safetensors"
+    weights = load_file(file)
+    name = sorted(weights)[-1]
+    del weights[name]
+    save_file(weights, file, metadata={"format": "pt"})
+    with pytest.raises(ValueError, match=f"1 of its tensors are not in its files, {name}"):
+        load_causal_lm(str(copy), device="cpu")
+
+
+def test_a_memory_tier_is_refused_for_other_models(make_llama, tmp_path):
+    make_llama(50).save_pretrained(tmp_path)
+    assert load_causal_lm(str(tmp_path), device="cpu").config.model_type == "llama"
+    with pytest.raises(ValueError, match="this one is 'llama'"):
+        load_causal_lm(str(tmp_path), device="cpu", memory_tier="host")
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"device": "tpux"}, "'tpux' is not a device"),
+        ({"dtype": "int8"}, "dtype must be one of auto, float32"),
+    ],
+)
+def test_options_that_do_not_exist_are_refused(saved_drt, options, message):
+    with pytest.raises(ValueError, match=message):
+        load_causal_lm(str(saved_drt), **options)

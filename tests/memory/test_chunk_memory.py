@@ -1,0 +1,117 @@
+"""Chunk memories: what goes in comes out, wherever it lives."""
+
+import pytest
+import torch
+
+from gcattn.memory import EncodedChunks, make_memory
+from gcattn.memory.window import WindowCache
+
+TIERS = ["device", "host"]
+
+
+def chunks(B, F, seed=0, S=3, E=4):
+    generator = torch.Generator().manual_seed(seed)
+
+    def normal(*shape):
+        return torch.randn(shape, generator=generator)
+
+    lengths = torch.randint(1, S, (B, F), generator=generator)
+    documents = torch.zeros(B, F, dtype=torch.long)
+    return EncodedChunks(
+        normal(B, F, E), documents, normal(B, F, S, 1, 2), normal(B, F, S, 1, 2), lengths
+    )
+
+
+def read(memory, indices):
+    """Gather what the memory says lies behind each index, [B, C, K, S, G, D]."""
+    got = memory.fetch(indices, torch.ones(indices.shape))
+    rows = torch.arange(indices.shape[0])[:, None, None]
+    return (
+        got.keys[rows, got.indices],
+        got.values[rows, got.indices],
+        got.lengths[rows, got.indices],
+    )
+
+
+@pytest.mark.parametrize("tier", TIERS)
+def test_chunks_come_back_in_the_order_they_went_in(tier, monkeypatch):
+    monkeypatch.setattr("gcattn.memory.host.BLOCK_CHUNKS", 4)  # several blocks, cut in the middle
+    memory, parts = make_memory(tier), [chunks(2, n, seed=n) for n in (3, 1, 9, 2)]
+    for part in parts:
+        memory.append(part, torch.tensor([part.keys.shape[1]] * 2))
+    indices = torch.randint(0, 15, (2, 4, 5), generator=torch.Generator().manual_seed(1))
+    keys, values, lengths = read(memory, indices)
+    rows = torch.arange(2)[:, None, None]
+    assert torch.equal(keys, torch.cat([p.keys for p in parts], dim=1)[rows, indices])
+    assert torch.equal(values, torch.cat([p.values for p in parts], dim=1)[rows, indices])
+    assert torch.equal(lengths, torch.cat([p.lengths for p in parts], dim=1)[rows, indices])
+    assert torch.equal(memory.landmarks, torch.cat([p.landmarks for p in parts], dim=1))
+
+
+@pytest.mark.parametrize("tier", TIERS)
+def test_rows_may_hold_unequal_numbers_of_chunks(tier):
+    memory, first, second = make_memory(tier), chunks(2, 2, seed=0), chunks(2, 2, seed=1)
+    memory.append(first, torch.tensor([2, 0]))
+    memory.append(second, torch.tensor([1, 2]))
+    assert memory.num_chunks.tolist() == [3, 2]
+    assert (memory.documents == torch.tensor([[0, 0, 0], [0, 0, -1]])).all()
+    keys, _, _ = read(memory, torch.tensor([[[2]], [[0]]]))
+    assert torch.equal(keys[:, 0, 0], second.keys[:, 0])
+
+
+@pytest.mark.parametrize("tier", TIERS)
+def test_empty_slots_stay_empty_and_an_empty_memory_can_be_read(tier):
+    memory = make_memory(tier)
+    memory.append(chunks(2, 0), torch.tensor([0, 0]))
+    got = memory.fetch(torch.full((2, 1, 3), -1), torch.zeros(2, 1, 3))
+    assert (got.indices == -1).all()
+    assert got.keys.shape == (2, 0, 3, 1, 2)
+    memory.append(chunks(2, 2), torch.tensor([2, 2]))
+    got = memory.fetch(torch.tensor([[[1, -1]], [[-1, -1]]]), torch.zeros(2, 1, 2))
+    assert (got.indices == -1).tolist() == [[[False, True]], [[True, True]]]
+
+
+@pytest.mark.parametrize("tier", TIERS)
+def test_repeated_rows_share_their_past_and_then_part(tier):
+    memory, past = make_memory(tier), chunks(1, 3)
+    memory.append(past, torch.tensor([3]))
+    before = memory.num_bytes()
+    memory.select_rows(torch.tensor([0, 0]))
+    after = memory.num_bytes()
+    keys_values = past.keys.numel() * 4 * 2
+    # a second row of landmarks, and no second copy of the keys and values
+    assert sum(after.values()) - sum(before.values()) == past.landmarks.numel() * 4 < keys_values
+    new = chunks(2, 1, seed=5)
+    memory.append(new, torch.tensor([1, 1]))
+    keys, _, _ = read(memory, torch.tensor([[[2, 3]], [[2, 3]]]))
+    assert torch.equal(keys[:, 0, 0], past.keys[:, 2].expand(2, -1, -1, -1))
+    assert torch.equal(keys[:, 0, 1], new.keys[:, 0])
+
+
+def test_host_memory_keeps_keys_and_values_off_the_device():
+    on_device, on_host = make_memory("device"), make_memory("host")
+    for memory in (on_device, on_host):
+        memory.append(chunks(1, 8), torch.tensor([8]))
+    landmarks, keys_values = 8 * 4 * 4, 8 * 3 * 2 * 2 * 4
+    assert on_device.num_bytes() == {"device": landmarks + keys_values, "host": 0}
+    assert on_host.num_bytes() == {"device": landmarks, "host": keys_values}
+    on_host.fetch(torch.tensor([[[5, 2]]]), torch.ones(1, 1, 2))
+    assert on_host.num_bytes()["device"] == landmarks + keys_values // 4
+
+
+def test_unknown_tier_is_refused():
+    with pytest.raises(ValueError, match=r"one of \['device', 'host'\], got 'tape'"):
+        make_memory("tape")
+
+
+def test_window_keeps_the_last_used_columns_of_each_row():
+    window = WindowCache(num_layers=1, window_size=4)
+    documents = torch.tensor([[0, 0, 0, 0, 0], [0, 0, -1, -1, -1]])
+    columns = torch.arange(10.0).reshape(2, 5, 1, 1)
+    window.begin(documents)
+    window.extend(0, columns, columns)
+    window.begin(torch.tensor([[0], [0]]))
+    keys, _ = window.extend(0, torch.tensor([[[[50.0]]], [[[60.0]]]]), torch.zeros(2, 1, 1, 1))
+    assert keys.squeeze().tolist()[0] == [2, 3, 4, 50]
+    assert window.key_documents[1].tolist() == [-1, 0, 0, 0]
+    assert keys.squeeze().tolist()[1][1:] == [5, 6, 60]

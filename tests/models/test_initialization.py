@@ -1,0 +1,52 @@
+"""The aligned start: cross-attention matches content and copies from the first step."""
+
+import pytest
+import torch
+
+from gcattn.models import DRTForCausalLM, DRTModel
+from gcattn.testing import random_config
+
+
+def maps(model):
+    base = model.base_model
+    layers = [layer for group in base.retrieval_groups for layer in group.layers]
+    return base.chunk_encoder, [layer.cross_attention for layer in layers]
+
+
+@pytest.mark.parametrize("model_class", [DRTForCausalLM, DRTModel])
+def test_aligned_start_uses_the_keys_map_for_queries_and_gives_values_back(model_class):
+    config = random_config(
+        0,
+        hidden_size=32,
+        num_attention_heads=4,
+        num_key_value_heads=2,
+        head_dim=8,
+        cross_attention_init="aligned",
+    )
+    encoder, modules = maps(model_class(config))
+    x = torch.randn(500, 32)
+    x = x / x.square().mean(-1, keepdim=True).sqrt()
+    keys = encoder.k_proj(x)
+    assert keys.std().item() == pytest.approx(0.9, rel=0.1)
+    heads = keys.unflatten(-1, (2, 8)).repeat_interleave(2, dim=1)
+    read = encoder.v_proj(x).unflatten(-1, (2, 8)).repeat_interleave(2, dim=1).flatten(1)
+    projection = encoder.v_proj.weight.T @ encoder.v_proj.weight  # onto what the values hold
+    for module in modules:
+        assert torch.equal(module.q_proj(x).unflatten(-1, (4, 8)), heads)
+        torch.testing.assert_close(module.o_proj(read), 0.5 * x @ projection, rtol=0, atol=1e-4)
+        assert len(modules) == config.num_upper_layers
+
+
+def test_plain_start_draws_every_map_on_its_own():
+    config = random_config(0, cross_attention_init="plain", initializer_range=0.02)
+    encoder, modules = maps(DRTForCausalLM(config))
+    for weight in [encoder.k_proj.weight, encoder.v_proj.weight, modules[0].q_proj.weight]:
+        assert weight.std().item() == pytest.approx(0.02, rel=0.2)
+
+
+def test_a_trained_model_is_not_started_again():
+    model = DRTForCausalLM(random_config(0, cross_attention_init="aligned"))
+    with torch.no_grad():
+        model.model.chunk_encoder.k_proj.weight.fill_(0.5)
+    model.init_weights()
+    assert (model.model.chunk_encoder.k_proj.weight == 0.5).all()

@@ -1,0 +1,101 @@
+"""Two processes train the model that one would, and the model can be sharded with FSDP2."""
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+import torch
+import torch.distributed as dist
+import torch.multiprocessing as mp
+from torch.distributed.device_mesh import init_device_mesh
+from torch.distributed.fsdp import fully_shard
+
+from gcattn.models import DRTForCausalLM, drt_tiny
+from gcattn.train.run import run_training
+
+from .runs import losses, weights
+
+ENVIRONMENT = {**os.environ, "OMP_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": ""}
+
+
+def command(processes: int, *arguments: str) -> list[str]:
+    launcher = ["torch.distributed.run", "--standalone", f"--nproc_per_node={processes}", "-m"]
+    return [sys.executable, "-m", *(launcher if processes > 1 else []), "gcattn.cli", *arguments]
+
+
+def test_two_processes_equal_one_with_the_same_rows(make_config, config_file, tmp_path):
+    """Same rows per step, no noise: losses, gradient norms and weights agree to rounding."""
+    shared = ["model.retrieval_noise=none", "training.steps=3", "training.save_every=2"]
+    one = make_config(*shared, "training.batch_size=4", f"output={tmp_path / 'one'}")
+    two = make_config(*shared, f"output={tmp_path / 'two'}")
+    run_training(one)
+    arguments = ["train", str(config_file), *shared, f"output={two.output}"]
+    subprocess.run(command(2, *arguments), env=ENVIRONMENT, check=True, timeout=120)
+    assert losses(two) == pytest.approx(losses(one), rel=1e-5)
+    assert losses(two, "validation")[3] == pytest.approx(losses(one, "validation")[3], rel=1e-5)
+    expected, found = weights(one), weights(two)
+    for name in expected:
+        torch.testing.assert_close(found[name], expected[name], rtol=1e-3, atol=1e-4)
+    states = {path.name for path in (Path(two.output) / "checkpoint-2").glob("rng_state_*")}
+    assert states == {"rng_state_0.pth", "rng_state_1.pth"}
+
+
+def test_sigterm_ends_the_command_with_143_and_says_how_to_go_on(config_file, make_config):
+    config = make_config("training.steps=400", "training.eval_every=0")
+    arguments = ["train", str(config_file), "training.steps=400", "training.eval_every=0"]
+    process = subprocess.Popen(
+        command(1, *arguments), env=ENVIRONMENT, stderr=subprocess.PIPE, text=True
+    )
+    deadline = time.monotonic() + 60
+    while not losses(config) and time.monotonic() < deadline:
+        time.sleep(0.05)
+    process.send_signal(signal.SIGTERM)
+    _, errors = process.communicate(timeout=60)
+    assert process.returncode == 143
+    last = list(losses(config))[-1]
+    assert f"SIGTERM: saved at step {last}; add --resume to go on." in errors
+    assert "Traceback" not in errors
+    assert 0 < last < 400
+
+
+def shard_and_step(rank: int, store: str, results: Path) -> None:
+    dist.init_process_group("gloo", init_method=f"file://{store}", rank=rank, world_size=2)
+    torch.manual_seed(0)
+    model = DRTForCausalLM(drt_tiny(vocab_size=32, num_retrieval_groups=2, retrieval_noise="none"))
+    mesh = init_device_mesh("cpu", (2,))
+    for module in model.modules():
+        if type(module).__name__ in model._no_split_modules:
+            fully_shard(module, mesh=mesh)
+    fully_shard(model, mesh=mesh)
+    optimizer = torch.optim.AdamW(model.parameters(), lr=1e-3, foreach=False)
+    ids = torch.randint(0, 31, (2, 64), generator=torch.Generator().manual_seed(1))
+    for _ in range(2):
+        loss = model(ids[rank : rank + 1], labels=ids[rank : rank + 1]).loss
+        loss.backward()
+        assert all(parameter.grad is not None for parameter in model.parameters())
+        optimizer.step()
+        optimizer.zero_grad()
+    full = {name: p.full_tensor() for name, p in model.named_parameters()}
+    if rank == 0:
+        torch.save(full, results)
+    dist.destroy_process_group()
+
+
+def test_model_trains_under_fsdp2_as_it_does_alone(tmp_path):
+    mp.spawn(shard_and_step, (str(tmp_path / "store"), tmp_path / "full.pt"), nprocs=2)
+    torch.manual_seed(0)
+    model = DRTForCausalLM(drt_tiny(vocab_size=32, num_retrieval_groups=2, retrieval_noise="none"))
+    optimizer = torch.optim.AdamW(model.parameters(), lr=1e-3)
+    ids = torch.randint(0, 31, (2, 64), generator=torch.Generator().manual_seed(1))
+    for _ in range(2):
+        model(ids, labels=ids).loss.backward()
+        assert all(parameter.grad is not None for parameter in model.parameters())
+        optimizer.step()
+        optimizer.zero_grad()
+    full = torch.load(tmp_path / "full.pt")
+    for name, parameter in model.named_parameters():
+        torch.testing.assert_close(full[name], parameter.data, rtol=1e-3, atol=1e-4)

@@ -1,0 +1,130 @@
+"""A whole run learns, leaves a model that loads, and refuses to start where it could not end."""
+
+from pathlib import Path
+
+import pytest
+import torch
+from transformers import AutoModelForCausalLM, AutoTokenizer, GenerationConfig
+
+from gcattn.data import TokenShards
+from gcattn.train.run import run_training
+
+from .conftest import VOCABULARY, write_shards
+from .runs import losses
+
+
+def test_twenty_steps_lower_training_and_validation_loss(make_config):
+    config = make_config("training.steps=20")
+    outcome = run_training(config)
+    train, validation = losses(config), losses(config, "validation")
+    assert (outcome.step, outcome.interrupted_by) == (20, 0)
+    assert list(train) == list(range(1, 21))
+    assert list(validation) == [4, 8, 12, 16, 20]
+    assert train[20] < train[1] - 0.5
+    assert validation[20] < validation[4] - 0.3
+
+
+def test_first_loss_is_that_of_guessing(make_config):
+    """The loss of a step is per predicted token, whatever the number of rows and passes."""
+    first = []
+    for passes in (1, 3):
+        config = make_config(
+            "training.steps=1",
+            f"training.gradient_accumulation={passes}",
+            f"output={make_config().output}-{passes}",
+        )
+        run_training(config)
+        first.append(losses(config)[1])
+    assert first == pytest.approx([torch.tensor(len(VOCABULARY)).log().item()] * 2, rel=0.03)
+
+
+def test_saved_model_loads_and_generates(make_config):
+    folder = run_training(make_config("training.steps=1")).model_folder
+    model = AutoModelForCausalLM.from_pretrained(folder)
+    tokenizer = AutoTokenizer.from_pretrained(folder)
+    assert GenerationConfig.from_pretrained(folder).eos_token_id == [tokenizer.eos_token_id]
+    assert not any(path.suffix == ".bin" for path in folder.iterdir())
+    prompt = torch.tensor([[2, 3, 4]])
+    assert model.generate(prompt, max_new_tokens=4, do_sample=False).shape == (1, 7)
+
+
+def test_training_goes_on_from_a_saved_model(make_config):
+    first = make_config("training.steps=20")
+    folder = run_training(first).model_folder
+    second = make_config(
+        f"model={{from: {folder}}}", "training.steps=1", f"output={first.output}-2"
+    )
+    run_training(second)
+    assert losses(second)[1] == pytest.approx(losses(first)[20], abs=0.3)
+
+
+@pytest.mark.parametrize("documents", ["ignore", "pack", "separate"])
+def test_every_documents_mode_trains(make_config, documents):
+    config = make_config(
+        "training.steps=2",
+        f"data.documents={documents}",
+        "data.sequence_length=32",
+        "data.close_chunks_early=0.1",
+        "training.gradient_checkpointing=true",
+        "retrieval.top_k_schedule=[{step: 0, top_k: all}, {step: 1, top_k: 1}]",
+    )
+    run_training(config)
+    assert losses(config)[2] < losses(config)[1]
+
+
+def test_vocabulary_size_comes_from_the_data_with_room_for_the_landmark(make_config, tmp_path):
+    without = write_shards(tmp_path / "without", 9, vocabulary=VOCABULARY[:-1])
+    for folder in (None, without):
+        data = [] if folder is None else [f"data.train={folder}", "data.validation=null"]
+        config = make_config(
+            "training.steps=1", f"output={tmp_path / 'run'}{folder is None}", *data
+        )
+        model = AutoModelForCausalLM.from_pretrained(run_training(config).model_folder)
+        assert model.config.vocab_size == len(VOCABULARY)
+        assert model.config.landmark_token_id == len(VOCABULARY) - 1
+
+
+@pytest.mark.parametrize(
+    ("overrides", "message"),
+    [
+        (["model.vocab_size=20"], "tokenizer of 32 tokens.*vocab_size is 20"),
+        (["model.landmark_token_id=5"], "hold token 5.*reserves for landmarks"),
+        (["data.sequence_length=8"], "at least model.chunk_size = 16, got 8"),
+        (["data.sequence_length=100000"], "No window of sequence_length 100000"),
+        (["model.chunk_size=0"], "chunk_size must be at least 2, got 0"),
+        (["model.retrieval_top_k=0"], "retrieval_top_k must be at least 1, got 0"),
+        (["model.preset=drt_huge"], "must be one of drt_tiny, .*got 'drt_huge'"),
+        (["training.fsdp=true"], "needs CUDA GPUs"),
+    ],
+)
+def test_what_does_not_fit_is_refused_before_anything_is_written(make_config, overrides, message):
+    config = make_config(*overrides)
+    with pytest.raises(ValueError, match=message):
+        run_training(config)
+    assert not Path(config.output).exists()
+
+
+def test_missing_data_and_models_are_named(make_config, tmp_path):
+    with pytest.raises(FileNotFoundError, match=f"{tmp_path}/nowhere is not a folder of token"):
+        run_training(make_config(f"data.train={tmp_path}/nowhere"))
+    with pytest.raises(FileNotFoundError, match="holds no saved model"):
+        run_training(make_config(f"model={{from: {tmp_path}/nowhere}}"))
+
+
+def test_damaged_model_is_refused_in_one_line(make_config):
+    folder = run_training(make_config("training.steps=1")).model_folder
+    weights = folder / "model.safetensors"
+    weights.write_bytes(weights.read_bytes()[:500])
+    with pytest.raises(ValueError, match="cannot be read") as error:
+        run_training(make_config(f"model={{from: {folder}}}"))
+    assert "\n" not in str(error.value)
+
+
+def test_landmark_is_searched_in_all_shards(tmp_path):
+    """A vocabulary check must see a forbidden token that only one document holds."""
+    from gcattn.models import drt_tiny
+    from gcattn.train.model import check_vocabulary
+
+    folder = write_shards(tmp_path / "bad", 5, extra_token=31)
+    with pytest.raises(ValueError, match="hold token 31"):
+        check_vocabulary(drt_tiny(vocab_size=32), TokenShards(folder))

@@ -1,0 +1,59 @@
+"""Schedules are functions of the step alone."""
+
+from itertools import pairwise
+
+import pytest
+
+from gcattn.train.config import LengthChange, TopKChange, TrainingSection
+from gcattn.train.schedules import learning_rate, sequence_length, top_k_change, warmup_steps
+
+
+def training(**changes):
+    values = {"steps": 100, "batch_size": 1, "warmup": 0.1, **changes}
+    return TrainingSection(**values)
+
+
+def test_learning_rate_warms_up_to_the_peak_and_ends_at_the_minimum():
+    section = training()
+    rates = [learning_rate(step, section) for step in range(section.steps)]
+    assert rates[0] == pytest.approx(section.learning_rate / 10)
+    assert rates[9] == rates[10] == section.learning_rate
+    assert rates[-1] == pytest.approx(section.min_learning_rate)
+    assert all(a < b for a, b in pairwise(rates[:10]))
+    assert all(a > b for a, b in pairwise(rates[10:]))
+    middle = (section.learning_rate + section.min_learning_rate) / 2
+    assert (rates[54] + rates[55]) / 2 == pytest.approx(middle)
+
+
+def test_learning_rate_stays_at_the_minimum_after_the_end():
+    section = training()
+    assert learning_rate(500, section) == pytest.approx(section.min_learning_rate)
+
+
+@pytest.mark.parametrize(
+    ("warmup", "steps"), [(0.0, 0), (0.02, 2), (0.025, 3), (1.0, 1), (30.0, 30)]
+)
+def test_warmup_is_a_fraction_below_one_and_steps_above(warmup, steps):
+    assert warmup_steps(training(warmup=warmup)) == steps
+
+
+@pytest.mark.parametrize("steps", [1, 2, 3])
+def test_shortest_runs_have_a_learning_rate(steps):
+    section = training(steps=steps, warmup=0.0)
+    assert learning_rate(0, section) == section.learning_rate
+
+
+def test_top_k_changes_at_its_steps():
+    schedule = [TopKChange(step=2, top_k="all"), TopKChange(step=5, top_k=3)]
+    changes = [top_k_change(step, schedule) for step in range(7)]
+    assert [change.top_k if change else None for change in changes] == (
+        [None, None, "all", "all", "all", 3, 3]
+    )
+
+
+def test_length_is_full_before_the_first_entry():
+    curriculum = [
+        LengthChange(step=1, sequence_length=16),
+        LengthChange(step=3, sequence_length=32),
+    ]
+    assert [sequence_length(s, curriculum, 64) for s in range(5)] == [64, 16, 16, 32, 32]
