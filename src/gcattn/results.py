@@ -20,6 +20,7 @@ from gcattn import __version__
 
 SOURCE = Path(__file__).parent
 REQUIRED = ("name", "date", "command", "source", "seed", "trials", "config", "metrics")
+COMMIT_VARIABLE = "GCATTN_COMMIT"
 PACKAGES = ("torch", "triton", "transformers", "numpy")
 
 
@@ -93,13 +94,16 @@ def read_result(file: str | Path) -> dict[str, Any]:
 def source_version() -> dict[str, Any]:
     """Return the commit this code runs from and whether the code differs from it.
 
-    Installed without its repository, the code is known by the version of the package alone.
+    Without its repository, the code is known by the version of the package, and by the commit in
+    the environment variable GCATTN_COMMIT if whoever copied it there says so.
     """
     version: dict[str, Any] = {"version": __version__}
     # a repository around an environment that holds an installed copy is not ours
     if _git("ls-files", Path(__file__).name):
         version["commit"] = _git("rev-parse", "HEAD")
         version["dirty"] = bool(_git("status", "--porcelain", "--", "."))
+    elif COMMIT_VARIABLE in os.environ:
+        version["commit"] = os.environ[COMMIT_VARIABLE]
     return version
 
 

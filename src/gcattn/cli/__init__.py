@@ -15,7 +15,9 @@ from typer.core import TyperGroup
 
 from gcattn import __version__
 from gcattn.cli.data import data_app, tokenizer_app
+from gcattn.cli.demo import demo
 from gcattn.cli.evaluate import eval_app
+from gcattn.cli.experiments import experiment_app
 from gcattn.cli.generate import generate
 from gcattn.cli.train import train
 
@@ -58,6 +60,8 @@ app.add_typer(tokenizer_app, name="tokenizer")
 app.command()(train)
 app.add_typer(eval_app, name="eval")
 app.command()(generate)
+app.command()(demo)
+app.add_typer(experiment_app, name="experiment")
 
 # what typer raises for a wrong command line, whichever copy of click it uses
 _ClickError: type[Exception] = typer.BadParameter.__mro__[2]

@@ -87,7 +87,7 @@ class DRTConfig(PreTrainedConfig):
     """
 
     model_type = "drt"
-    keys_to_ignore_at_inference = ("past_key_values", "retrieval")
+    keys_to_ignore_at_inference = ["past_key_values", "retrieval"]  # noqa: RUF012
 
     vocab_size: int = 16_384
     hidden_size: int = 768

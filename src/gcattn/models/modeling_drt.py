@@ -50,8 +50,8 @@ class DRTPreTrainedModel(PreTrainedModel):
 
     def initialize_weights(self) -> None:
         """Give every weight that was not loaded its start, then align the cross-attention."""
-        # aligning joins several modules, and transformers offers `_init_weights` none that holds them
-        encoder = self.base_model.chunk_encoder
+        # aligning joins several modules; `_init_weights` is never given one that holds them all
+        encoder: ChunkEncoder | None = self.base_model.chunk_encoder  # type: ignore[assignment]
         is_new = not getattr(encoder, "_is_hf_initialized", False)
         super().initialize_weights()
         if encoder is not None and is_new and self.config.cross_attention_init == "aligned":

@@ -1,0 +1,158 @@
+"""`gcattn experiment`: what anyone new to the method runs first, written to results/."""
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+experiment_app = typer.Typer(
+    no_args_is_help=True, help="The first three experiments, each a command that writes results/."
+)
+
+Steps = Annotated[int, typer.Option(min=10, help="Optimizer steps of every run.")]
+Seeds = Annotated[int, typer.Option(min=1, help="Runs of every variant, from seed 0 on.")]
+Documents = Annotated[int, typer.Option(min=64, help="Documents to train on.")]
+Runs = Annotated[Path, typer.Option(help="Corpus and runs; finished runs are not repeated.")]
+Out = Annotated[Path, typer.Option(help="Folder of the result and its picture.")]
+
+
+@experiment_app.command("short-sequences")
+def short_sequences(
+    steps: Steps = 300,
+    seeds: Seeds = 3,
+    documents: Documents = 6000,
+    runs: Runs = Path("runs/short_sequences"),
+    out: Out = Path("results"),
+) -> None:
+    """Train with and without Grouped Cross-Attention on rows of 35 short chunks."""
+    from gcattn.experiments.corpus import TRAIN_DOCUMENT_TOKENS, make_corpus
+    from gcattn.experiments.plots import plot_short_sequences
+    from gcattn.experiments.short_sequences import train_short_sequences
+    from gcattn.results import write_result
+
+    console = _console()
+    corpus = make_corpus(runs / "corpus", documents, {TRAIN_DOCUMENT_TOKENS: 64})
+    metrics = train_short_sequences(
+        corpus, runs, steps=steps, seeds=range(seeds), on_run=console.print
+    )
+    config = {"preset": "drt_tiny", "steps": steps, "documents": documents}
+    file = write_result("short_sequences", config, metrics, folder=out, seed=0, trials=seeds)
+    plot_short_sequences(metrics, file.with_suffix(".png"))
+    for name, model in metrics.items():
+        loss = model["validation_loss"]
+        console.print(
+            f"{name.replace('_', ' '):12} validation loss {loss['mean']:.3f} "
+            f"± {loss['standard_deviation']:.3f}"
+        )
+    console.print(f"{file}, {file.with_suffix('.png')}")
+
+
+@experiment_app.command()
+def retrieval(
+    steps: Steps = 1000,
+    dense_steps: Annotated[
+        int, typer.Option(min=0, help="Steps in which every past chunk is read.")
+    ] = 200,
+    seeds: Seeds = 3,
+    documents: Documents = 6000,
+    runs: Runs = Path("runs/retrieval"),
+    out: Out = Path("results"),
+) -> None:
+    """Compare learned with random retrieval and with none, equal steps, on long-range documents."""
+    from gcattn.experiments.corpus import TRAIN_DOCUMENT_TOKENS, make_corpus
+    from gcattn.experiments.plots import plot_retrieval
+    from gcattn.experiments.retrieval import compare_retrieval
+    from gcattn.results import write_result
+
+    console = _console()
+    validation = {TRAIN_DOCUMENT_TOKENS: 64, 2048: 16}
+    corpus = make_corpus(runs / "corpus", documents, validation)
+    metrics = compare_retrieval(
+        corpus,
+        runs,
+        steps=steps,
+        dense_steps=dense_steps,
+        seeds=range(seeds),
+        on_run=console.print,
+    )
+    config = {
+        "preset": "drt_tiny",
+        "steps": steps,
+        "dense_steps": dense_steps,
+        "documents": documents,
+        "train_document_tokens": TRAIN_DOCUMENT_TOKENS,
+        "validation_documents": {str(n): count for n, count in validation.items()},
+    }
+    file = write_result("retrieval", config, metrics, folder=out, seed=0, trials=seeds)
+    plot_retrieval(metrics, TRAIN_DOCUMENT_TOKENS, file.with_suffix(".png"))
+    for length, margins in metrics["margins"].items():
+        for other, margin in margins.items():
+            console.print(
+                f"{length} tokens: learned recalls {margin['mean_difference']:.2f} nats better "
+                f"than {other} (spread of the seeds {margin['largest_standard_deviation']:.2f})"
+            )
+    console.print(f"{file}, {file.with_suffix('.png')}")
+
+
+@experiment_app.command()
+def memory(
+    preset: Annotated[str, typer.Option(help="drt_tiny, drt_34m, drt_128m or drt_350m.")] = (
+        "drt_34m"
+    ),
+    lengths: Annotated[str, typer.Option(help="Context lengths, such as 16k,1m.")] = "16k,64k,256k",
+    tokens: Annotated[int, typer.Option(min=64, help="Decoded tokens per measurement.")] = 192,
+    device: Annotated[str, typer.Option(help="cpu, cuda, or auto: the GPU if there is one.")] = (
+        "auto"
+    ),
+    out: Out = Path("results"),
+) -> None:
+    """Measure bytes and latency with old chunks on the device and in host memory."""
+    import torch
+
+    from gcattn import models
+    from gcattn.evals.lengths import parse_lengths
+    from gcattn.experiments.memory_tiers import measure_memory_tiers
+    from gcattn.experiments.plots import plot_memory_tiers
+    from gcattn.results import write_result
+
+    presets = ("drt_tiny", "drt_34m", "drt_128m", "drt_350m")
+    if preset not in presets:
+        raise ValueError(f"--preset must be one of {', '.join(presets)}, got {preset!r}.")
+    if device == "auto":
+        device = "cuda" if torch.cuda.is_available() else "cpu"
+    dtype = torch.bfloat16 if device.startswith("cuda") else torch.float32
+    console = _console()
+    metrics = measure_memory_tiers(
+        getattr(models, preset)(),
+        parse_lengths(lengths),
+        device=device,
+        dtype=dtype,
+        num_tokens=tokens,
+        on_length=console.print,
+    )
+    config = {
+        "preset": preset,
+        "lengths": parse_lengths(lengths),
+        "tokens": tokens,
+        "device": device.partition(":")[0],
+        "dtype": str(dtype).removeprefix("torch."),
+    }
+    file = write_result("memory_tiers", config, metrics, folder=out, seed=0, trials=tokens)
+    plot_memory_tiers(metrics, file.with_suffix(".png"))
+    for tier, by_length in metrics["tiers"].items():
+        for length, measured in by_length.items():
+            held = {place: f"{n / 2**20:,.0f} MiB" for place, n in measured["bytes"].items()}
+            console.print(
+                f"{tier:6} {int(length):>10,} tokens: {held['device']} on the device, "
+                f"{held['host']} on the host, {measured['seconds_per_token'] * 1e3:.2f} ms a token"
+            )
+    console.print(f"{file}, {file.with_suffix('.png')}")
+
+
+def _console() -> "Console":
+    from rich.console import Console
+
+    return Console(stderr=True, highlight=False, soft_wrap=True)

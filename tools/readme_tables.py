@@ -1,0 +1,145 @@
+"""Write the tables of the README from results/: `python tools/readme_tables.py [--check]`.
+
+Between `<!-- table: NAME -->` and `<!-- end -->` stands what this file makes of `results/*.json`; nobody
+types a number there. `--check` changes nothing and fails if the README is not up to date.
+"""
+
+import json
+import re
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+ROOT = Path(__file__).parents[1]
+BLOCK = re.compile(r"(<!-- table: ([\w-]+) -->\n).*?(<!-- end -->)", re.DOTALL)
+
+
+def main() -> int:
+    """Rewrite the README, or say whether it would change."""
+    file = ROOT / "README.md"
+    old = file.read_text(encoding="utf-8")
+    new = BLOCK.sub(lambda m: m.group(1) + TABLES[m.group(2)]() + m.group(3), old)
+    if "--check" in sys.argv[1:]:
+        if new != old:
+            print("README.md is not what results/ says; run: python tools/readme_tables.py")
+        return int(new != old)
+    file.write_text(new, encoding="utf-8")
+    return 0
+
+
+def presets() -> str:
+    """Return parameters, operations and memory of the presets."""
+    from gcattn.models import drt_34m, drt_128m, drt_350m, drt_tiny
+
+    rows = []
+    for preset in (drt_tiny, drt_34m, drt_128m, drt_350m):
+        config = preset()
+        held = config.memory_bytes_per_token()
+        rows.append(
+            f"| `{preset.__name__}` | {config.hidden_size} | "
+            f"{config.num_lower_layers} + {config.num_upper_layers} | "
+            f"{config.count_parameters():,} | {config.count_parameters(embeddings=False):,} | "
+            f"{config.flops_per_token(training=False) / 1e6:,.1f} M | "
+            f"{held['landmarks']:,.1f} + {held['keys_values']:,.0f} |"
+        )
+    return _table(
+        "preset | E | layers | parameters | without embeddings | operations per token, forward | "
+        "memory per token, bytes (landmarks + keys and values, bf16)",
+        rows,
+    )
+
+
+def retrieval() -> str:
+    """Return recalled and other losses of each retrieval method."""
+    result = _read("retrieval")
+    rows = []
+    for name, method in result["metrics"]["methods"].items():
+        cells = [
+            f"{method['lengths'][length][kind]['mean']:.3f} ± "
+            f"{method['lengths'][length][kind]['standard_deviation']:.3f}"
+            for length in method["lengths"]
+            for kind in ("recalled", "other")
+        ]
+        rows.append(f"| {name} | {' | '.join(cells)} |")
+    lengths = result["metrics"]["methods"]["learned"]["lengths"]
+    columns = [f"{kind}, {int(n):,} tokens" for n in lengths for kind in ("recalled", "other")]
+    return _table(" | ".join(["retrieval", *columns]), rows) + _origin(result)
+
+
+def short_sequences() -> str:
+    """Return validation losses with and without cross-attention."""
+    result = _read("short_sequences")
+    rows = [
+        f"| {name.replace('_', ' ')} | {_mean(model['first_training_loss']):.3f} | "
+        f"{_mean(model['last_training_loss']):.3f} | {model['validation_loss']['mean']:.3f} ± "
+        f"{model['validation_loss']['standard_deviation']:.3f} |"
+        for name, model in result["metrics"].items()
+    ]
+    header = "model | first training loss | last training loss | validation loss"
+    return _table(header, rows) + _origin(result)
+
+
+def memory_tiers() -> str:
+    """Return bytes and latencies of device and host memory."""
+    result = _read("memory_tiers")
+    rows = []
+    for tier, by_length in result["metrics"]["tiers"].items():
+        for length, measured in by_length.items():
+            rows.append(
+                f"| {tier} | {int(length):,} | {measured['bytes']['device'] / 2**20:,.0f} | "
+                f"{measured['bytes']['host'] / 2**20:,.0f} | "
+                f"{measured['seconds_per_token'] * 1e3:.2f} | "
+                f"{measured['seconds_per_closing_token'] * 1e3:.2f} |"
+            )
+    header = (
+        "memory | context, tokens | MiB on the device | MiB on the host | ms per token | "
+        "ms per token that closes a chunk"
+    )
+    return _table(header, rows) + _origin(result)
+
+
+def books_perplexity() -> str:
+    """Return loss, perplexity and bits per byte by length of the small model on books."""
+    result = _read("books_perplexity")
+    rows = [
+        f"| {int(entry['length']):,} | {entry['documents']} | {entry['loss']['mean']:.3f} | "
+        f"{entry['perplexity']:.1f} | {entry['bits_per_byte']['mean']:.3f} |"
+        for entry in result["metrics"]["lengths"]
+    ]
+    header = "context, tokens | documents | loss, nats per token | perplexity | bits per byte"
+    return _table(header, rows) + _origin(result)
+
+
+def _read(name: str) -> dict[str, Any]:
+    return json.loads((ROOT / "results" / f"{name}.json").read_text(encoding="utf-8"))
+
+
+def _table(header: str, rows: list[str]) -> str:
+    columns = header.count("|") + 1
+    return "\n".join([f"| {header} |", "|" + " --- |" * columns, *rows]) + "\n"
+
+
+def _origin(result: dict[str, Any]) -> str:
+    hardware, software = result["hardware"], result["software"]
+    machine = hardware.get("gpu") or f"{hardware['cpu']}, {hardware['cores']} cores"
+    return (
+        f"\n`{result['command']}` · {result['trials']} trials from seed {result['seed']} · {machine} · "
+        f"torch {software['torch']} · {result['date'][:10]}\n"
+    )
+
+
+def _mean(values: list[float]) -> float:
+    return sum(values) / len(values)
+
+
+TABLES: dict[str, Callable[[], str]] = {
+    "presets": presets,
+    "retrieval": retrieval,
+    "short-sequences": short_sequences,
+    "memory-tiers": memory_tiers,
+    "books-perplexity": books_perplexity,
+}
+
+if __name__ == "__main__":
+    sys.exit(main())
