@@ -51,7 +51,8 @@ class ChunkEncoder(nn.Module):
             slots.unsqueeze(0), self.config.head_dim, self.config.rope_theta, grid.dtype
         )
         hidden = self.input_norm(grid).flatten(0, 1)  # [B · F, S, E]
-        for layer in self.layers:
+        # most decoded tokens finish no chunk, and some attention kernels refuse an empty batch
+        for layer in self.layers if num_chunks else ():
             hidden = layer(hidden, rotation, mask)
         hidden = self.output_norm(hidden).unflatten(0, (B, num_chunks))
         keys, values = (
