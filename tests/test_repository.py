@@ -145,13 +145,10 @@ def test_links_between_documents_lead_somewhere(texts):
 
 
 def readme_snippets():
-    file = ROOT / "README.md"
-    if not file.is_file():
-        return []
-    return re.findall(r"^```python\n(.*?)^```", file.read_text(encoding="utf-8"), re.M | re.S)
+    text = (ROOT / "README.md").read_text(encoding="utf-8")
+    return re.findall(r"^```python\n(.*?)^```", text, re.M | re.S)
 
 
-@pytest.mark.skipif(not (ROOT / "README.md").is_file(), reason="there is no README.md yet")
 def test_readme_snippets_run(tmp_path, monkeypatch):
     snippets = readme_snippets()
     assert snippets
@@ -159,6 +156,12 @@ def test_readme_snippets_run(tmp_path, monkeypatch):
     names = {"__name__": "readme"}
     for number, snippet in enumerate(snippets):
         exec(compile(snippet, f"README.md, snippet {number}", "exec"), names)
+
+
+def test_readme_tables_are_those_of_the_results():
+    command = [sys.executable, "tools/readme_tables.py", "--check"]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
+    assert done.returncode == 0, done.stdout + done.stderr
 
 
 def test_the_package_version_is_that_of_the_citation(texts):

@@ -1,7 +1,7 @@
 """Write the tables of the README from results/: `python tools/readme_tables.py [--check]`.
 
-Between `<!-- table: NAME -->` and `<!-- end -->` stands what this file makes of `results/*.json`; nobody
-types a number there. `--check` changes nothing and fails if the README is not up to date.
+Between `<!-- table: NAME -->` and `<!-- end -->` stands what this file makes of `results/*.json`;
+nobody types a number there. `--check` changes nothing and fails if the README is not up to date.
 """
 
 import json
@@ -103,12 +103,14 @@ def books_perplexity() -> str:
     """Return loss, perplexity and bits per byte by length of the small model on books."""
     result = _read("books_perplexity")
     rows = [
-        f"| {int(entry['length']):,} | {entry['documents']} | {entry['loss']['mean']:.3f} | "
+        f"| {int(entry['length']):,} | {entry['num_documents']} | {entry['loss']['mean']:.3f} | "
         f"{entry['perplexity']:.1f} | {entry['bits_per_byte']['mean']:.3f} |"
         for entry in result["metrics"]["lengths"]
     ]
     header = "context, tokens | documents | loss, nats per token | perplexity | bits per byte"
-    return _table(header, rows) + _origin(result)
+    entropy = result["metrics"]["unigram_entropy"]
+    note = f"\nUnigram entropy of the same books: {entropy:.2f} nats per token.\n"
+    return _table(header, rows) + note + _origin(result)
 
 
 def _read(name: str) -> dict[str, Any]:
@@ -124,8 +126,8 @@ def _origin(result: dict[str, Any]) -> str:
     hardware, software = result["hardware"], result["software"]
     machine = hardware.get("gpu") or f"{hardware['cpu']}, {hardware['cores']} cores"
     return (
-        f"\n`{result['command']}` · {result['trials']} trials from seed {result['seed']} · {machine} · "
-        f"torch {software['torch']} · {result['date'][:10]}\n"
+        f"\n`{result['command']}` · {result['trials']} trials from seed {result['seed']} · "
+        f"{machine} · torch {software['torch']} · {result['date'][:10]}\n"
     )
 
 

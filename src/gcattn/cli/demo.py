@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     from gcattn.data import TokenShards
 
 LENGTHS = (526, 1024, 2048, 4096)
+VALIDATION_DOCUMENTS = 32
 
 NEXT = """\
 Next, on real data:
@@ -23,7 +24,7 @@ Next, on real data:
 
 
 def demo(
-    steps: Annotated[int, typer.Option(min=10, help="Optimizer steps.")] = 1000,
+    steps: Annotated[int, typer.Option(min=10, help="Optimizer steps.")] = 2000,
     documents: Annotated[int, typer.Option(min=64, help="Documents to train on.")] = 6000,
     out: Annotated[Path, typer.Option(help="Everything goes here.")] = Path("runs/demo"),
 ) -> None:
@@ -43,7 +44,7 @@ def demo(
 
     console = Console(stderr=True, highlight=False, soft_wrap=True)
     console.print("[bold]1. Documents[/] whose end repeats what was stated long before")
-    corpus = make_corpus(out / "corpus", documents, dict.fromkeys(LENGTHS, 32))
+    corpus = make_corpus(out / "corpus", documents, dict.fromkeys(LENGTHS, VALIDATION_DOCUMENTS))
     console.print(f"   {documents:,} documents of {TRAIN_DOCUMENT_TOKENS} tokens in {corpus.train}")
 
     console.print("[bold]2. Training[/] drt_tiny; Ctrl-C saves, the same command goes on")

@@ -60,6 +60,7 @@ def perplexity(
     from gcattn.evals.model_loading import load_causal_lm
     from gcattn.evals.perplexity import evaluate_perplexity
     from gcattn.evals.plot import plot_perplexity
+    from gcattn.evals.unigram import unigram_entropy
     from gcattn.results import write_result
 
     if out.suffix != ".json":
@@ -77,6 +78,7 @@ def perplexity(
             max_documents=max_documents,
             on_progress=on_progress,
         )
+    entropy = unigram_entropy(shards)
     file = write_result(
         out.stem,
         {
@@ -92,14 +94,14 @@ def perplexity(
             "device": str(causal_lm.device),
             "dtype": str(causal_lm.dtype).removeprefix("torch."),
         },
-        {"lengths": [result.as_dict() for result in results]},
+        {"unigram_entropy": entropy, "lengths": [result.as_dict() for result in results]},
         folder=out.parent,
         seed=0,
         trials=1,
     )
     picture = file.with_suffix(".png")
     plot_perplexity(results, f"{_short(Path(model))} on {_short(data)}", picture)
-    _report(results, file, picture)
+    _report(results, entropy, file, picture)
 
 
 def _short(path: Path) -> str:
@@ -149,7 +151,7 @@ def _progress() -> Iterator[Callable[[int, int], None]]:
             bar.stop()
 
 
-def _report(results: Sequence[LengthResult], file: Path, picture: Path) -> None:
+def _report(results: Sequence[LengthResult], entropy: float, file: Path, picture: Path) -> None:
     """Print one line for each length and where the files are."""
     from rich.console import Console
     from rich.table import Table
@@ -171,4 +173,5 @@ def _report(results: Sequence[LengthResult], file: Path, picture: Path) -> None:
         )
     console = Console(soft_wrap=True)
     console.print(table)
+    console.print(f"unigram entropy of the data: {entropy:.4f} nats/token", highlight=False)
     console.print(f"{file}\n{picture}", highlight=False)

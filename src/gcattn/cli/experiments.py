@@ -52,10 +52,10 @@ def short_sequences(
 
 @experiment_app.command()
 def retrieval(
-    steps: Steps = 1000,
+    steps: Steps = 2000,
     dense_steps: Annotated[
         int, typer.Option(min=0, help="Steps in which every past chunk is read.")
-    ] = 200,
+    ] = 400,
     seeds: Seeds = 3,
     documents: Documents = 6000,
     runs: Runs = Path("runs/retrieval"),

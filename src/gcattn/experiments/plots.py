@@ -7,6 +7,7 @@ from typing import Any
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
+from gcattn.evals.lengths import format_length
 from gcattn.evals.plot import FAINT, INK
 
 COLOURS = {
@@ -75,9 +76,11 @@ def plot_memory_tiers(metrics: dict[str, Any], file: str | Path) -> None:
     held.set_yscale("log")
     held.set_ylabel("MiB on the device")
     latency.set_ylabel("milliseconds per decoded token (median)")
-    latency.set_ylim(bottom=0)
+    latency.set_ylim(0, 1.15 * latency.get_ylim()[1])
     for axes in (held, latency):
         axes.set_xscale("log", base=2)
+        lengths = [int(length) for length in next(iter(metrics["tiers"].values()))]
+        axes.set_xticks(lengths, [format_length(length) for length in lengths])
         axes.set_xlabel("context, tokens")
         axes.legend(frameon=False, fontsize=9)
         _plain(axes)

@@ -25,7 +25,7 @@ def variant_config(
     steps: int,
     seed: int,
     dense_steps: int = 0,
-    batch_size: int = 8,
+    batch_size: int = 4,
     **overrides: Any,
 ) -> TrainConfig:
     """Configure the training of `drt_tiny` with some fields changed.
@@ -53,8 +53,8 @@ def variant_config(
         training=TrainingSection(
             steps=steps,
             batch_size=batch_size,
-            learning_rate=2e-3,
-            min_learning_rate=2e-4,
+            learning_rate=4e-3,
+            min_learning_rate=4e-4,
             warmup=0.05,
             weight_decay=0.01,
             seed=seed,

@@ -1,0 +1,99 @@
+"""The experiments run end to end and write what they say they write."""
+
+import json
+
+import pytest
+import torch
+
+from gcattn.cli import main
+from gcattn.experiments.corpus import TRAIN_DOCUMENT_TOKENS, make_corpus
+from gcattn.experiments.memory_tiers import measure_memory_tiers
+from gcattn.experiments.retrieval import _margins, compare_retrieval
+from gcattn.experiments.short_sequences import train_short_sequences
+from gcattn.models import drt_tiny
+
+
+@pytest.fixture(scope="module")
+def corpus(tmp_path_factory):
+    return make_corpus(tmp_path_factory.mktemp("corpus"), 64, {TRAIN_DOCUMENT_TOKENS: 2})
+
+
+def test_a_corpus_is_made_once(corpus):
+    folder = corpus.train.parent
+    before = (corpus.train / "index.json").stat().st_mtime_ns
+    again = make_corpus(folder, 64, {TRAIN_DOCUMENT_TOKENS: 2})
+    assert again == corpus
+    assert (corpus.train / "index.json").stat().st_mtime_ns == before
+
+
+def test_retrieval_experiment_measures_every_method_and_takes_finished_runs(corpus, tmp_path):
+    began = []
+
+    def run():
+        return compare_retrieval(
+            corpus, tmp_path, steps=10, dense_steps=5, seeds=[0], on_run=began.append
+        )
+
+    first = run()
+    assert began == [f"{m} retrieval, seed 0" for m in ("learned", "random", "none")]
+    learned, none = (first["methods"][m] for m in ("learned", "none"))
+    assert learned["parameters"] > none["parameters"]
+    for method in first["methods"].values():
+        losses = method["lengths"][str(TRAIN_DOCUMENT_TOKENS)]
+        assert 0 < losses["recalled"]["mean"] < 8 and 0 < losses["other"]["mean"] < 8
+        curve = [loss for _, loss in method["validation_curves"][0]]
+        assert curve[-1] < curve[0]
+    weights = tmp_path / "learned-0" / "model" / "model.safetensors"
+    before = weights.read_bytes()
+    again = run()
+    assert weights.read_bytes() == before
+    assert again["methods"]["learned"] == learned
+
+
+def test_margins_compare_the_worst_learned_seed_with_the_best_other_one():
+    def losses(*seeds):
+        mean = sum(seeds) / len(seeds)
+        return {
+            "lengths": {
+                "9": {"recalled": {"seeds": seeds, "mean": mean, "standard_deviation": 0.1}}
+            }
+        }
+
+    methods = {"learned": losses(0.2, 0.4), "random": losses(1.0, 1.2), "none": losses(0.3, 1.5)}
+    margins = _margins(methods)["9"]
+    assert margins["random"]["mean_difference"] == pytest.approx(0.8)
+    assert margins["random"]["worst_learned_to_best_other"] == pytest.approx(0.6)
+    assert margins["none"]["worst_learned_to_best_other"] == pytest.approx(-0.1)
+
+
+def test_loss_falls_on_short_sequences(corpus, tmp_path):
+    models = train_short_sequences(corpus, tmp_path, steps=20, seeds=[0])
+    for model in models.values():
+        assert model["last_training_loss"][0] < model["first_training_loss"][0]
+
+
+def test_memory_tiers_hold_bytes_where_they_should_and_agree_bitwise():
+    config = drt_tiny(vocab_size=200)
+    metrics = measure_memory_tiers(
+        config, [1500, 6000], device="cpu", dtype=torch.float32, num_tokens=64
+    )
+    assert metrics["logits_are_equal"] == {"1500": True, "6000": True}
+    device, host = (metrics["tiers"][tier]["6000"]["bytes"] for tier in ("device", "host"))
+    # 400 chunks of the context and 4 that decoding finished
+    assert host["host"] == 404 * 2 * 16 * 64 * 4
+    assert host["device"] < device["device"] / 4
+    assert device["host"] == 0
+
+
+def test_memory_command_writes_result_and_picture(tmp_path, capsys):
+    with pytest.raises(SystemExit) as ended:
+        options = f"--preset drt_tiny --lengths 1k --tokens 64 --device cpu --out {tmp_path}"
+        main(["experiment", "memory", *options.split()])
+    assert ended.value.code == 0
+    result = json.loads((tmp_path / "memory_tiers.json").read_text())
+    assert result["config"]["lengths"] == [1024]
+    assert (tmp_path / "memory_tiers.png").stat().st_size > 10_000
+    with pytest.raises(SystemExit) as ended:
+        main(["experiment", "memory", "--preset", "drt_huge"])
+    assert ended.value.code == 2
+    assert "--preset must be one of drt_tiny" in capsys.readouterr().err
