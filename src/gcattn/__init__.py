@@ -20,7 +20,9 @@ _HOME = {
     "drt_tiny": "gcattn.models",
     "grouped_cross_attention": "gcattn.ops",
     "insert_landmarks": "gcattn.chunking",
+    "load_cache": "gcattn.memory.persistence",
     "load_tokenizer": "gcattn.data",
+    "save_cache": "gcattn.memory.persistence",
     "sliding_window_attention": "gcattn.ops",
 }
 

@@ -36,13 +36,13 @@ class DRTCache(Cache):
 
     def __init__(self, config: "DRTConfig", memory_tier: MemoryTier | None = None) -> None:
         super().__init__(layers=[])
-        self._config = config
+        self.config = config
         self._memory_tier: MemoryTier = config.memory_tier if memory_tier is None else memory_tier
         self.reset()
 
     def reset(self) -> None:
         """Forget everything."""
-        config = self._config
+        config = self.config
         self.memory: ChunkMemory = make_memory(self._memory_tier)
         self.lower_window = WindowCache(config.num_lower_layers, config.window_size)
         self.upper_window = WindowCache(config.num_upper_layers, config.window_size)
@@ -53,7 +53,7 @@ class DRTCache(Cache):
 
     def __len__(self) -> int:
         """Return the decoder layers; a cache is never falsy for being empty."""
-        return self._config.num_hidden_layers
+        return self.config.num_hidden_layers
 
     def get_seq_length(self, layer_idx: int = 0) -> int:
         """Return the tokens seen per row, padding included and landmarks not."""

@@ -124,6 +124,35 @@ class ChunkMemory(ABC):
         self._documents = self._documents[rows.to(self._documents.device)]
         self._store_index = self._store_index[rows.to(self._store_index.device)]
 
+    def tensors(self) -> dict[str, Tensor]:
+        """Return everything that is stored, by name."""
+        if self._num_chunks.shape[0] == 0:
+            return {}
+        keys, values, lengths = self._stored()
+        return {
+            "num_chunks": self._num_chunks,
+            "landmarks": self.landmarks,
+            "documents": self.documents,
+            "store_index": self._store_index[:, : self._longest],
+            "keys": keys,
+            "values": values,
+            "lengths": lengths,
+        }
+
+    def restore(self, tensors: dict[str, Tensor], device: torch.device) -> None:
+        """Take what `tensors` returned into an empty memory; it is read on `device`."""
+        self._num_chunks = tensors["num_chunks"]
+        self._landmarks = tensors["landmarks"].to(device)
+        self._documents = tensors["documents"].to(device)
+        self._store_index = tensors["store_index"].to(self._index_device or device)
+        # in pieces: the store may be larger than the device
+        pieces = zip(
+            *(tensors[name].split(512) for name in ("keys", "values", "lengths")), strict=True
+        )
+        for piece in pieces:
+            self._num_stored += len(piece[0])
+            self._store(*(x.to(device) for x in piece))
+
     @abstractmethod
     def num_bytes(self) -> dict[str, int]:
         """Bytes in use by place, {"device": …, "host": …}; landmarks included."""
@@ -135,6 +164,10 @@ class ChunkMemory(ABC):
     @abstractmethod
     def _read(self, stored: Tensor, weights: Tensor) -> RetrievedChunks:
         """Bring the chunks at `stored` [B, C, K] (-1: none) to where they are read."""
+
+    @abstractmethod
+    def _stored(self) -> tuple[Tensor, Tensor, Tensor]:
+        """Return all keys and values [P, S, G, D] and lengths [P] of the store."""
 
     @property
     @abstractmethod

@@ -38,6 +38,10 @@ class DeviceMemory(ChunkMemory):
         self._values[start : self._num_stored] = values
         self._lengths[start : self._num_stored] = lengths
 
+    def _stored(self) -> tuple[Tensor, Tensor, Tensor]:
+        n = self._num_stored
+        return self._keys[:n], self._values[:n], self._lengths[:n]
+
     def _read(self, stored: Tensor, weights: Tensor) -> RetrievedChunks:
         B = stored.shape[0]
         # every row reads the same store: a pool without copies, its batch stride is zero

@@ -48,6 +48,10 @@ class HostMemory(ChunkMemory):
             self._blocks[-1][offset : offset + len(fitting)].copy_(fitting)
             at, chunks = at + len(fitting), chunks[len(fitting) :]
 
+    def _stored(self) -> tuple[Tensor, Tensor, Tensor]:
+        chunks = torch.cat([self._none, *self._blocks])[: self._num_stored]
+        return chunks[:, 0], chunks[:, 1], self._lengths
+
     def _read(self, stored: Tensor, weights: Tensor) -> RetrievedChunks:
         numbers, inverse = stored.unique(return_inverse=True)  # sorted, -1 first if present
         has_none = bool(len(numbers)) and int(numbers[0]) == -1

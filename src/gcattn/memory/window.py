@@ -45,6 +45,19 @@ class WindowCache:
         self._keys = [None if x is None else x[rows] for x in self._keys]
         self._values = [None if x is None else x[rows] for x in self._values]
 
+    def tensors(self) -> dict[str, Tensor]:
+        """Return everything that is kept, by name."""
+        kept = {} if self._documents is None else {"documents": self._documents}
+        for name, layers in (("keys", self._keys), ("values", self._values)):
+            kept |= {f"{name}.{i}": x for i, x in enumerate(layers) if x is not None}
+        return kept
+
+    def restore(self, tensors: dict[str, Tensor]) -> None:
+        """Take back what `tensors` returned."""
+        self._documents = tensors.get("documents")
+        for name, layers in (("keys", self._keys), ("values", self._values)):
+            layers[:] = [tensors.get(f"{name}.{i}") for i in range(len(layers))]
+
     def num_bytes(self) -> int:
         """Bytes of the kept keys and values."""
         kept = (*self._keys, *self._values)

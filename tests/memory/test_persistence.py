@@ -1,0 +1,82 @@
+"""A saved and loaded memory is the memory."""
+
+import json
+
+import pytest
+import torch
+
+from gcattn import DRTCache, load_cache, save_cache
+from gcattn.testing import random_config, random_model, random_tokens
+
+TIERS = ["device", "host"]
+
+
+@pytest.fixture(scope="module")
+def model():
+    return random_model(random_config(3, chunk_size=6, num_retrieval_groups=2, num_upper_layers=4))
+
+
+def read_document(model, tier):
+    cache = DRTCache(model.config, tier)
+    ids = random_tokens(model.config, 2, 95)
+    mask = torch.ones_like(ids)
+    mask[1, :20] = 0  # rows of unequal length, both ending within a chunk
+    with torch.no_grad():
+        model(ids, attention_mask=mask, past_key_values=cache)
+    return cache
+
+
+@pytest.mark.parametrize("loaded_tier", TIERS)
+@pytest.mark.parametrize("tier", TIERS)
+def test_saved_and_loaded_memory_goes_on_bitwise_like_the_memory(
+    model, tier, loaded_tier, tmp_path
+):
+    cache = read_document(model, tier)
+    save_cache(cache, tmp_path / "document")
+    loaded = load_cache(tmp_path / "document", model.config, memory_tier=loaded_tier)
+    assert loaded.get_seq_length() == cache.get_seq_length() == 95
+    for token in random_tokens(model.config, 2, 30, seed=1).split(1, dim=1):
+        with torch.no_grad():
+            expected = model(token, past_key_values=cache).logits
+            assert torch.equal(model(token, past_key_values=loaded).logits, expected)
+
+
+def test_one_saved_document_answers_many_questions(model, tmp_path):
+    ids, question = random_tokens(model.config, 1, 50), random_tokens(model.config, 1, 7, seed=2)
+    cache = DRTCache(model.config)
+    with torch.no_grad():
+        model(ids, past_key_values=cache)
+    save_cache(cache, tmp_path / "document")
+    answers = [
+        model.generate(
+            torch.cat([ids, question], dim=1),
+            past_key_values=load_cache(tmp_path / "document", model.config),
+            max_new_tokens=9,
+            do_sample=False,
+            pad_token_id=60,
+        )
+        for _ in range(2)
+    ]
+    assert torch.equal(*answers)
+
+
+def test_what_cannot_be_saved_or_loaded_is_refused_with_a_reason(model, tmp_path):
+    folder = tmp_path / "document"
+    with pytest.raises(ValueError, match="The cache is empty"):
+        save_cache(DRTCache(model.config), folder)
+    save_cache(read_document(model, "device"), folder)
+    with pytest.raises(FileExistsError, match="exists already"):
+        save_cache(read_document(model, "device"), folder)
+    with pytest.raises(FileNotFoundError, match="no saved cache"):
+        load_cache(tmp_path, model.config)
+    other = random_config(3, chunk_size=7, num_retrieval_groups=2, num_upper_layers=4)
+    with pytest.raises(ValueError, match="a model with chunk_size = 6, this one has 7"):
+        load_cache(folder, other)
+    weights = folder / "cache.safetensors"
+    weights.write_bytes(weights.read_bytes()[:-100])
+    with pytest.raises(ValueError, match="is damaged"):
+        load_cache(folder, model.config)
+    manifest = json.loads((folder / "cache.json").read_text())
+    (folder / "cache.json").write_text(json.dumps(manifest)[:-5])
+    with pytest.raises(ValueError, match="is damaged"):
+        load_cache(folder, model.config)
