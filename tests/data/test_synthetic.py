@@ -15,9 +15,9 @@ NAME = re.compile(r"ecord of ([A-Z]\w+ [A-Z]\w+):|code of ([A-Z]\w+ [A-Z]\w+) is
 
 
 def facts(split, seed):
-    """All names and codes of ten documents."""
+    """All names and codes of thirty documents."""
     found = set()
-    for document in synthetic_documents(10, 1024, seed, split):
+    for document in synthetic_documents(30, 1024, seed, split):
         for groups in NAME.findall(document.text):
             found |= {group for group in groups if group}
     return found
@@ -61,17 +61,18 @@ def test_recalled_spans_repeat_text_from_the_stated_distance(tokenizer, seed, di
     for span in document.recall_spans:
         length = span.end - span.start
         assert document.text[span.start : span.end] == document.text[span.source :][:length]
-        # the recalled span starts within its paragraph, after a prompt of a few tokens
+        # the recalled span starts within its paragraph, after a prompt of up to forty tokens
         between = np.searchsorted(starts, span.start) - np.searchsorted(
             starts, span.source + length
         )
-        assert least <= between <= most + 20
+        assert least <= between <= most + 40
 
 
-def test_records_are_stated_once_before_they_are_recalled():
+def test_the_source_of_a_recall_is_the_last_mention_before_it():
     document = next(synthetic_documents(1, 4096, seed=1))
     for span in document.recall_spans:
-        assert document.text.count(document.text[span.start : span.end]) == 2
+        body = document.text[span.start : span.end]
+        assert document.text.rfind(body, 0, span.start) == span.source
 
 
 def test_recall_mask_marks_the_tokens_of_the_recalled_spans(tokenizer, tmp_path):
@@ -83,7 +84,7 @@ def test_recall_mask_marks_the_tokens_of_the_recalled_spans(tokenizer, tmp_path)
         mask = shards.recall_mask[start : start + 899].astype(bool)
         recalled = "".join(document.text[span.start : span.end] for span in document.recall_spans)
         assert tokenizer.decode(shards.document(number)[mask]) == recalled
-        assert 0.1 < mask.mean() < 0.4
+        assert 0.05 < mask.mean() < 0.4
 
 
 @pytest.mark.parametrize(
@@ -99,7 +100,7 @@ def test_bad_arguments_are_refused(arguments, message):
         next(synthetic_documents(*arguments))
 
 
-@pytest.mark.parametrize("distance", [(-1, 500), (300, 499), (705, 999)])
+@pytest.mark.parametrize("distance", [(-1, 500), (300, 499), (785, 999)])
 def test_an_impossible_recall_distance_is_refused(distance):
     with pytest.raises(ValueError, match="recall_distance must have"):
         next(synthetic_documents(1, 1024, 0, recall_distance=distance))

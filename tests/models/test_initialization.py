@@ -37,6 +37,14 @@ def test_aligned_start_uses_the_keys_map_for_queries_and_gives_values_back(model
         assert len(modules) == config.num_upper_layers
 
 
+def test_aligned_start_lets_the_token_dominate_the_residual_stream():
+    config = random_config(0, hidden_size=64, vocab_size=500, initializer_range=0.02)
+    for init, expected in (("aligned", 64**-0.5), ("plain", 0.02)):
+        config.cross_attention_init = init
+        weight = DRTForCausalLM(config).model.embed_tokens.weight
+        assert weight.std().item() == pytest.approx(expected, rel=0.05)
+
+
 def test_plain_start_draws_every_map_on_its_own():
     config = random_config(0, cross_attention_init="plain", initializer_range=0.02)
     encoder, modules = maps(DRTForCausalLM(config))

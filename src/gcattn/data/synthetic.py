@@ -1,9 +1,9 @@
 """The synthetic long-range corpus: documents whose later parts repeat facts of earlier ones.
 
 Made by this code alone, so that training and experiments run with no data at hand. Every document
-mixes paragraphs of unpredictable facts (records, codes), their verbatim recalls much later, and
-filler that a small model soon predicts; loss on the recalled spans falls only if the model looks
-far back.
+mixes paragraphs of unpredictable facts (descriptions, records, codes), their verbatim recalls much
+later, and filler that a small model soon predicts; loss on the recalled spans falls only if the
+model looks far back.
 """
 
 from __future__ import annotations
@@ -15,8 +15,15 @@ from dataclasses import dataclass
 from random import Random
 from typing import TYPE_CHECKING
 
-from gcattn.data.synthetic_facts import Fact, Split, draw_code, draw_record, names_of_split
-from gcattn.data.synthetic_words import SCENE_WORDS, SCENES
+from gcattn.data.synthetic_facts import (
+    Fact,
+    Split,
+    draw_code,
+    draw_description,
+    draw_record,
+    names_of_split,
+)
+from gcattn.data.synthetic_words import ITEMS, SCENE_WORDS, SCENES
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerFast
@@ -25,14 +32,19 @@ MIN_DOCUMENT_TOKENS = 512
 # no more than this passes between two chances to recall a fact: a paragraph and filler
 _STEP_TOKENS = 200
 # room for the longest statement, filler and recall
-_RECALL_ROOM = 320
+_RECALL_ROOM = 240
+_DESCRIPTION_SHARE = 0.8
 _RECORD_SHARE = 0.75
+# of recalled facts, those that may be recalled once more
+_AGAIN_SHARE = 0.5
+# of facts, stated or recalled, that are followed by a paragraph of filler
+_FILLER_SHARE = 0.3
 _CLOSING_WORDS = ("and", "so", "it", "went", "on")
 
 
 @dataclass(frozen=True)
 class RecallSpan:
-    """Characters [start, end) of a document that repeat those that start at `source`."""
+    """Characters [start, end) of a document that repeat those last said at `source`."""
 
     start: int
     end: int
@@ -111,6 +123,7 @@ def _compose(
     """Lay statements, recalls and filler one after another until the document is full."""
     page = _Page(count)
     unused_names = rng.sample(names, min(len(names), num_tokens // _RECALL_ROOM * 10 + 10))
+    unused_items = rng.sample(ITEMS, len(ITEMS))
     stated: list[_Statement] = []
     while True:
         now = page.num_tokens
@@ -120,17 +133,24 @@ def _compose(
         room = num_tokens - now
         may_state = bool(unused_names) and room >= distance[0] + _RECALL_ROOM
         if may_state and not urgent and (not due or rng.random() < 0.5):
-            stated.append(page.state(_draw_fact(rng, unused_names.pop(), split)))
+            if unused_items and rng.random() < _DESCRIPTION_SHARE:
+                fact = draw_description(rng, unused_items.pop())
+            else:
+                fact = _draw_fact(rng, unused_names.pop(), split)
+            stated.append(page.state(fact))
         elif due:
             chosen = rng.choice(urgent or due)
             stated.remove(chosen)
             if count(chosen.fact.recall) + 1 > room:
                 break
-            page.recall(chosen)
-        filler = _draw_filler(rng)
-        if count(filler) + 1 > num_tokens - page.num_tokens:
-            break
-        page.add(filler)
+            mention = page.recall(chosen)
+            if rng.random() < _AGAIN_SHARE:
+                stated.append(mention)
+        if rng.random() < _FILLER_SHARE:
+            filler = _draw_filler(rng)
+            if count(filler) + 1 > num_tokens - page.num_tokens:
+                break
+            page.add(filler)
     page.fill(num_tokens)
     return SyntheticDocument("\n".join(page.paragraphs), tuple(page.recall_spans))
 
@@ -148,7 +168,7 @@ def _draw_filler(rng: Random) -> str:
 
 @dataclass(frozen=True)
 class _Statement:
-    """A fact on the page: the character where its body starts and the token after its end."""
+    """The last mention of a fact: the character where its body starts, the token after its end."""
 
     fact: Fact
     source: int
@@ -175,10 +195,12 @@ class _Page:
         self.add(fact.statement)
         return _Statement(fact, self._num_characters - len(fact.body), self.num_tokens)
 
-    def recall(self, statement: _Statement) -> None:
-        self.add(statement.fact.recall)
-        start = self._num_characters - len(statement.fact.body)
-        self.recall_spans.append(RecallSpan(start, self._num_characters, statement.source))
+    def recall(self, last: _Statement) -> _Statement:
+        """Repeat a fact; what was last said of it is now this recall."""
+        self.add(last.fact.recall)
+        start = self._num_characters - len(last.fact.body)
+        self.recall_spans.append(RecallSpan(start, self._num_characters, last.source))
+        return _Statement(last.fact, start, self.num_tokens)
 
     def fill(self, num_tokens: int) -> None:
         """Lengthen the page to exactly `num_tokens` with a last paragraph of one-token words."""

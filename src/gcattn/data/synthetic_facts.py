@@ -6,7 +6,6 @@ from typing import Literal, get_args
 
 from gcattn.data.synthetic_words import (
     COLOURS,
-    DAYS,
     FIRST_NAMES,
     ITEMS,
     LAST_NAMES,
@@ -51,10 +50,26 @@ def names_of_split(split: Split) -> list[str]:
     ]
 
 
+def draw_description(rng: Random, item: str) -> Fact:
+    """Draw what some items are like: five words of five kinds, the same kinds for every item.
+
+    The recall names the items more than a chunk before it describes them, so that a model has asked
+    its memory in between.
+    """
+    body = (
+        f" {rng.choice(COLOURS)} {rng.choice(MATERIALS)} of {rng.choice(FIRST_NAMES)} "
+        f"the {rng.choice(TRADES)} in {rng.choice(PLACES)}."
+    )
+    recall = (
+        f"Now of the {item}. All the people in the town spoke of the {item} and nobody could "
+        f"forget them. As was said before, the {item} were"
+    )
+    return Fact(f"The {item} were", recall, body)
+
+
 def draw_record(rng: Random, name: str) -> Fact:
-    """Draw a paragraph of about 60 to 100 tokens that nothing before it predicts."""
-    clauses = (rng.choice(_CLAUSES)(rng) for _ in range(rng.randint(6, 9)))
-    body = f" {'; '.join(clauses)}."
+    """Draw a list of 24 to 36 words that nothing before it predicts."""
+    body = f" {' '.join(rng.sample(_WORDS, rng.randint(24, 36)))}."
     return Fact(f"Record of {name}:", f"Recall the record of {name}:", body)
 
 
@@ -75,27 +90,5 @@ def _is_of_split(number: int, split: Split) -> bool:
     return (number % _VALIDATION_SHARE == 0) == (split == "validation")
 
 
-def _goods(rng: Random) -> str:
-    return (
-        f"{rng.randint(10, 99)} {rng.choice(COLOURS)} {rng.choice(ITEMS)} from {rng.choice(PLACES)}"
-    )
-
-
-def _debt(rng: Random) -> str:
-    creditor = f"{rng.choice(FIRST_NAMES)} the {rng.choice(TRADES)}"
-    return f"{rng.randint(100, 999)} crowns owed to {creditor}"
-
-
-def _meeting(rng: Random) -> str:
-    place, day = rng.choice(PLACES), rng.choice(DAYS)
-    return f"met {rng.choice(FIRST_NAMES)} the {rng.choice(TRADES)} in {place} on {day}"
-
-
-def _house(rng: Random) -> str:
-    return (
-        f"{rng.choice(MATERIALS)} {rng.choice(ITEMS)}, {rng.choice(MATERIALS)} {rng.choice(ITEMS)} "
-        f"and {rng.choice(COLOURS)} {rng.choice(ITEMS)}"
-    )
-
-
-_CLAUSES = (_goods, _debt, _meeting, _house)
+# the words of records: drawn without repetition, so each one tells what follows it
+_WORDS = (*COLOURS, *ITEMS, *MATERIALS, *PLACES, *TRADES, *FIRST_NAMES)

@@ -73,8 +73,9 @@ class DRTConfig(PreTrainedConfig):
             appendix).
         residual_wiring: "bypass" (the paper's): what is read feeds the MLP only; "ordinary": it
             enters the residual stream.
-        cross_attention_init: "aligned": cross-attention starts as content matching and copying,
-            which is what lets retrieval begin to learn; "plain": all maps start at random.
+        cross_attention_init: "aligned": embeddings dominate the stream and cross-attention starts
+            as content matching and copying, which lets retrieval begin to learn; "plain": all maps
+            start at random.
         landmark_token_id: The id that the model keeps for landmarks; vocab_size - 1 without it.
         rope_theta: Base of the rotary positions.
         rms_norm_eps: Added to the variance in every norm.

@@ -56,7 +56,8 @@ class DRTPreTrainedModel(PreTrainedModel):
         super().initialize_weights()
         if encoder is not None and is_new and self.config.cross_attention_init == "aligned":
             layers = [m for m in self.modules() if isinstance(m, RetrievalDecoderLayer)]
-            align_cross_attention(encoder, [m.cross_attention for m in layers])
+            embeddings: nn.Embedding = self.base_model.embed_tokens  # type: ignore[assignment]
+            align_cross_attention(embeddings, encoder, [m.cross_attention for m in layers])
 
 
 class DRTModel(DRTPreTrainedModel):

@@ -19,8 +19,6 @@ def drt_tiny(**overrides: Any) -> DRTConfig:
         "window_size": 32,
         "softmax_off_by_one": False,
         "residual_wiring": "ordinary",
-        # a width of 64 starts too quietly with the usual 0.02
-        "initializer_range": 0.08,
     }
     return DRTConfig(**(sizes | overrides))
 
