@@ -43,6 +43,8 @@ def test_aligned_start_lets_the_token_dominate_the_residual_stream():
         config.cross_attention_init = init
         weight = DRTForCausalLM(config).model.embed_tokens.weight
         assert weight.std().item() == pytest.approx(expected, rel=0.05)
+        # an empty landmark: what landmarks have in common would hide what tells them apart
+        assert (weight[config.landmark_token_id] == 0).all() == (init == "aligned")
 
 
 def test_plain_start_draws_every_map_on_its_own():

@@ -22,22 +22,29 @@ KEY_SCALE = 0.9
 OUTPUT_SCALE = 0.5
 
 
-def align_cross_attention(
-    embeddings: nn.Embedding, encoder: "ChunkEncoder", modules: list[GroupedCrossAttention]
-) -> None:
+def align_embeddings(embeddings: nn.Embedding, landmark_token_id: int) -> None:
+    """Start with tokens that dominate the residual stream and landmarks that are empty.
+
+    Matching content needs the stream to hold the token: embeddings start at a standard deviation of
+    1 / sqrt(E), well above what the layers add to them. An embedding of the landmark would be what
+    all landmarks have in common; without it a landmark is what attention gathered from its
+    neighbourhood, and the retriever compares contents from the first step.
+    """
+    init.normal_(embeddings.weight, std=embeddings.embedding_dim**-0.5)
+    if not getattr(embeddings.weight, "_is_hf_initialized", False):
+        init.zeros_(embeddings.weight[landmark_token_id])
+
+
+def align_cross_attention(encoder: "ChunkEncoder", modules: list[GroupedCrossAttention]) -> None:
     """Start cross-attention as content matching and copying.
 
     Queries use the map of the keys, so a token attends to slots that hold what it holds; values are
     an orthogonal map and the output is its transpose, so what is read comes back as it was written.
-    Both need the residual stream to hold the token: embeddings start at a standard deviation of
-    1 / sqrt(E), well above what the layers add to them.
 
     Args:
-        embeddings: The token embeddings.
         encoder: Holds the maps of the pool's keys and values, [G · D, E] each.
         modules: The cross-attention of every upper layer, with maps [H · D, E] and [E, H · D].
     """
-    init.normal_(embeddings.weight, std=embeddings.embedding_dim**-0.5)
     key_weight, value_weight = encoder.k_proj.weight, encoder.v_proj.weight
     # normed inputs have a mean square of 1, so keys get the standard deviation KEY_SCALE
     init.normal_(key_weight, std=KEY_SCALE * key_weight.shape[1] ** -0.5)

@@ -21,7 +21,11 @@ from gcattn.memory.chunk_memory import ChunkSource, EncodedChunks
 from gcattn.models.call_plan import CallPlan, plan_call
 from gcattn.models.configuration_drt import DRTConfig
 from gcattn.models.generation import DRTGenerationMixin
-from gcattn.models.initialization import align_cross_attention, initialize_module
+from gcattn.models.initialization import (
+    align_cross_attention,
+    align_embeddings,
+    initialize_module,
+)
 from gcattn.models.outputs import DRTCausalLMOutput, DRTModelOutput
 from gcattn.models.retrieval_group import RetrievalGroup
 from gcattn.nn.chunk_encoder import ChunkEncoder
@@ -57,7 +61,8 @@ class DRTPreTrainedModel(PreTrainedModel):
         if encoder is not None and is_new and self.config.cross_attention_init == "aligned":
             layers = [m for m in self.modules() if isinstance(m, RetrievalDecoderLayer)]
             embeddings: nn.Embedding = self.base_model.embed_tokens  # type: ignore[assignment]
-            align_cross_attention(embeddings, encoder, [m.cross_attention for m in layers])
+            align_embeddings(embeddings, self.config.landmark_token_id)
+            align_cross_attention(encoder, [m.cross_attention for m in layers])
 
 
 class DRTModel(DRTPreTrainedModel):

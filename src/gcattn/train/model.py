@@ -108,11 +108,8 @@ def _preset(name: str | None) -> Callable[..., DRTConfig]:
 
 
 def _checked(build: Callable[[], DRTConfig]) -> DRTConfig:
-    """Say what DRTConfig refused in one line; its checks arrive wrapped in other errors."""
-    from huggingface_hub.errors import StrictDataclassError
-
+    """Say what DRTConfig refused, and in which section."""
     try:
         return build()
-    except (StrictDataclassError, ValueError, OSError) as error:
-        reason = " ".join(str(error.__cause__ or error).split())
-        raise ValueError(f"The section 'model' is refused: {reason}") from error
+    except (ValueError, OSError) as error:
+        raise ValueError(f"The section 'model' is refused: {error}") from error
