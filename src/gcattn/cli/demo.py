@@ -24,7 +24,7 @@ Next, on real data:
 
 
 def demo(
-    steps: Annotated[int, typer.Option(min=10, help="Optimizer steps.")] = 1200,
+    steps: Annotated[int, typer.Option(min=10, help="Optimizer steps.")] = 800,
     documents: Annotated[int, typer.Option(min=64, help="Documents to train on.")] = 6000,
     out: Annotated[Path, typer.Option(help="Everything goes here.")] = Path("runs/demo"),
 ) -> None:
@@ -48,7 +48,7 @@ def demo(
     console.print(f"   {documents:,} documents of {TRAIN_DOCUMENT_TOKENS} tokens in {corpus.train}")
 
     console.print("[bold]2. Training[/] drt_tiny; Ctrl-C saves, the same command goes on")
-    config = variant_config(corpus, out / "run", steps=steps, seed=0, dense_steps=steps // 12)
+    config = variant_config(corpus, out / "run", steps=steps, seed=0)
     folder = train_variant(config, quiet=False)
 
     console.print("[bold]3. Loss by length[/] (trained on the first length only)")

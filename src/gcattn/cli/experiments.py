@@ -21,7 +21,7 @@ Out = Annotated[Path, typer.Option(help="Folder of the result and its picture.")
 
 @experiment_app.command("short-sequences")
 def short_sequences(
-    steps: Steps = 600,
+    steps: Steps = 400,
     seeds: Seeds = 3,
     documents: Documents = 6000,
     runs: Runs = Path("runs/short_sequences"),
@@ -52,10 +52,10 @@ def short_sequences(
 
 @experiment_app.command()
 def retrieval(
-    steps: Steps = 1200,
+    steps: Steps = 800,
     dense_steps: Annotated[
         int, typer.Option(min=0, help="Steps in which every past chunk is read.")
-    ] = 100,
+    ] = 0,
     seeds: Seeds = 3,
     documents: Documents = 6000,
     runs: Runs = Path("runs/retrieval"),

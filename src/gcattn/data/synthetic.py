@@ -31,14 +31,14 @@ if TYPE_CHECKING:
 MIN_DOCUMENT_TOKENS = 512
 # no more than this passes between two chances to recall a fact: a paragraph and filler
 _STEP_TOKENS = 200
-# room that a statement leaves for its recall
-_RECALL_ROOM = 120
-_DESCRIPTION_SHARE = 0.9
+# room for the longest statement, filler and recall
+_RECALL_ROOM = 240
+_DESCRIPTION_SHARE = 0.8
 _RECORD_SHARE = 0.75
 # of recalled facts, those that may be recalled once more
-_AGAIN_SHARE = 0.7
+_AGAIN_SHARE = 0.5
 # of facts, stated or recalled, that are followed by a paragraph of filler
-_FILLER_SHARE = 0.15
+_FILLER_SHARE = 0.3
 _CLOSING_WORDS = ("and", "so", "it", "went", "on")
 
 

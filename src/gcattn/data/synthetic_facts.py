@@ -61,8 +61,8 @@ def draw_description(rng: Random, item: str) -> Fact:
         f"the {rng.choice(TRADES)} in {rng.choice(PLACES)}."
     )
     recall = (
-        f"Now of the {item} again, of which so much was said. As all the people know, "
-        f"the {item} were"
+        f"Now of the {item}. All the people in the town spoke of the {item} and nobody could "
+        f"forget them. As was said before, the {item} were"
     )
     return Fact(f"The {item} were", recall, body)
 

@@ -40,7 +40,6 @@ def train_short_sequences(
                 Path(folder) / f"{name}-{seed}",
                 steps=steps,
                 seed=seed,
-                dense_steps=steps // 6 if method == "learned" else 0,
                 retrieval_method=method,
             )
             train_variant(config)

@@ -19,6 +19,8 @@ def drt_tiny(**overrides: Any) -> DRTConfig:
         "window_size": 32,
         "softmax_off_by_one": False,
         "residual_wiring": "ordinary",
+        # with the aligned start contents are compared from the first step, and noise drowns that
+        "retrieval_noise": "none",
     }
     return DRTConfig(**(sizes | overrides))
 
