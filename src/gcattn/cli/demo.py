@@ -24,7 +24,7 @@ Next, on real data:
 
 
 def demo(
-    steps: Annotated[int, typer.Option(min=10, help="Optimizer steps.")] = 800,
+    steps: Annotated[int, typer.Option(min=10, help="Optimizer steps.")] = 600,
     documents: Annotated[int, typer.Option(min=64, help="Documents to train on.")] = 6000,
     out: Annotated[Path, typer.Option(help="Everything goes here.")] = Path("runs/demo"),
 ) -> None:

@@ -52,7 +52,7 @@ def short_sequences(
 
 @experiment_app.command()
 def retrieval(
-    steps: Steps = 800,
+    steps: Steps = 600,
     dense_steps: Annotated[
         int, typer.Option(min=0, help="Steps in which every past chunk is read.")
     ] = 0,

@@ -25,7 +25,7 @@ def variant_config(
     steps: int,
     seed: int,
     dense_steps: int = 0,
-    batch_size: int = 4,
+    batch_size: int = 8,
     **overrides: Any,
 ) -> TrainConfig:
     """Configure the training of `drt_tiny` with some fields changed.
