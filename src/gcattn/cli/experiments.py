@@ -21,10 +21,10 @@ Out = Annotated[Path, typer.Option(help="Folder of the result and its picture.")
 
 @experiment_app.command("short-sequences")
 def short_sequences(
-    steps: Steps = 400,
+    steps: Steps = 600,
     seeds: Seeds = 3,
     documents: Documents = 6000,
-    runs: Runs = Path("runs/short_sequences"),
+    runs: Runs = Path("runs/retrieval"),
     out: Out = Path("results"),
 ) -> None:
     """Train with and without Grouped Cross-Attention on rows of 35 short chunks."""

@@ -21,7 +21,8 @@ def train_short_sequences(
 
     Args:
         corpus: Documents of a few dozen chunks.
-        folder: Runs go here; those that an earlier call finished are taken as they are.
+        folder: Runs go here; those that an earlier call finished are taken as they are, those of
+            the retrieval experiment too: they are the same.
         steps: Optimizer steps.
         seeds: One run each.
         on_run: Told what begins.
@@ -37,7 +38,7 @@ def train_short_sequences(
             on_run(f"{name.replace('_', ' ')}, seed {seed}")
             config = variant_config(
                 corpus,
-                Path(folder) / f"{name}-{seed}",
+                Path(folder) / f"{method}-{seed}",
                 steps=steps,
                 seed=seed,
                 retrieval_method=method,
