@@ -4,14 +4,18 @@ Shapes: B batch, C chunks, M query slots per chunk, H query heads, G key/value h
 N chunks in the pool, S slots per chunk, K retrieved chunks.
 """
 
-from typing import Literal
+from typing import get_args
 
 import torch
 from torch import Tensor
 
+from gcattn.ops.grouped_cross_attention.autograd import triton_grouped_cross_attention
 from gcattn.ops.grouped_cross_attention.reference import grouped_cross_attention_reference
+from gcattn.ops.implementation import Impl, check_triton
 
-Impl = Literal["auto", "reference"]
+# what one tile of the kernels holds
+MAX_CHUNK_SIZE, MAX_HEAD_DIM = 128, 256
+_KERNEL_DTYPES = (torch.bfloat16, torch.float16, torch.float32)
 
 
 def grouped_cross_attention(
@@ -42,20 +46,34 @@ def grouped_cross_attention(
             it.
         softmax_off_by_one: Add 1 to each softmax denominator, so a token may attend to nothing.
         scale: Factor on the logits; 1 / sqrt(D) without it.
-        impl: "reference" runs on any device, "auto" picks by device; a named one never falls back.
+        impl: "reference" runs on any device; "triton" needs CUDA, S <= 128, D <= 256 and at most 32
+            bits per value, and reads k and v in place, from pinned host memory too; "auto" takes
+            "triton" where it can. A named one never falls back.
 
     Returns:
         Mixed output, [B, C, M, H, D], in the dtype of `q`; zero where nothing was retrieved.
 
     Raises:
-        ValueError: A shape, dtype, device or index does not fit the others.
+        ValueError: A shape, dtype, device or index does not fit the others, or "triton" was asked
+            for what it cannot do.
+        RuntimeError: "triton" was asked for tensors that are not on a GPU.
     """
-    if impl not in ("auto", "reference"):
-        raise ValueError(f'impl must be "auto" or "reference", got {impl!r}.')
+    if impl not in get_args(Impl):
+        raise ValueError(f'impl must be "auto", "reference" or "triton", got {impl!r}.')
     _check_pool(q, k, v)
     _check_retrieval(q, k, chunk_indices, chunk_weights)
     if chunk_lengths is not None:
         _check_lengths(k, chunk_lengths)
+    scale = q.shape[-1] ** -0.5 if scale is None else scale
+    unfit = _unfit_for_triton(q, k)
+    if impl == "triton":
+        check_triton(q)
+        if unfit:
+            raise ValueError(f'impl="triton" {unfit}; pass impl="reference".')
+    if impl == "triton" or (impl == "auto" and q.is_cuda and not unfit):
+        return triton_grouped_cross_attention(
+            q, k, v, chunk_indices, chunk_weights, chunk_lengths, softmax_off_by_one, scale
+        )
     return grouped_cross_attention_reference(
         q,
         k,
@@ -64,8 +82,18 @@ def grouped_cross_attention(
         chunk_weights,
         chunk_lengths=chunk_lengths,
         softmax_off_by_one=softmax_off_by_one,
-        scale=q.shape[-1] ** -0.5 if scale is None else scale,
+        scale=scale,
     )
+
+
+def _unfit_for_triton(q: Tensor, k: Tensor) -> str:
+    """Say what the kernels cannot do; nothing if they can."""
+    S, D = k.shape[2], k.shape[4]
+    if q.dtype not in _KERNEL_DTYPES:
+        return f"takes bfloat16, float16 or float32, got {q.dtype}"
+    if S > MAX_CHUNK_SIZE or D > MAX_HEAD_DIM:
+        return f"takes S <= {MAX_CHUNK_SIZE} and D <= {MAX_HEAD_DIM}, got S = {S} and D = {D}"
+    return ""
 
 
 def _check_pool(q: Tensor, k: Tensor, v: Tensor) -> None:
@@ -87,7 +115,8 @@ def _check_pool(q: Tensor, k: Tensor, v: Tensor) -> None:
     for name, tensor in (("k", k), ("v", v)):
         if tensor.dtype != q.dtype:
             raise ValueError(f"{name} must have the dtype of q, {q.dtype}, got {tensor.dtype}.")
-        if tensor.device != q.device:
+        in_reach = q.is_cuda and tensor.is_pinned() if tensor.device.type == "cpu" else False
+        if tensor.device != q.device and not in_reach:
             raise ValueError(f"{name} must be on the device of q, {q.device}, got {tensor.device}.")
 
 

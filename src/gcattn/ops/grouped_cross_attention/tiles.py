@@ -1,0 +1,92 @@
+"""What the Grouped Cross-Attention kernels share: tile sizes, and reading a tile of queries or keys.
+
+Letters: B batch, C chunks, M query slots, H query heads, G key/value heads, J = H / G, D head dim,
+N chunks in the pool, S slots, K retrieved chunks. The rows of a (chunk, key/value head) are its
+M · J queries: all heads of the group share one load of the keys.
+"""
+# mypy: allow-untyped-defs
+
+from typing import NamedTuple
+
+import torch
+import triton
+import triton.language as tl
+from torch import Tensor
+
+LOG2_E = tl.constexpr(1.4426950408889634)
+
+
+class Tiles(NamedTuple):
+    """Sizes of one kernel launch."""
+
+    block_m: int  # rows of queries
+    block_s: int
+    block_d: int
+    num_warps: int
+    num_stages: int
+
+
+# (widest head dim, rows, warps, pipeline stages) of 16-bit inputs; the first that fits is taken
+_FORWARD = ((64, 64, 4, 3), (128, 64, 4, 2), (256, 64, 8, 1))
+_BACKWARD_QUERIES = ((64, 64, 4, 2), (128, 64, 4, 2), (256, 64, 8, 1))
+_BACKWARD_POOL = ((64, 64, 4, 2), (128, 64, 8, 2), (256, 32, 8, 1))
+
+
+def forward_tiles(num_rows: int, k: Tensor) -> Tiles:
+    """Sizes for the forward kernel."""
+    return _choose(_FORWARD, num_rows, k)
+
+
+def backward_query_tiles(num_rows: int, k: Tensor) -> Tiles:
+    """Sizes for the kernel that owns queries."""
+    return _choose(_BACKWARD_QUERIES, num_rows, k)
+
+
+def backward_pool_tiles(num_rows: int, k: Tensor) -> Tiles:
+    """Sizes for the kernel that owns chunks of the pool."""
+    return _choose(_BACKWARD_POOL, num_rows, k)
+
+
+def _choose(table: tuple[tuple[int, int, int, int], ...], num_rows: int, k: Tensor) -> Tiles:
+    S, D = k.shape[2], k.shape[4]
+    block_s, block_d = (max(16, triton.next_power_of_2(size)) for size in (S, D))
+    _, block_m, num_warps, num_stages = next(row for row in table if block_d <= row[0])
+    if k.dtype == torch.float32:
+        # no matrix units: operands live in registers, and twice the bytes in shared memory
+        block_m, num_warps, num_stages = 16, 8, 1
+    elif block_s > 64 and block_d > 64:
+        num_warps, num_stages = 8, 1
+    block_m = min(block_m, max(16, triton.next_power_of_2(num_rows)))
+    if block_m < 64 and block_d <= 128:
+        num_warps = 4
+    return Tiles(block_m, block_s, block_d, num_warps, num_stages)
+
+
+@triton.jit
+def row_offsets(row, first_head, num_group_heads, stride_m, stride_h):
+    """Where each row's query begins: row m · J + j is head j of the group at slot m."""
+    slot, head = row // num_group_heads, first_head + row % num_group_heads
+    return slot.to(tl.int64) * stride_m + head * stride_h
+
+
+@triton.jit
+def load_rows(ptr, offsets, used, D, BLOCK_D: tl.constexpr):
+    """Read queries or their gradients, [rows, D]; rows that are not used and d >= D are zero."""
+    d = tl.arange(0, BLOCK_D)
+    return tl.load(
+        ptr + offsets[:, None] + d[None, :], mask=used[:, None] & (d < D)[None, :], other=0.0
+    )
+
+
+@triton.jit
+def load_slots(
+    ptr, stride_s, S, D, BLOCK_S: tl.constexpr, BLOCK_D: tl.constexpr, EVEN: tl.constexpr
+):
+    """Read the keys or values of one chunk and head, [S, D]; what lies beyond is zero."""
+    s, d = tl.arange(0, BLOCK_S), tl.arange(0, BLOCK_D)
+    address = ptr + s.to(tl.int64)[:, None] * stride_s + d[None, :]
+    if EVEN:  # no mask: the loads can be wide and asynchronous
+        tile = tl.load(address)
+    else:
+        tile = tl.load(address, mask=(s < S)[:, None] & (d < D)[None, :], other=0.0)
+    return tile

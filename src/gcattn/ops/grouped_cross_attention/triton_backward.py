@@ -1,0 +1,433 @@
+"""Grouped Cross-Attention backward on the GPU, deterministic and without atomics.
+
+Two kernels. The first owns queries: it recomputes each softmax, writes dq and the weights' gradient,
+and leaves two numbers per (row, retrieved chunk) for the second. The second owns chunks of the pool:
+it walks the queries that read its chunk (`readers`) and writes dk and dv. With a = softmax, per row
+and chunk:
+
+    dw = sum over rows of (a · da),   da = do · v,   ds = w · a · (da - a · da)
+
+Letters: see `tiles`.
+"""
+# mypy: allow-untyped-defs
+
+import torch
+import triton
+import triton.language as tl
+from torch import Tensor
+
+from gcattn.ops.grouped_cross_attention.readers import ReadersIndex, index_readers
+from gcattn.ops.grouped_cross_attention.tiles import (
+    LOG2_E,
+    backward_pool_tiles,
+    backward_query_tiles,
+    load_rows,
+    load_slots,
+    row_offsets,
+)
+from gcattn.ops.grouped_cross_attention.triton_forward import attend_to_slots
+
+Gradients = tuple[Tensor, Tensor, Tensor, Tensor]
+
+
+@triton.jit
+def _query_kernel(
+    q_ptr,
+    k_ptr,
+    v_ptr,
+    dout_ptr,
+    indices_ptr,  # [B, C, K]
+    weights_ptr,  # [B, C, K]
+    lengths_ptr,  # [B, N]
+    dq_ptr,  # [B, C, M, H, D]
+    dweights_ptr,  # [B, C, G · tiles, K], to be summed over G and tiles
+    lse_ptr,  # [B, C, K, G, rows], base-2 logarithm of the softmax denominators
+    delta_ptr,  # [B, C, K, G, rows], a · da
+    stride_qb,
+    stride_qc,
+    stride_qm,
+    stride_qh,
+    stride_kb,
+    stride_kn,
+    stride_ks,
+    stride_kg,
+    stride_vb,
+    stride_vn,
+    stride_vs,
+    stride_vg,
+    stride_ob,
+    stride_oc,
+    stride_om,
+    stride_oh,
+    stride_lb,
+    C,
+    M,
+    G,
+    J,
+    D,
+    S,
+    K,
+    num_tiles,
+    scale,
+    HAS_LENGTHS: tl.constexpr,
+    OFF_BY_ONE: tl.constexpr,
+    EVEN: tl.constexpr,
+    BLOCK_K: tl.constexpr,
+    BLOCK_M: tl.constexpr,
+    BLOCK_S: tl.constexpr,
+    BLOCK_D: tl.constexpr,
+):
+    """One program owns one row tile of one (batch, chunk, kv head): dq and its part of dweights."""
+    pid = tl.program_id(0)
+    g = pid % G
+    tile = (pid // G) % num_tiles
+    c = (pid // G // num_tiles) % C
+    b = (pid // G // num_tiles // C).to(tl.int64)
+
+    row = tile * BLOCK_M + tl.arange(0, BLOCK_M)
+    used = row < M * J
+    chunk = c.to(tl.int64)
+    q = load_rows(
+        q_ptr + b * stride_qb + chunk * stride_qc,
+        row_offsets(row, g * J, J, stride_qm, stride_qh),
+        used,
+        D,
+        BLOCK_D,
+    )
+    dout = load_rows(
+        dout_ptr + b * stride_ob + chunk * stride_oc,
+        row_offsets(row, g * J, J, stride_om, stride_oh),
+        used,
+        D,
+        BLOCK_D,
+    )
+    k_ptr += b * stride_kb + g * stride_kg
+    v_ptr += b * stride_vb + g * stride_vg
+    retrieved = (b * C + c) * K
+    slots = tl.arange(0, BLOCK_K)
+    chosen = tl.load(indices_ptr + retrieved + slots, mask=slots < K, other=-1)
+    end = tl.max(tl.where(chosen >= 0, slots + 1, 0), 0)
+    dweights_ptr += ((b * C + c) * G * num_tiles + g * num_tiles + tile) * K
+    tl.store(dweights_ptr + slots, 0.0, mask=(slots >= end) & (slots < K))
+
+    dq = tl.zeros([BLOCK_M, BLOCK_D], tl.float32)
+    for slot in range(0, end):
+        n = tl.load(indices_ptr + retrieved + slot).to(tl.int64)
+        weight = tl.load(weights_ptr + retrieved + slot).to(tl.float32)
+        is_filled = n >= 0
+        n = tl.maximum(n, 0)
+        k = load_slots(k_ptr + n * stride_kn, stride_ks, S, D, BLOCK_S, BLOCK_D, EVEN)
+        v = load_slots(v_ptr + n * stride_vn, stride_vs, S, D, BLOCK_S, BLOCK_D, EVEN)
+        length = S
+        if HAS_LENGTHS:
+            length = tl.load(lengths_ptr + b * stride_lb + n)
+        scores = tl.dot(q, tl.trans(k), input_precision="ieee") * (scale * LOG2_E)
+        numerators, peak, total = attend_to_slots(scores, length, OFF_BY_ONE, BLOCK_S)
+        attention = numerators / total[:, None]
+        dattention = tl.dot(dout, tl.trans(v), input_precision="ieee")
+        product = attention * dattention
+        delta = tl.sum(product, 1)
+        dweight = tl.sum(delta, 0)
+        tl.store(dweights_ptr + slot, tl.where(is_filled, dweight, 0.0))
+        per_row = ((retrieved + slot) * G + g) * M * J + row
+        tl.store(lse_ptr + per_row, peak + tl.log2(total), mask=used)
+        tl.store(delta_ptr + per_row, delta, mask=used)
+        dscores = (product - attention * delta[:, None]) * tl.where(is_filled, weight, 0.0)
+        dq = tl.dot(dscores.to(k.dtype), k, dq, input_precision="ieee")
+
+    d = tl.arange(0, BLOCK_D)
+    offsets = row_offsets(row, g * J, J, G * J * D, D)
+    tl.store(
+        dq_ptr + (b * C + c) * M * G * J * D + offsets[:, None] + d[None, :],
+        (dq * scale).to(dq_ptr.dtype.element_ty),
+        mask=used[:, None] & (d < D)[None, :],
+    )
+
+
+@triton.jit
+def _pool_kernel(
+    q_ptr,
+    k_ptr,
+    v_ptr,
+    dout_ptr,
+    pairs_ptr,  # [B, P]
+    segments_ptr,  # [B, num_segments, 4]
+    weights_ptr,  # [B, C, K]
+    lengths_ptr,  # [B, N]
+    lse_ptr,
+    delta_ptr,
+    dk_ptr,  # [B, N, S, G, D]
+    dv_ptr,
+    partial_ptr,  # [B, room, G, 2, BLOCK_S, BLOCK_D]
+    stride_qb,
+    stride_qc,
+    stride_qm,
+    stride_qh,
+    stride_kb,
+    stride_kn,
+    stride_ks,
+    stride_kg,
+    stride_vb,
+    stride_vn,
+    stride_vs,
+    stride_vg,
+    stride_ob,
+    stride_oc,
+    stride_om,
+    stride_oh,
+    stride_lb,
+    C,
+    M,
+    G,
+    J,
+    D,
+    S,
+    K,
+    N,
+    num_tiles,
+    num_segments,
+    room,
+    scale,
+    HAS_LENGTHS: tl.constexpr,
+    EVEN: tl.constexpr,
+    BLOCK_M: tl.constexpr,
+    BLOCK_S: tl.constexpr,
+    BLOCK_D: tl.constexpr,
+):
+    """One program owns one segment of the readers of one (batch, pool chunk, kv head)."""
+    pid = tl.program_id(0)
+    g = pid % G
+    b = (pid // G // num_segments).to(tl.int64)
+    segments_ptr += (b * num_segments + (pid // G) % num_segments) * 4
+    n = tl.load(segments_ptr).to(tl.int64)
+    if n >= 0:
+        first = tl.load(segments_ptr + 1)
+        end = tl.load(segments_ptr + 2)
+        partial = tl.load(segments_ptr + 3)
+        k = load_slots(
+            k_ptr + b * stride_kb + n * stride_kn + g * stride_kg,
+            stride_ks, S, D, BLOCK_S, BLOCK_D, EVEN,
+        )  # fmt: skip
+        v = load_slots(
+            v_ptr + b * stride_vb + n * stride_vn + g * stride_vg,
+            stride_vs, S, D, BLOCK_S, BLOCK_D, EVEN,
+        )  # fmt: skip
+        s, d = tl.arange(0, BLOCK_S), tl.arange(0, BLOCK_D)
+        length = S
+        if HAS_LENGTHS:
+            length = tl.load(lengths_ptr + b * stride_lb + n)
+        pairs_ptr += b * C * K
+        q_ptr += b * stride_qb
+        dout_ptr += b * stride_ob
+
+        dk = tl.zeros([BLOCK_S, BLOCK_D], tl.float32)
+        dv = tl.zeros([BLOCK_S, BLOCK_D], tl.float32)
+        for step in range(first * num_tiles, end * num_tiles):
+            pair = tl.load(pairs_ptr + step // num_tiles)
+            c = (pair // K).to(tl.int64)
+            row = (step % num_tiles) * BLOCK_M + tl.arange(0, BLOCK_M)
+            used = row < M * J
+            q = load_rows(
+                q_ptr + c * stride_qc,
+                row_offsets(row, g * J, J, stride_qm, stride_qh),
+                used,
+                D,
+                BLOCK_D,
+            )
+            dout = load_rows(
+                dout_ptr + c * stride_oc,
+                row_offsets(row, g * J, J, stride_om, stride_oh),
+                used,
+                D,
+                BLOCK_D,
+            )
+            weight = tl.load(weights_ptr + b * C * K + pair).to(tl.float32)
+            per_row = ((b * C * K + pair) * G + g) * M * J + row
+            lse = tl.load(lse_ptr + per_row, mask=used, other=0.0)
+            delta = tl.load(delta_ptr + per_row, mask=used, other=0.0)
+            # slots are rows here, so the results feed the matrix units without being transposed
+            scores = tl.dot(k, tl.trans(q), input_precision="ieee") * (scale * LOG2_E)
+            attention = tl.where((s < length)[:, None], tl.exp2(scores - lse[None, :]), 0.0)
+            attention *= weight
+            dv = tl.dot(attention.to(dout.dtype), dout, dv, input_precision="ieee")
+            dattention = tl.dot(v, tl.trans(dout), input_precision="ieee")
+            dscores = attention * (dattention - delta[None, :])
+            dk = tl.dot(dscores.to(q.dtype), q, dk, input_precision="ieee")
+
+        dk *= scale
+        if partial >= 0:
+            tile = s[:, None] * BLOCK_D + d[None, :]
+            at = ((b * room + partial) * G + g) * 2 * BLOCK_S * BLOCK_D
+            tl.store(partial_ptr + at + tile, dk)
+            tl.store(partial_ptr + at + BLOCK_S * BLOCK_D + tile, dv)
+        else:
+            inside = (s < S)[:, None] & (d < D)[None, :]
+            tile = ((b * N + n) * S * G + g) * D + s[:, None] * (G * D) + d[None, :]
+            tl.store(dk_ptr + tile, dk.to(dk_ptr.dtype.element_ty), mask=inside)
+            tl.store(dv_ptr + tile, dv.to(dv_ptr.dtype.element_ty), mask=inside)
+
+
+@triton.jit
+def _add_partials_kernel(
+    partial_ptr,
+    partials_ptr,  # [B, N, 2]
+    dk_ptr,
+    dv_ptr,
+    G,
+    D,
+    S,
+    N,
+    room,
+    BLOCK_S: tl.constexpr,
+    BLOCK_D: tl.constexpr,
+):
+    """One program adds the partial sums of one (batch, pool chunk, kv head) in their order."""
+    pid = tl.program_id(0)
+    g = pid % G
+    n = (pid // G) % N
+    b = (pid // G // N).to(tl.int64)
+    first = tl.load(partials_ptr + (b * N + n) * 2)
+    count = tl.load(partials_ptr + (b * N + n) * 2 + 1)
+    if count > 0:
+        s, d = tl.arange(0, BLOCK_S), tl.arange(0, BLOCK_D)
+        dk = tl.zeros([BLOCK_S, BLOCK_D], tl.float32)
+        dv = tl.zeros([BLOCK_S, BLOCK_D], tl.float32)
+        for i in range(first, first + count):
+            at = ((b * room + i) * G + g) * 2 * BLOCK_S * BLOCK_D
+            tile = s[:, None] * BLOCK_D + d[None, :]
+            dk += tl.load(partial_ptr + at + tile)
+            dv += tl.load(partial_ptr + at + BLOCK_S * BLOCK_D + tile)
+        inside = (s < S)[:, None] & (d < D)[None, :]
+        tile = ((b * N + n) * S * G + g) * D + s[:, None] * (G * D) + d[None, :]
+        tl.store(dk_ptr + tile, dk.to(dk_ptr.dtype.element_ty), mask=inside)
+        tl.store(dv_ptr + tile, dv.to(dv_ptr.dtype.element_ty), mask=inside)
+
+
+def grouped_cross_attention_backward(
+    dout: Tensor,
+    q: Tensor,
+    k: Tensor,
+    v: Tensor,
+    chunk_indices: Tensor,
+    chunk_weights: Tensor,
+    chunk_lengths: Tensor | None,
+    softmax_off_by_one: bool,
+    scale: float,
+) -> Gradients:
+    """Launch the backward kernels; returns the gradients of q, k, v and chunk_weights."""
+    B, C, M, H, D = q.shape
+    S, G = k.shape[2], k.shape[3]
+    K, J = chunk_indices.shape[2], H // G
+    if q.numel() == 0 or k.shape[1] == 0 or K == 0:
+        inputs = (q, k, v, chunk_weights)
+        return tuple(torch.zeros_like(x, memory_format=torch.contiguous_format) for x in inputs)  # type: ignore[return-value]
+    tiles = backward_query_tiles(M * J, k)
+    num_tiles = triton.cdiv(M * J, tiles.block_m)
+    statistics = torch.empty((2, B, C, K, G, M * J), dtype=torch.float32, device=q.device)
+    lse, delta = statistics.unbind()
+    dweights = torch.empty((B, C, G * num_tiles, K), dtype=torch.float32, device=q.device)
+    dq = torch.empty(q.shape, dtype=q.dtype, device=q.device)
+    strides = (*q.stride()[:4], *k.stride()[:4], *v.stride()[:4], *dout.stride()[:4])
+    length_stride = 0 if chunk_lengths is None else chunk_lengths.stride(0)
+    sizes = {"C": C, "M": M, "G": G, "J": J, "D": D, "S": S, "K": K, "scale": scale}
+    flags = {
+        "HAS_LENGTHS": chunk_lengths is not None,
+        "EVEN": tiles.block_s == S and tiles.block_d == D,
+    }
+    _query_kernel[(B * C * num_tiles * G,)](
+        q,
+        k,
+        v,
+        dout,
+        chunk_indices,
+        chunk_weights,
+        chunk_lengths,
+        dq,
+        dweights,
+        lse,
+        delta,
+        *strides,
+        length_stride,
+        num_tiles=num_tiles,
+        OFF_BY_ONE=softmax_off_by_one,
+        BLOCK_K=triton.next_power_of_2(K),
+        BLOCK_M=tiles.block_m,
+        BLOCK_S=tiles.block_s,
+        BLOCK_D=tiles.block_d,
+        num_warps=tiles.num_warps,
+        num_stages=tiles.num_stages,
+        **sizes,
+        **flags,
+    )
+    readers = index_readers(chunk_indices, k.shape[1])
+    dk, dv = _pool_gradients(
+        dout,
+        q,
+        k,
+        v,
+        readers,
+        chunk_weights,
+        chunk_lengths,
+        lse,
+        delta,
+        strides=(*strides, length_stride),
+        sizes=sizes,
+        flags=flags,
+    )
+    return dq, dk, dv, dweights.sum(2).to(chunk_weights.dtype)
+
+
+def _pool_gradients(
+    dout: Tensor,
+    q: Tensor,
+    k: Tensor,
+    v: Tensor,
+    readers: ReadersIndex,
+    chunk_weights: Tensor,
+    chunk_lengths: Tensor | None,
+    lse: Tensor,
+    delta: Tensor,
+    *,
+    strides: tuple[int, ...],
+    sizes: dict[str, float],
+    flags: dict[str, bool],
+) -> tuple[Tensor, Tensor]:
+    B, N, S, G, D = k.shape
+    num_rows = lse.shape[-1]
+    tiles = backward_pool_tiles(num_rows, k)
+    num_segments, room = readers.segments.shape[1], readers.num_partials
+    dk = torch.empty(k.shape, dtype=k.dtype, device=k.device)
+    dv = torch.empty(v.shape, dtype=v.dtype, device=v.device)
+    shape = (B, room, G, 2, tiles.block_s, tiles.block_d)
+    partial = torch.empty(shape, dtype=torch.float32, device=k.device)
+    blocks = {"BLOCK_S": tiles.block_s, "BLOCK_D": tiles.block_d}
+    _pool_kernel[(B * num_segments * G,)](
+        q,
+        k,
+        v,
+        dout,
+        readers.pairs,
+        readers.segments,
+        chunk_weights,
+        chunk_lengths,
+        lse,
+        delta,
+        dk,
+        dv,
+        partial,
+        *strides,
+        N=N,
+        num_tiles=triton.cdiv(num_rows, tiles.block_m),
+        num_segments=num_segments,
+        room=room,
+        BLOCK_M=tiles.block_m,
+        num_warps=tiles.num_warps,
+        num_stages=tiles.num_stages,
+        **sizes,
+        **flags,
+        **blocks,
+    )
+    _add_partials_kernel[(B * N * G,)](
+        partial, readers.partials, dk, dv, G=G, D=D, S=S, N=N, room=room, **blocks
+    )
+    return dk, dv
