@@ -71,9 +71,20 @@ def grouped_cross_attention(
         if unfit:
             raise ValueError(f'impl="triton" {unfit}; pass impl="reference".')
     if impl == "triton" or (impl == "auto" and q.is_cuda and not unfit):
-        return triton_grouped_cross_attention(
-            q, k, v, chunk_indices, chunk_weights, chunk_lengths, softmax_off_by_one, scale
+        differentiates = torch.is_grad_enabled() and any(
+            x.requires_grad for x in (q, k, v, chunk_weights)
         )
+        return triton_grouped_cross_attention(
+            q,
+            k,
+            v,
+            chunk_indices,
+            chunk_weights,
+            chunk_lengths,
+            softmax_off_by_one,
+            scale,
+            save_lse=differentiates,
+        )[0]
     return grouped_cross_attention_reference(
         q,
         k,

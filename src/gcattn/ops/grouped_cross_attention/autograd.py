@@ -22,8 +22,12 @@ def triton_grouped_cross_attention(
     chunk_lengths: Tensor | None,
     softmax_off_by_one: bool,
     scale: float,
-) -> Tensor:
-    """Run the forward kernel; arguments as in `api`, all given."""
+    save_lse: bool,
+) -> tuple[Tensor, Tensor]:
+    """Run the forward kernel; arguments as in `api`, all given.
+
+    `save_lse` returns beside the output what a backward pass needs.
+    """
     from gcattn.ops.grouped_cross_attention.triton_forward import grouped_cross_attention_forward
 
     q, k, v = (_with_adjacent_values(x) for x in (q, k, v))
@@ -36,6 +40,7 @@ def triton_grouped_cross_attention(
         chunk_lengths,
         softmax_off_by_one,
         scale,
+        save_lse,
     )
 
 
@@ -48,7 +53,7 @@ def _backward(
     chunk_indices: Tensor,
     chunk_weights: Tensor,
     chunk_lengths: Tensor | None,
-    softmax_off_by_one: bool,
+    lse: Tensor,
     scale: float,
 ) -> Gradients:
     from gcattn.ops.grouped_cross_attention.triton_backward import grouped_cross_attention_backward
@@ -62,14 +67,21 @@ def _backward(
         chunk_indices.contiguous(),
         chunk_weights.contiguous(),
         chunk_lengths,
-        softmax_off_by_one,
+        lse,
         scale,
     )
 
 
 @triton_grouped_cross_attention.register_fake
-def _(q: Tensor, *args: Any) -> Tensor:
-    return torch.empty_like(q, memory_format=torch.contiguous_format)
+def _(
+    q: Tensor, k: Tensor, v: Tensor, indices: Tensor, *args: Any, **kwargs: Any
+) -> tuple[Tensor, Tensor]:
+    save_lse = kwargs["save_lse"] if "save_lse" in kwargs else args[-1]
+    B, C, M, H, _ = q.shape
+    G, K = k.shape[3], indices.shape[2]
+    shape = (B, C, K, G, M * (H // G)) if save_lse else (0,)
+    out = torch.empty_like(q, memory_format=torch.contiguous_format)
+    return out, q.new_empty(shape, dtype=torch.float32)
 
 
 @_backward.register_fake
@@ -78,17 +90,18 @@ def _(dout: Tensor, q: Tensor, k: Tensor, v: Tensor, indices: Tensor, *args: Any
     return tuple(torch.empty_like(x, memory_format=torch.contiguous_format) for x in like)  # type: ignore[return-value]
 
 
-def _save_inputs(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
-    *tensors, ctx.softmax_off_by_one, ctx.scale = inputs
-    ctx.save_for_backward(*tensors)
+def _save(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, Tensor]) -> None:
+    *tensors, _, ctx.scale, _ = inputs
+    ctx.mark_non_differentiable(output[1])
+    ctx.save_for_backward(*tensors, output[1])
 
 
-def _differentiate(ctx: Any, dout: Tensor) -> tuple[Tensor | None, ...]:
-    dq, dk, dv, dweights = _backward(dout, *ctx.saved_tensors, ctx.softmax_off_by_one, ctx.scale)
-    return dq, dk, dv, None, dweights, None, None, None
+def _differentiate(ctx: Any, dout: Tensor, _: Tensor) -> tuple[Tensor | None, ...]:
+    dq, dk, dv, dweights = _backward(dout, *ctx.saved_tensors, ctx.scale)
+    return dq, dk, dv, None, dweights, None, None, None, None
 
 
-triton_grouped_cross_attention.register_autograd(_differentiate, setup_context=_save_inputs)
+triton_grouped_cross_attention.register_autograd(_differentiate, setup_context=_save)
 
 
 def _with_adjacent_values(x: Tensor) -> Tensor:

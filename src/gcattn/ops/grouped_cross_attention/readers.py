@@ -20,7 +20,7 @@ from torch import Tensor
 # pairs per segment: the longest, halved as long as the partial sums fit the room there is
 LONGEST_SEGMENT, HALVINGS = 96, 3
 SHORTEST_SEGMENT = LONGEST_SEGMENT >> HALVINGS
-_BLOCK_N, _BLOCK_P = 4, 1024
+_BLOCK_N, _BLOCK_P = 2, 1024
 
 
 class ReadersIndex(NamedTuple):
@@ -94,11 +94,11 @@ def _place_kernel(
     first_segment = tl.full([], 0, tl.int32)
     first_partial = tl.full([], 0, tl.int32)
     for start in range(0, first_n, BLOCK_P):
-        i = start + tl.arange(0, BLOCK_P)
-        count = tl.load(counts_ptr + i, mask=i < first_n, other=0)
-        before = _num_segments(count, length)
-        first_pair += tl.sum(count, 0)
-        first_segment += tl.sum(tl.where(i < first_n, tl.maximum(before, 1), 0), 0)
+        earlier = start + tl.arange(0, BLOCK_P)
+        readers = tl.load(counts_ptr + earlier, mask=earlier < first_n, other=0)
+        before = _num_segments(readers, length)
+        first_pair += tl.sum(readers, 0)
+        first_segment += tl.sum(tl.where(earlier < first_n, tl.maximum(before, 1), 0), 0)
         first_partial += tl.sum(tl.where(before > 1, before, 0), 0)
 
     count = tl.load(counts_ptr + n, mask=n < N, other=0)
@@ -118,8 +118,8 @@ def _place_kernel(
         tl.store(at + 3, tl.where(partials > 0, partial + i, -1), mask=inside)
     if first_n + BLOCK_N >= N:  # behind the last chunk's segments there is nothing to do
         for start in range(tl.max(segment + segments, 0), num_segments, BLOCK_P):
-            i = start + tl.arange(0, BLOCK_P)
-            tl.store(segments_ptr + i * 4, -1, mask=i < num_segments)
+            unused = start + tl.arange(0, BLOCK_P)
+            tl.store(segments_ptr + unused * 4, -1, mask=unused < num_segments)
 
     seen = tl.zeros([BLOCK_N], tl.int32)
     for start in range(0, P, BLOCK_P):

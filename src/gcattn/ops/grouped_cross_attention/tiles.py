@@ -24,12 +24,15 @@ class Tiles(NamedTuple):
     block_d: int
     num_warps: int
     num_stages: int
+    max_registers: int | None = None
 
 
-# (widest head dim, rows, warps, pipeline stages) of 16-bit inputs; the first that fits is taken
-_FORWARD = ((64, 64, 4, 3), (128, 64, 4, 2), (256, 64, 8, 1))
-_BACKWARD_QUERIES = ((64, 64, 4, 2), (128, 64, 4, 2), (256, 64, 8, 1))
-_BACKWARD_POOL = ((64, 64, 4, 2), (128, 64, 8, 2), (256, 32, 8, 1))
+_Row = tuple[int, int, int, int, int | None]
+
+# (widest head dim, rows, warps, pipeline stages, registers) of 16-bit inputs: the first that fits
+_FORWARD = ((64, 64, 4, 3, 128), (128, 64, 4, 5, None), (256, 64, 8, 1, None))
+_BACKWARD_QUERIES = ((64, 64, 4, 5, 168), (128, 64, 4, 2, None), (256, 64, 8, 1, None))
+_BACKWARD_POOL = ((64, 64, 4, 5, None), (128, 32, 4, 7, None), (256, 32, 8, 1, None))
 
 
 def forward_tiles(num_rows: int, k: Tensor) -> Tiles:
@@ -47,26 +50,26 @@ def backward_pool_tiles(num_rows: int, k: Tensor) -> Tiles:
     return _choose(_BACKWARD_POOL, num_rows, k)
 
 
-def _choose(table: tuple[tuple[int, int, int, int], ...], num_rows: int, k: Tensor) -> Tiles:
+def _choose(table: tuple[_Row, ...], num_rows: int, k: Tensor) -> Tiles:
     S, D = k.shape[2], k.shape[4]
     block_s, block_d = (max(16, triton.next_power_of_2(size)) for size in (S, D))
-    _, block_m, num_warps, num_stages = next(row for row in table if block_d <= row[0])
+    _, block_m, num_warps, num_stages, registers = next(row for row in table if block_d <= row[0])
     if k.dtype == torch.float32:
         # no matrix units: operands live in registers, and twice the bytes in shared memory
-        block_m, num_warps, num_stages = 16, 8, 1
-    elif block_s > 64 and block_d > 64:
-        num_warps, num_stages = 8, 1
+        block_m, num_warps, num_stages, registers = 16, 8, 1, None
+    elif block_s > 64:
+        num_warps, num_stages, registers = 8, 1, None
     block_m = min(block_m, max(16, triton.next_power_of_2(num_rows)))
     if block_m < 64 and block_d <= 128:
         num_warps = 4
-    return Tiles(block_m, block_s, block_d, num_warps, num_stages)
+    return Tiles(block_m, block_s, block_d, num_warps, num_stages, registers)
 
 
 @triton.jit
 def row_offsets(row, first_head, num_group_heads, stride_m, stride_h):
     """Where each row's query begins: row m · J + j is head j of the group at slot m."""
     slot, head = row // num_group_heads, first_head + row % num_group_heads
-    return slot.to(tl.int64) * stride_m + head * stride_h
+    return slot * stride_m + head * stride_h
 
 
 @triton.jit
@@ -74,7 +77,7 @@ def load_rows(ptr, offsets, used, D, BLOCK_D: tl.constexpr):
     """Read queries or their gradients, [rows, D]; rows that are not used and d >= D are zero."""
     d = tl.arange(0, BLOCK_D)
     return tl.load(
-        ptr + offsets[:, None] + d[None, :], mask=used[:, None] & (d < D)[None, :], other=0.0
+        ptr + (offsets[:, None] + d[None, :]), mask=used[:, None] & (d < D)[None, :], other=0.0
     )
 
 
@@ -84,7 +87,7 @@ def load_slots(
 ):
     """Read the keys or values of one chunk and head, [S, D]; what lies beyond is zero."""
     s, d = tl.arange(0, BLOCK_S), tl.arange(0, BLOCK_D)
-    address = ptr + s.to(tl.int64)[:, None] * stride_s + d[None, :]
+    address = ptr + (s[:, None] * stride_s + d[None, :])
     if EVEN:  # no mask: the loads can be wide and asynchronous
         tile = tl.load(address)
     else:

@@ -1,11 +1,10 @@
 """Grouped Cross-Attention backward on the GPU, deterministic and without atomics.
 
-Two kernels. The first owns queries: it recomputes each softmax, writes dq and the weights' gradient,
-and leaves two numbers per (row, retrieved chunk) for the second. The second owns chunks of the pool:
-it walks the queries that read its chunk (`readers`) and writes dk and dv. With a = softmax, per row
-and chunk:
+Two kernels. The first owns queries: it writes dq, and a · da for the second and for dweights. The
+second owns chunks of the pool: it walks the queries that read its chunk (`readers`) and writes dk
+and dv. With a = softmax (found again from the saved logarithm of its denominator), per row and chunk:
 
-    dw = sum over rows of (a · da),   da = do · v,   ds = w · a · (da - a · da)
+    da = do · v,   ds = w · a · (da - a · da),   dw = sum over rows of (a · da)
 
 Letters: see `tiles`.
 """
@@ -25,7 +24,6 @@ from gcattn.ops.grouped_cross_attention.tiles import (
     load_slots,
     row_offsets,
 )
-from gcattn.ops.grouped_cross_attention.triton_forward import attend_to_slots
 
 Gradients = tuple[Tensor, Tensor, Tensor, Tensor]
 
@@ -39,9 +37,8 @@ def _query_kernel(
     indices_ptr,  # [B, C, K]
     weights_ptr,  # [B, C, K]
     lengths_ptr,  # [B, N]
+    lse_ptr,  # [B, C, K, G, rows]
     dq_ptr,  # [B, C, M, H, D]
-    dweights_ptr,  # [B, C, G · tiles, K], to be summed over G and tiles
-    lse_ptr,  # [B, C, K, G, rows], base-2 logarithm of the softmax denominators
     delta_ptr,  # [B, C, K, G, rows], a · da
     stride_qb,
     stride_qc,
@@ -70,14 +67,13 @@ def _query_kernel(
     num_tiles,
     scale,
     HAS_LENGTHS: tl.constexpr,
-    OFF_BY_ONE: tl.constexpr,
     EVEN: tl.constexpr,
     BLOCK_K: tl.constexpr,
     BLOCK_M: tl.constexpr,
     BLOCK_S: tl.constexpr,
     BLOCK_D: tl.constexpr,
 ):
-    """One program owns one row tile of one (batch, chunk, kv head): dq and its part of dweights."""
+    """One program owns one row tile of one (batch, chunk, kv head): its dq, and a · da."""
     pid = tl.program_id(0)
     g = pid % G
     tile = (pid // G) % num_tiles
@@ -107,38 +103,36 @@ def _query_kernel(
     slots = tl.arange(0, BLOCK_K)
     chosen = tl.load(indices_ptr + retrieved + slots, mask=slots < K, other=-1)
     end = tl.max(tl.where(chosen >= 0, slots + 1, 0), 0)
-    dweights_ptr += ((b * C + c) * G * num_tiles + g * num_tiles + tile) * K
-    tl.store(dweights_ptr + slots, 0.0, mask=(slots >= end) & (slots < K))
 
     dq = tl.zeros([BLOCK_M, BLOCK_D], tl.float32)
     for slot in range(0, end):
         n = tl.load(indices_ptr + retrieved + slot).to(tl.int64)
         weight = tl.load(weights_ptr + retrieved + slot).to(tl.float32)
-        is_filled = n >= 0
+        weight = tl.where(n >= 0, weight, 0.0)
+        per_row = ((retrieved + slot) * G + g) * M * J + row
+        # nothing was saved for an empty slot: an infinite denominator gives it no attention
+        lse = tl.load(lse_ptr + per_row, mask=used, other=0.0)
+        lse = tl.where(n >= 0, lse, float("inf"))
         n = tl.maximum(n, 0)
         k = load_slots(k_ptr + n * stride_kn, stride_ks, S, D, BLOCK_S, BLOCK_D, EVEN)
         v = load_slots(v_ptr + n * stride_vn, stride_vs, S, D, BLOCK_S, BLOCK_D, EVEN)
-        length = S
-        if HAS_LENGTHS:
-            length = tl.load(lengths_ptr + b * stride_lb + n)
-        scores = tl.dot(q, tl.trans(k), input_precision="ieee") * (scale * LOG2_E)
-        numerators, peak, total = attend_to_slots(scores, length, OFF_BY_ONE, BLOCK_S)
-        attention = numerators / total[:, None]
+        scores = tl.dot(q, tl.trans(k), input_precision="ieee")
         dattention = tl.dot(dout, tl.trans(v), input_precision="ieee")
-        product = attention * dattention
-        delta = tl.sum(product, 1)
-        dweight = tl.sum(delta, 0)
-        tl.store(dweights_ptr + slot, tl.where(is_filled, dweight, 0.0))
-        per_row = ((retrieved + slot) * G + g) * M * J + row
-        tl.store(lse_ptr + per_row, peak + tl.log2(total), mask=used)
+        attention = tl.exp2(scores * (scale * LOG2_E) - lse[:, None])
+        if HAS_LENGTHS or not EVEN:
+            length = S
+            if HAS_LENGTHS:
+                length = tl.load(lengths_ptr + b * stride_lb + n)
+            attention = tl.where((tl.arange(0, BLOCK_S) < length)[None, :], attention, 0.0)
+        delta = tl.sum(attention * dattention, 1)
         tl.store(delta_ptr + per_row, delta, mask=used)
-        dscores = (product - attention * delta[:, None]) * tl.where(is_filled, weight, 0.0)
+        dscores = attention * (dattention * weight - (delta * weight)[:, None])
         dq = tl.dot(dscores.to(k.dtype), k, dq, input_precision="ieee")
 
     d = tl.arange(0, BLOCK_D)
     offsets = row_offsets(row, g * J, J, G * J * D, D)
     tl.store(
-        dq_ptr + (b * C + c) * M * G * J * D + offsets[:, None] + d[None, :],
+        dq_ptr + (b * C + c) * M * G * J * D + (offsets[:, None] + d[None, :]),
         (dq * scale).to(dq_ptr.dtype.element_ty),
         mask=used[:, None] & (d < D)[None, :],
     )
@@ -246,25 +240,26 @@ def _pool_kernel(
             lse = tl.load(lse_ptr + per_row, mask=used, other=0.0)
             delta = tl.load(delta_ptr + per_row, mask=used, other=0.0)
             # slots are rows here, so the results feed the matrix units without being transposed
-            scores = tl.dot(k, tl.trans(q), input_precision="ieee") * (scale * LOG2_E)
-            attention = tl.where((s < length)[:, None], tl.exp2(scores - lse[None, :]), 0.0)
-            attention *= weight
-            dv = tl.dot(attention.to(dout.dtype), dout, dv, input_precision="ieee")
+            scores = tl.dot(k, tl.trans(q), input_precision="ieee")
             dattention = tl.dot(v, tl.trans(dout), input_precision="ieee")
+            attention = tl.exp2(scores * (scale * LOG2_E) - lse[None, :]) * weight
+            if HAS_LENGTHS or not EVEN:
+                attention = tl.where((s < length)[:, None], attention, 0.0)
+            dv = tl.dot(attention.to(dout.dtype), dout, dv, input_precision="ieee")
             dscores = attention * (dattention - delta[None, :])
             dk = tl.dot(dscores.to(q.dtype), q, dk, input_precision="ieee")
 
         dk *= scale
         if partial >= 0:
-            tile = s[:, None] * BLOCK_D + d[None, :]
             at = ((b * room + partial) * G + g) * 2 * BLOCK_S * BLOCK_D
-            tl.store(partial_ptr + at + tile, dk)
-            tl.store(partial_ptr + at + BLOCK_S * BLOCK_D + tile, dv)
+            at += s[:, None] * BLOCK_D + d[None, :]
+            tl.store(partial_ptr + at, dk)
+            tl.store(partial_ptr + at + BLOCK_S * BLOCK_D, dv)
         else:
             inside = (s < S)[:, None] & (d < D)[None, :]
-            tile = ((b * N + n) * S * G + g) * D + s[:, None] * (G * D) + d[None, :]
-            tl.store(dk_ptr + tile, dk.to(dk_ptr.dtype.element_ty), mask=inside)
-            tl.store(dv_ptr + tile, dv.to(dv_ptr.dtype.element_ty), mask=inside)
+            at = ((b * N + n) * S * G + g) * D + s[:, None] * (G * D) + d[None, :]
+            tl.store(dk_ptr + at, dk.to(dk_ptr.dtype.element_ty), mask=inside)
+            tl.store(dv_ptr + at, dv.to(dv_ptr.dtype.element_ty), mask=inside)
 
 
 @triton.jit
@@ -293,14 +288,34 @@ def _add_partials_kernel(
         dk = tl.zeros([BLOCK_S, BLOCK_D], tl.float32)
         dv = tl.zeros([BLOCK_S, BLOCK_D], tl.float32)
         for i in range(first, first + count):
-            at = ((b * room + i) * G + g) * 2 * BLOCK_S * BLOCK_D
-            tile = s[:, None] * BLOCK_D + d[None, :]
-            dk += tl.load(partial_ptr + at + tile)
-            dv += tl.load(partial_ptr + at + BLOCK_S * BLOCK_D + tile)
+            read = ((b * room + i) * G + g) * 2 * BLOCK_S * BLOCK_D
+            read += s[:, None] * BLOCK_D + d[None, :]
+            dk += tl.load(partial_ptr + read)
+            dv += tl.load(partial_ptr + read + BLOCK_S * BLOCK_D)
         inside = (s < S)[:, None] & (d < D)[None, :]
-        tile = ((b * N + n) * S * G + g) * D + s[:, None] * (G * D) + d[None, :]
-        tl.store(dk_ptr + tile, dk.to(dk_ptr.dtype.element_ty), mask=inside)
-        tl.store(dv_ptr + tile, dv.to(dv_ptr.dtype.element_ty), mask=inside)
+        at = ((b * N + n) * S * G + g) * D + s[:, None] * (G * D) + d[None, :]
+        tl.store(dk_ptr + at, dk.to(dk_ptr.dtype.element_ty), mask=inside)
+        tl.store(dv_ptr + at, dv.to(dv_ptr.dtype.element_ty), mask=inside)
+
+
+@triton.jit
+def _weights_kernel(
+    indices_ptr,  # [B, C, K]
+    delta_ptr,  # [B, C, K, G, rows]
+    dweights_ptr,  # [B, C, K]
+    size,
+    BLOCK: tl.constexpr,
+):
+    """One program adds a · da of one retrieved chunk over heads and rows."""
+    slot = tl.program_id(0).to(tl.int64)
+    total = tl.zeros([BLOCK], tl.float32)
+    for start in range(0, size, BLOCK):
+        i = start + tl.arange(0, BLOCK)
+        total += tl.load(delta_ptr + slot * size + i, mask=i < size, other=0.0)
+    # an empty slot's a · da was never written
+    is_filled = tl.load(indices_ptr + slot) >= 0
+    dweight = tl.where(is_filled, tl.sum(total, 0), 0.0)
+    tl.store(dweights_ptr + slot, dweight.to(dweights_ptr.dtype.element_ty))
 
 
 def grouped_cross_attention_backward(
@@ -311,7 +326,7 @@ def grouped_cross_attention_backward(
     chunk_indices: Tensor,
     chunk_weights: Tensor,
     chunk_lengths: Tensor | None,
-    softmax_off_by_one: bool,
+    lse: Tensor,
     scale: float,
 ) -> Gradients:
     """Launch the backward kernels; returns the gradients of q, k, v and chunk_weights."""
@@ -323,9 +338,7 @@ def grouped_cross_attention_backward(
         return tuple(torch.zeros_like(x, memory_format=torch.contiguous_format) for x in inputs)  # type: ignore[return-value]
     tiles = backward_query_tiles(M * J, k)
     num_tiles = triton.cdiv(M * J, tiles.block_m)
-    statistics = torch.empty((2, B, C, K, G, M * J), dtype=torch.float32, device=q.device)
-    lse, delta = statistics.unbind()
-    dweights = torch.empty((B, C, G * num_tiles, K), dtype=torch.float32, device=q.device)
+    delta = torch.empty_like(lse)
     dq = torch.empty(q.shape, dtype=q.dtype, device=q.device)
     strides = (*q.stride()[:4], *k.stride()[:4], *v.stride()[:4], *dout.stride()[:4])
     length_stride = 0 if chunk_lengths is None else chunk_lengths.stride(0)
@@ -342,20 +355,19 @@ def grouped_cross_attention_backward(
         chunk_indices,
         chunk_weights,
         chunk_lengths,
-        dq,
-        dweights,
         lse,
+        dq,
         delta,
         *strides,
         length_stride,
         num_tiles=num_tiles,
-        OFF_BY_ONE=softmax_off_by_one,
         BLOCK_K=triton.next_power_of_2(K),
         BLOCK_M=tiles.block_m,
         BLOCK_S=tiles.block_s,
         BLOCK_D=tiles.block_d,
         num_warps=tiles.num_warps,
         num_stages=tiles.num_stages,
+        maxnreg=tiles.max_registers,
         **sizes,
         **flags,
     )
@@ -374,7 +386,10 @@ def grouped_cross_attention_backward(
         sizes=sizes,
         flags=flags,
     )
-    return dq, dk, dv, dweights.sum(2).to(chunk_weights.dtype)
+    dweights = torch.empty(chunk_weights.shape, dtype=chunk_weights.dtype, device=q.device)
+    block = min(1024, triton.next_power_of_2(G * M * J))
+    _weights_kernel[(B * C * K,)](chunk_indices, delta, dweights, G * M * J, BLOCK=block)
+    return dq, dk, dv, dweights
 
 
 def _pool_gradients(
@@ -423,6 +438,7 @@ def _pool_gradients(
         BLOCK_M=tiles.block_m,
         num_warps=tiles.num_warps,
         num_stages=tiles.num_stages,
+        maxnreg=tiles.max_registers,
         **sizes,
         **flags,
         **blocks,

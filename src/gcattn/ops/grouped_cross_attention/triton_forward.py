@@ -26,20 +26,23 @@ FEW_PROGRAMS = 256
 
 
 @triton.jit
-def attend_to_slots(scores, length, OFF_BY_ONE: tl.constexpr, BLOCK_S: tl.constexpr):
-    """Softmax of base-2 scores [rows, S]: numerators and the reciprocal of their denominators."""
-    s = tl.arange(0, BLOCK_S)
-    scores = tl.where((s < length)[None, :], scores, -float("inf"))
-    peak = tl.max(scores, 1)
+def attend_to_slots(
+    scores, length, scale_log2, RAGGED: tl.constexpr, OFF_BY_ONE: tl.constexpr, BLOCK_S: tl.constexpr
+):
+    """Softmax of raw scores [rows, S]: numerators, their base-2 peak, and their denominator."""
+    if RAGGED:
+        s = tl.arange(0, BLOCK_S)
+        scores = tl.where((s < length)[None, :], scores, -float("inf"))
+    peak = tl.max(scores, 1) * scale_log2
     if OFF_BY_ONE:
         peak = tl.maximum(peak, 0.0)  # the sink's logit
-    else:
+    elif RAGGED:
         peak = tl.where(peak == -float("inf"), 0.0, peak)
-    numerators = tl.exp2(scores - peak[:, None])
+    numerators = tl.exp2(scores * scale_log2 - peak[:, None])
     total = tl.sum(numerators, 1)
     if OFF_BY_ONE:
         total += tl.exp2(-peak)
-    else:
+    elif RAGGED:
         total = tl.where(total == 0.0, 1.0, total)
     return numerators, peak, total
 
@@ -53,6 +56,7 @@ def _forward_kernel(
     weights_ptr,  # [B, C, K]
     lengths_ptr,  # [B, N]
     out_ptr,  # [splits, B, C, M, H, D]
+    lse_ptr,  # [B, C, K, G, rows], base-2 logarithm of each softmax's denominator
     stride_qb,
     stride_qc,
     stride_qm,
@@ -80,6 +84,7 @@ def _forward_kernel(
     HAS_LENGTHS: tl.constexpr,
     OFF_BY_ONE: tl.constexpr,
     EVEN: tl.constexpr,
+    SAVE_LSE: tl.constexpr,
     BLOCK_K: tl.constexpr,
     BLOCK_M: tl.constexpr,
     BLOCK_S: tl.constexpr,
@@ -119,16 +124,21 @@ def _forward_kernel(
         length = S
         if HAS_LENGTHS:
             length = tl.load(lengths_ptr + b * stride_lb + n)
-        scores = tl.dot(q, tl.trans(k), input_precision="ieee") * (scale * LOG2_E)
-        numerators, _, total = attend_to_slots(scores, length, OFF_BY_ONE, BLOCK_S)
+        scores = tl.dot(q, tl.trans(k), input_precision="ieee")
+        numerators, peak, total = attend_to_slots(
+            scores, length, scale * LOG2_E, HAS_LENGTHS or not EVEN, OFF_BY_ONE, BLOCK_S
+        )
         attention = numerators * (weight / total)[:, None]
         read = tl.dot(attention.to(v.dtype), v, read, input_precision="ieee")
+        if SAVE_LSE:
+            per_row = ((retrieved + slot) * G + g) * M * J + row
+            tl.store(lse_ptr + per_row, peak + tl.log2(total), mask=used)
 
     d = tl.arange(0, BLOCK_D)
     out_ptr += split.to(tl.int64) * out_size + (b * C + c) * M * G * J * D
     offsets = row_offsets(row, g * J, J, G * J * D, D)
     tl.store(
-        out_ptr + offsets[:, None] + d[None, :],
+        out_ptr + (offsets[:, None] + d[None, :]),
         read.to(out_ptr.dtype.element_ty),
         mask=used[:, None] & (d < D)[None, :],
     )
@@ -143,13 +153,20 @@ def grouped_cross_attention_forward(
     chunk_lengths: Tensor | None,
     softmax_off_by_one: bool,
     scale: float,
-) -> Tensor:
-    """Launch the forward kernel; q [B, C, M, H, D] and the pool may have any strides but D's."""
+    save_lse: bool,
+) -> tuple[Tensor, Tensor]:
+    """Launch the forward kernel; the tensors may have any strides but D's.
+
+    Returns:
+        The output, [B, C, M, H, D], and what the backward pass needs, [B, C, K, G, M · J], or [0].
+    """
     B, C, M, H, D = q.shape
     S, G = k.shape[2], k.shape[3]
     K, J = chunk_indices.shape[2], H // G
+    shape = (B, C, K, G, M * J) if save_lse else (0,)
+    lse = torch.empty(shape, dtype=torch.float32, device=q.device)
     if q.numel() == 0 or k.shape[1] == 0 or K == 0:
-        return torch.zeros_like(q, memory_format=torch.contiguous_format)
+        return torch.zeros_like(q, memory_format=torch.contiguous_format), lse
     tiles = forward_tiles(M * J, k)
     num_tiles = triton.cdiv(M * J, tiles.block_m)
     num_programs = B * C * num_tiles * G
@@ -166,6 +183,7 @@ def grouped_cross_attention_forward(
         chunk_weights,
         chunk_lengths,
         out,
+        lse,
         *q.stride()[:4],
         *k.stride()[:4],
         *v.stride()[:4],
@@ -184,12 +202,14 @@ def grouped_cross_attention_forward(
         HAS_LENGTHS=chunk_lengths is not None,
         OFF_BY_ONE=softmax_off_by_one,
         EVEN=tiles.block_s == S and tiles.block_d == D,
+        SAVE_LSE=save_lse,
         BLOCK_K=triton.next_power_of_2(K),
         BLOCK_M=tiles.block_m,
         BLOCK_S=tiles.block_s,
         BLOCK_D=tiles.block_d,
         num_warps=tiles.num_warps,
         num_stages=tiles.num_stages,
+        maxnreg=tiles.max_registers,
     )
     # a fixed order of adding, so the result does not depend on which program came first
-    return out[0] if num_splits == 1 else out.sum(0).to(q.dtype)
+    return (out[0] if num_splits == 1 else out.sum(0).to(q.dtype)), lse
