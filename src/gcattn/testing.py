@@ -5,6 +5,7 @@ slots, K retrieved chunks.
 """
 
 import random
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -103,3 +104,52 @@ def random_tokens(config: DRTConfig, B: int, T: int, seed: int = 0) -> Tensor:
     generator = torch.Generator().manual_seed(seed)
     ids = torch.randint(0, config.vocab_size - 1, (B, T), generator=generator)
     return ids + (ids >= config.landmark_token_id).long()
+
+
+def assert_within_budget(
+    fast: Tensor | Sequence[Tensor],
+    plain: Tensor | Sequence[Tensor],
+    truth: Tensor | Sequence[Tensor],
+    *,
+    factor: float = 2.0,
+) -> None:
+    """Fail if `fast` is further from the truth than `factor` times what `plain` is.
+
+    `plain` is the reference in the dtype of `fast`, `truth` the reference in float64 on the same
+    numbers, so the budget is what the dtype itself costs: no tolerance has to be guessed. One
+    rounding of the largest value comes on top, for the case that the reference is exact by chance.
+
+    Args:
+        fast: Result under test, or several (output and gradients), each of any shape.
+        plain: The reference's results in the same dtype and order.
+        truth: The reference's results in float64, same order.
+        factor: Share of the reference's error that is allowed, largest and root mean square.
+    """
+    if isinstance(fast, Tensor):
+        assert isinstance(plain, Tensor) and isinstance(truth, Tensor)
+        fast, plain, truth = [fast], [plain], [truth]
+    for number, (found, usual, exact) in enumerate(zip(fast, plain, truth, strict=True)):
+        assert found.shape == usual.shape == exact.shape, (
+            f"result {number}: shapes {list(found.shape)}, {list(usual.shape)}, {list(exact.shape)}"
+        )
+        assert found.dtype == usual.dtype, f"result {number}: {found.dtype} is not {usual.dtype}"
+        if exact.numel() == 0:
+            continue
+        exact = exact.double().cpu()
+        off, allowed = found.double().cpu() - exact, usual.double().cpu() - exact
+        rounding = torch.finfo(found.dtype).eps
+        for name, norm in (("largest", _largest), ("root mean square", _root_mean_square)):
+            error, budget = norm(off), factor * norm(allowed) + rounding * norm(exact)
+            # written so that NaN fails
+            assert error <= budget, (
+                f"result {number}: {name} error {error:.3g} is above {budget:.3g}, "
+                f"{factor} times the reference's own plus one rounding"
+            )
+
+
+def _largest(x: Tensor) -> float:
+    return x.abs().max().item()
+
+
+def _root_mean_square(x: Tensor) -> float:
+    return x.square().mean().sqrt().item()
