@@ -9,6 +9,7 @@ from gcattn.chunking.breaks import prompt_breaks
 from gcattn.chunking.labels import next_token_labels
 from gcattn.chunking.layout import BlockGrid, ChunkLayout
 from gcattn.chunking.plan import plan_chunks
+from gcattn.chunking.regular import RegularBlocks, RegularLayout
 from gcattn.chunking.state import ChunkState
 from gcattn.chunking.tokens import insert_landmarks, strip_landmarks
 
@@ -16,6 +17,8 @@ __all__ = [
     "BlockGrid",
     "ChunkLayout",
     "ChunkState",
+    "RegularBlocks",
+    "RegularLayout",
     "insert_landmarks",
     "next_token_labels",
     "plan_chunks",

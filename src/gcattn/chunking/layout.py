@@ -110,6 +110,27 @@ class ChunkLayout:
         return self.columns.token.shape[1]
 
     @property
+    def num_finished_chunks(self) -> int:
+        """Chunks F that the fullest row finished."""
+        return self.landmark_column.shape[1]
+
+    @property
+    def positions(self) -> Tensor:
+        """Position of each column in its document, [B, L]."""
+        return self.columns.position
+
+    @property
+    def documents(self) -> Tensor:
+        """Document of each column, [B, L]; -1 for unused columns."""
+        return self.columns.document
+
+    @property
+    def chunk_documents(self) -> Tensor:
+        """Document of each finished chunk, [B, F]; -1 where the row finished fewer."""
+        finished = self.chunk_document[:, : self.num_finished_chunks]
+        return torch.where(self.chunk_lengths > 0, finished, -1)
+
+    @property
     def num_finished(self) -> Tensor:
         """Chunks that each row finished, [B]."""
         return (self.chunk_lengths > 0).sum(1)

@@ -34,8 +34,8 @@ class ChunkSource(Protocol):
         """Landmarks of all chunks, [B, N, E]."""
 
     @property
-    def documents(self) -> Tensor:
-        """Document of each chunk, [B, N]; -1 where the row has fewer chunks."""
+    def documents(self) -> Tensor | None:
+        """Document of each chunk, [B, N]; -1 where the row has fewer chunks; None: only one."""
 
     def fetch(self, indices: Tensor, weights: Tensor) -> RetrievedChunks:
         """Bring the chunks [B, C, K] to where they are read."""
@@ -46,7 +46,7 @@ class EncodedChunks:
     """The chunks that one call finished, as the chunk encoder gave them: the memory of training."""
 
     landmarks: Tensor  # [B, F, E]
-    documents: Tensor  # [B, F], -1 where the row finished fewer
+    documents: Tensor | None  # [B, F], -1 where the row finished fewer; None: one document
     keys: Tensor  # [B, F, S, G, D]
     values: Tensor  # [B, F, S, G, D]
     lengths: Tensor  # [B, F]
@@ -97,6 +97,7 @@ class ChunkMemory(ABC):
         device = chunks.landmarks.device
         row, new, place = row.to(device), new.to(device), place.to(device)
         self._landmarks[row, place] = chunks.landmarks[row, new].detach()
+        assert chunks.documents is not None  # only training leaves them out
         self._documents[row, place] = chunks.documents[row, new]
         self._store(
             chunks.keys[row, new].detach(),

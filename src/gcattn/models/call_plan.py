@@ -15,7 +15,14 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor
 
-from gcattn.chunking import BlockGrid, ChunkLayout, ChunkState, plan_chunks
+from gcattn.chunking import (
+    BlockGrid,
+    ChunkLayout,
+    ChunkState,
+    RegularBlocks,
+    RegularLayout,
+    plan_chunks,
+)
 
 if TYPE_CHECKING:
     from gcattn.models.configuration_drt import DRTConfig
@@ -25,23 +32,12 @@ if TYPE_CHECKING:
 class CallPlan:
     """The layouts of one call, on the device of the model."""
 
-    layout: ChunkLayout  # of the lower decoder
-    upper: ChunkLayout  # of the upper decoder: the same, or its tail
-    blocks: BlockGrid  # of cross-attention
-    num_upper_columns: int | None  # None: all
-    finished: Tensor  # [B], chunks that the call finishes, on the CPU
-    state: ChunkState  # behind the call, on the CPU
-
-    def to(self, device: torch.device) -> "CallPlan":
-        """Return the same plan on `device`."""
-        return CallPlan(
-            self.layout.to(device),
-            self.upper.to(device),
-            self.blocks.to(device),
-            self.num_upper_columns,
-            self.finished,
-            self.state,
-        )
+    layout: ChunkLayout | RegularLayout  # of the lower decoder
+    upper: ChunkLayout | RegularLayout  # of the upper decoder: the same, or its tail
+    blocks: BlockGrid | RegularBlocks  # of cross-attention
+    num_upper_columns: int | None = None  # None: all
+    finished: Tensor | None = None  # [B], chunks that the call finishes, on the CPU
+    state: ChunkState | None = None  # behind the call, on the CPU
 
 
 def plan_call(
@@ -53,6 +49,7 @@ def plan_call(
     chunk_breaks: Tensor | None,
     document_ids: Tensor | None,
     state: ChunkState | None,
+    remembers: bool,
     num_logits: int | None,
 ) -> CallPlan:
     """Lay out one call.
@@ -65,6 +62,7 @@ def plan_call(
         chunk_breaks: True where the chunk closes after this token, bool [B, T].
         document_ids: Document of each token, [B, T].
         state: Where the rows stand; None at the beginning of a stream.
+        remembers: A cache takes over what the call leaves behind.
         num_logits: How many of the last tokens' logits are wanted; None for all.
 
     Returns:
@@ -83,6 +81,9 @@ def plan_call(
     num_columns = None if num_logits is None else _receptive_field(config, num_logits)
     serves = config.retrieval_serves
     given = (attention_mask, chunk_breaks, document_ids, state)
+    if all(x is None for x in given) and not remembers and num_logits is None:
+        whole = RegularLayout(config.chunk_size, *shape, device)
+        return CallPlan(whole, whole, whole.blocks(from_landmark=serves == "from_landmark"))
     if all(x is None for x in given):
         # a fixed grid depends on nothing but its length: planned once, the same for every row
         return _fixed_grid(shape, config.chunk_size, serves, num_columns, device)
@@ -94,7 +95,9 @@ def plan_call(
         document_ids=document_ids,
         state=state,
     )
-    return _plan(layout, after, serves, num_columns).to(device)
+    return CallPlan(
+        *_views(layout, serves, num_columns, device), finished=layout.num_finished, state=after
+    )
 
 
 def _receptive_field(config: "DRTConfig", num_logits: int) -> int:
@@ -103,23 +106,23 @@ def _receptive_field(config: "DRTConfig", num_logits: int) -> int:
     return reach + config.num_retrieval_groups * config.chunk_size + 2 * num_logits
 
 
-def _plan(layout: ChunkLayout, state: ChunkState, serves: str, num_columns: int | None) -> CallPlan:
+def _views(
+    layout: ChunkLayout, serves: str, num_columns: int | None, device: torch.device
+) -> tuple[ChunkLayout, ChunkLayout, BlockGrid, int | None]:
+    """Return the layouts of both decoders and the blocks, on `device`, and the upper columns."""
     if num_columns is not None and num_columns >= layout.num_columns:
         num_columns = None
     upper = layout if num_columns is None else layout.tail(num_columns)
     blocks = upper.blocks(from_landmark=serves == "from_landmark")
-    return CallPlan(layout, upper, blocks, num_columns, layout.num_finished, state)
+    return layout.to(device), upper.to(device), blocks.to(device), num_columns
 
 
 @lru_cache(maxsize=32)
 def _fixed_row(
-    num_tokens: int,
-    chunk_size: int,
-    serves: str,
-    num_columns: int | None,
-    device: torch.device,
-) -> CallPlan:
-    return _plan(*plan_chunks(1, num_tokens, chunk_size), serves, num_columns).to(device)
+    num_tokens: int, chunk_size: int, serves: str, num_columns: int | None, device: torch.device
+) -> tuple[tuple[ChunkLayout, ChunkLayout, BlockGrid, int | None], Tensor, ChunkState]:
+    layout, state = plan_chunks(1, num_tokens, chunk_size)
+    return _views(layout, serves, num_columns, device), layout.num_finished, state
 
 
 def _fixed_grid(
@@ -130,14 +133,13 @@ def _fixed_grid(
     device: torch.device,
 ) -> CallPlan:
     B, num_tokens = shape
-    row = _fixed_row(num_tokens, chunk_size, serves, num_columns, device)
-    blocks = BlockGrid(row.blocks.column.expand(B, -1, -1), row.blocks.place.expand(B, -1))
-    every = torch.zeros(B, dtype=torch.long)
+    views, finished, state = _fixed_row(num_tokens, chunk_size, serves, num_columns, device)
+    layout, upper, blocks, num_columns = views
     return CallPlan(
-        row.layout.expand(B),
-        row.upper.expand(B),
-        blocks,
-        row.num_upper_columns,
-        row.finished.expand(B),
-        row.state.select(every),
+        layout.expand(B),
+        upper.expand(B),
+        BlockGrid(blocks.column.expand(B, -1, -1), blocks.place.expand(B, -1)),
+        num_columns,
+        finished.expand(B),
+        state.select(torch.zeros(B, dtype=torch.long)),
     )

@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from transformers.modeling_utils import PreTrainedModel
 from transformers.utils import logging
 
-from gcattn.chunking import ChunkLayout, next_token_labels
+from gcattn.chunking import ChunkLayout, RegularLayout, next_token_labels
 from gcattn.memory.cache import DRTCache
 from gcattn.memory.chunk_memory import ChunkSource, EncodedChunks
 from gcattn.models.call_plan import CallPlan, plan_call
@@ -120,6 +120,7 @@ class DRTModel(DRTPreTrainedModel):
             chunk_breaks=chunk_breaks,
             document_ids=document_ids,
             state=None if cache is None else cache.state,
+            remembers=cache is not None,
             num_logits=keep or None,
         )
         landmark = self.embed_tokens.weight[self.config.landmark_token_id]
@@ -133,6 +134,7 @@ class DRTModel(DRTPreTrainedModel):
         memory = self._remember(hidden, plan, cache)
 
         if plan.num_upper_columns is not None:
+            assert isinstance(plan.layout, ChunkLayout)  # a regular one is never cut
             hidden = plan.layout.tail_columns(hidden, plan.num_upper_columns)
         context = self._context(plan.upper, hidden, None if cache is None else cache.upper_window)
         retrieval: list[ChunkSelection] = []
@@ -172,6 +174,10 @@ class DRTModel(DRTPreTrainedModel):
                 "Pass either input_ids [B, T] or inputs_embeds [B, T, E], not both or neither."
             )
         embeds = self.embed_tokens(input_ids) if inputs_embeds is None else inputs_embeds
+        device_type = embeds.device.type
+        if torch.is_autocast_enabled(device_type):
+            # the stream between the layers too, or every layer would move twice the bytes
+            embeds = embeds.to(torch.get_autocast_dtype(device_type))
         if embeds.dim() != 3 or embeds.shape[1] == 0:
             raise ValueError(
                 f"input_ids must be [B, T] with at least one token, got {list(embeds.shape[:-1])}."
@@ -191,14 +197,16 @@ class DRTModel(DRTPreTrainedModel):
             return DRTCache(self.config) if past is None else past
         return None
 
-    def _context(self, layout: ChunkLayout, hidden: Tensor, window: Any) -> ColumnContext:
-        columns = layout.columns
+    def _context(
+        self, layout: ChunkLayout | RegularLayout, hidden: Tensor, window: Any
+    ) -> ColumnContext:
+        documents = layout.documents
         if window is not None:
-            window.begin(columns.document)
+            window.begin(documents)
         config = self.config
         dtype = hidden.dtype
-        rotation = rotary_angles(columns.position, config.head_dim, config.rope_theta, dtype)
-        return ColumnContext(rotation, columns.document, window)
+        rotation = rotary_angles(layout.positions, config.head_dim, config.rope_theta, dtype)
+        return ColumnContext(rotation, documents, window)
 
     def _remember(
         self, hidden: Tensor, plan: CallPlan, cache: DRTCache | None
@@ -209,15 +217,19 @@ class DRTModel(DRTPreTrainedModel):
         layout = plan.layout
         grid = layout.grid_from_columns(hidden)  # [B, C, S, E]
         if cache is not None:
+            assert isinstance(layout, ChunkLayout)  # a regular one has no next call
             if cache.open_chunk is not None:  # the slots that earlier calls filled; zero elsewhere
                 grid = torch.cat([grid[:, :1] + cache.open_chunk.unsqueeze(1), grid[:, 1:]], dim=1)
             cache.open_chunk = _chunk_after(grid, layout.num_finished)
-        num_finished = layout.landmark_column.shape[1]
-        landmarks, keys, values = self.chunk_encoder(grid[:, :num_finished], layout.chunk_lengths)
-        documents = layout.chunk_document[:, :num_finished]
-        documents = torch.where(layout.chunk_lengths > 0, documents, -1)
-        encoded = EncodedChunks(landmarks, documents, keys, values, layout.chunk_lengths)
-        return encoded if cache is None else cache.memory.append(encoded, plan.finished)
+        lengths = layout.chunk_lengths
+        landmarks, keys, values = self.chunk_encoder(
+            grid[:, : layout.num_finished_chunks],
+            None if isinstance(layout, RegularLayout) else lengths,
+        )
+        encoded = EncodedChunks(landmarks, layout.chunk_documents, keys, values, lengths)
+        if cache is None or plan.finished is None:
+            return encoded
+        return cache.memory.append(encoded, plan.finished)
 
 
 class DRTForCausalLM(DRTPreTrainedModel, DRTGenerationMixin):
@@ -335,7 +347,9 @@ def _check_kwargs(position_ids: Tensor | None, kwargs: dict[str, Any]) -> None:
         raise ValueError("output_attentions is not available; use output_retrieval=True.")
 
 
-def _record(trace: list[Tensor] | None, layout: ChunkLayout, hidden: Tensor) -> None:
+def _record(
+    trace: list[Tensor] | None, layout: ChunkLayout | RegularLayout, hidden: Tensor
+) -> None:
     if trace is not None:
         trace.append(layout.tokens_from_columns(hidden))
 

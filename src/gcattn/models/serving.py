@@ -6,14 +6,14 @@ Shapes: B batch, C blocks, F finished chunks, K retrieved chunks.
 import torch
 import torch.nn.functional as F
 
-from gcattn.chunking import ChunkLayout
+from gcattn.chunking import ChunkLayout, RegularLayout
 from gcattn.memory.cache import ServingRetrieval
 from gcattn.ops.chunk_topk import ChunkSelection
 
 
 def serve_blocks(
     selection: ChunkSelection,
-    layout: ChunkLayout,
+    layout: ChunkLayout | RegularLayout,
     before: ServingRetrieval | None,
     num_blocks: int,
 ) -> ChunkSelection:
@@ -23,6 +23,9 @@ def serve_blocks(
     A block whose chunk belongs to another document than the landmark before it gets nothing.
     """
     indices, weights = selection
+    if isinstance(layout, RegularLayout):
+        before_first = (0, 0, 1, num_blocks - 1 - indices.shape[1])
+        return ChunkSelection(F.pad(indices, before_first, value=-1), F.pad(weights, before_first))
     if before is None:
         carried = torch.full_like(layout.first_chunk, -1)
         indices = F.pad(indices, (0, 0, 1, 0), value=-1)
@@ -42,11 +45,15 @@ def serve_blocks(
 
 
 def serving_after(
-    selection: ChunkSelection, layout: ChunkLayout, before: ServingRetrieval | None
+    selection: ChunkSelection,
+    layout: ChunkLayout | RegularLayout,
+    before: ServingRetrieval | None,
 ) -> ServingRetrieval | None:
-    """Return what serves the chunk that is open after the call."""
+    """Return what serves the chunk that is open after the call; None where no call follows."""
+    if isinstance(layout, RegularLayout):
+        return None
     num_finished = layout.num_finished  # [B]
-    if layout.landmark_column.shape[1] == 0:
+    if layout.num_finished_chunks == 0:
         return before
     rows = torch.arange(num_finished.shape[0], device=num_finished.device)
     last = (num_finished - 1).clamp_min(0)

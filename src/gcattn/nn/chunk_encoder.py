@@ -33,20 +33,23 @@ class ChunkEncoder(nn.Module):
         self.k_proj = nn.Linear(config.hidden_size, key_size, bias=False)
         self.v_proj = nn.Linear(config.hidden_size, key_size, bias=False)
 
-    def forward(self, grid: Tensor, lengths: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    def forward(self, grid: Tensor, lengths: Tensor | None) -> tuple[Tensor, Tensor, Tensor]:
         """Encode chunks.
 
         Args:
             grid: The lower decoder's output in chunks, [B, F, S, E].
             lengths: Tokens of each chunk, [B, F]; slots between them and the landmark are not read.
+                None: every chunk is full.
 
         Returns:
             Landmarks [B, F, E], keys and values [B, F, S, G, D].
         """
         B, num_chunks, S, _ = grid.shape
         slots = torch.arange(S, device=grid.device)
-        used = (slots < lengths.unsqueeze(-1)) | (slots == S - 1)  # [B, F, S]
-        mask = used.flatten(0, 1)[:, None, None]  # every slot reads the used ones
+        mask = None
+        if lengths is not None:
+            used = (slots < lengths.unsqueeze(-1)) | (slots == S - 1)  # [B, F, S]
+            mask = used.flatten(0, 1)[:, None, None]  # every slot reads the used ones
         rotation = rotary_angles(
             slots.unsqueeze(0), self.config.head_dim, self.config.rope_theta, grid.dtype
         )
@@ -77,7 +80,7 @@ class EncoderLayer(nn.Module):
         self.mlp_norm = nn.RMSNorm(config.hidden_size, eps=config.rms_norm_eps)
         self.mlp = SwiGLU(config.hidden_size, config.intermediate_size)
 
-    def forward(self, hidden: Tensor, rotation: Rotation, mask: Tensor) -> Tensor:
+    def forward(self, hidden: Tensor, rotation: Rotation, mask: Tensor | None) -> Tensor:
         """Mix the slots of each chunk, [B · F, S, E] → [B · F, S, E]."""
         normed = self.attention_norm(hidden)
         q, k, v = (

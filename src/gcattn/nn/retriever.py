@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from torch import Tensor, nn
 
-from gcattn.chunking import ChunkLayout
+from gcattn.chunking import ChunkLayout, RegularLayout
 from gcattn.memory.chunk_memory import ChunkSource
 from gcattn.ops.chunk_topk import ChunkSelection, RetrievalNoise, Selection, chunk_topk
 
@@ -26,7 +26,7 @@ class Retriever(nn.Module):
     def forward(
         self,
         hidden: Tensor,
-        layout: ChunkLayout,
+        layout: ChunkLayout | RegularLayout,
         memory: ChunkSource,
         *,
         top_k: int,
@@ -36,13 +36,12 @@ class Retriever(nn.Module):
 
         A chunk sees the chunks before it in its document: never itself, never a later one.
         """
-        num_finished = layout.landmark_column.shape[1]
         return chunk_topk(
             self.norm(layout.at_landmarks(hidden)),  # [B, F, E]
             memory.landmarks,
             layout.num_visible,
             top_k,
-            query_documents=layout.chunk_document[:, :num_finished],
+            query_documents=layout.chunk_documents,
             landmark_documents=memory.documents,
             noise=noise,
             selection=self.selection,

@@ -21,7 +21,7 @@ class ColumnContext:
     """What every self-attention layer of one decoder needs to know about its columns."""
 
     rotation: Rotation
-    documents: Tensor  # [B, L], -1 for unused columns
+    documents: Tensor | None  # [B, L], -1 for unused columns; None: all are one document
     window: WindowCache | None  # keys and values of the columns before, when decoding
 
 

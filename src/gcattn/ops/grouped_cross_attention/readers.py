@@ -1,14 +1,14 @@
 """Who reads each chunk: the inverted index that the gradients of keys and values go through.
 
-A pair (c, k) says that chunk c has pool chunk n in slot k. The backward pass gives every pool chunk
-a program that walks its pairs in order, so nothing is added atomically and the result is the same in
-every run. A chunk that is read by many is cut into segments, each with a partial sum of its own, so
-that one popular chunk does not keep the whole GPU waiting; a chunk that nobody reads gets one empty
-segment, which writes its zeros.
+A pair (c, k) says that chunk c has pool chunk n in slot k. The backward pass gives every pool
+chunk a program that walks its pairs in order, so nothing is added atomically and the result is the
+same in every run. A chunk that is read by many is cut into segments, each with a partial sum of its
+own, so that one popular chunk does not keep the whole GPU waiting; a chunk that nobody reads gets
+one empty segment, which writes its zeros.
 
 Letters: B batch, N chunks in the pool, P = C · K pairs of a row.
 """
-# mypy: allow-untyped-defs
+# mypy: allow-untyped-defs, allow-incomplete-defs
 
 from typing import NamedTuple
 

@@ -1,10 +1,10 @@
-"""What the Grouped Cross-Attention kernels share: tile sizes, and reading a tile of queries or keys.
+"""What the Grouped Cross-Attention kernels share: tile sizes, and reading a tile.
 
 Letters: B batch, C chunks, M query slots, H query heads, G key/value heads, J = H / G, D head dim,
 N chunks in the pool, S slots, K retrieved chunks. The rows of a (chunk, key/value head) are its
 M · J queries: all heads of the group share one load of the keys.
 """
-# mypy: allow-untyped-defs
+# mypy: allow-untyped-defs, allow-incomplete-defs
 
 from typing import NamedTuple
 

@@ -2,13 +2,14 @@
 
 Two kernels. The first owns queries: it writes dq, and a · da for the second and for dweights. The
 second owns chunks of the pool: it walks the queries that read its chunk (`readers`) and writes dk
-and dv. With a = softmax (found again from the saved logarithm of its denominator), per row and chunk:
+and dv. With a = softmax, found again from the saved logarithm of its denominator, per row and
+chunk:
 
     da = do · v,   ds = w · a · (da - a · da),   dw = sum over rows of (a · da)
 
 Letters: see `tiles`.
 """
-# mypy: allow-untyped-defs
+# mypy: allow-untyped-defs, allow-incomplete-defs
 
 import torch
 import triton

@@ -6,7 +6,7 @@ what lets few queries (decoding) be spread over many programs, one per chunk.
 
 Letters: see `tiles`.
 """
-# mypy: allow-untyped-defs
+# mypy: allow-untyped-defs, allow-incomplete-defs
 
 import torch
 import triton
@@ -27,7 +27,12 @@ FEW_PROGRAMS = 256
 
 @triton.jit
 def attend_to_slots(
-    scores, length, scale_log2, RAGGED: tl.constexpr, OFF_BY_ONE: tl.constexpr, BLOCK_S: tl.constexpr
+    scores,
+    length,
+    scale_log2,
+    RAGGED: tl.constexpr,
+    OFF_BY_ONE: tl.constexpr,
+    BLOCK_S: tl.constexpr,
 ):
     """Softmax of raw scores [rows, S]: numerators, their base-2 peak, and their denominator."""
     if RAGGED:
@@ -100,9 +105,7 @@ def _forward_kernel(
     row = tile * BLOCK_M + tl.arange(0, BLOCK_M)
     used = row < M * J
     q_offsets = row_offsets(row, g * J, J, stride_qm, stride_qh)
-    q = load_rows(
-        q_ptr + b * stride_qb + c.to(tl.int64) * stride_qc, q_offsets, used, D, BLOCK_D
-    )
+    q = load_rows(q_ptr + b * stride_qb + c.to(tl.int64) * stride_qc, q_offsets, used, D, BLOCK_D)
     k_ptr += b * stride_kb + g * stride_kg
     v_ptr += b * stride_vb + g * stride_vg
     retrieved = (b * C + c) * K
