@@ -70,10 +70,19 @@ def test_gradient_checkpointing_changes_no_gradient(reentrant):
         torch.testing.assert_close(gradients[1][name], expected, rtol=0, atol=1e-12)
 
 
+def test_loss_without_logits_is_the_same_loss(model):
+    ids = random_tokens(model.config, 2, 40)
+    output = model(ids, labels=ids, return_logits=False)
+    assert output.logits is None
+    assert torch.equal(output.loss, model(ids, labels=ids).loss)
+    with pytest.raises(ValueError, match="needs labels"):
+        model(ids, return_logits=False)
+
+
 def test_loss_is_the_mean_cross_entropy_of_the_next_tokens(model):
     ids = random_tokens(model.config, 2, 40)
     output = model(ids, labels=ids)
-    logits = output.logits[:, :-1].flatten(0, 1).float()
+    logits = output.logits[:, :-1].flatten(0, 1)
     expected = torch.nn.functional.cross_entropy(logits, ids[:, 1:].flatten())
     torch.testing.assert_close(output.loss, expected)
 

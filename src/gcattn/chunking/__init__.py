@@ -6,7 +6,7 @@ grid [B, C, S] that the chunk encoder and Grouped Cross-Attention see.
 """
 
 from gcattn.chunking.breaks import prompt_breaks
-from gcattn.chunking.labels import next_token_labels
+from gcattn.chunking.labels import IGNORED, next_token_labels
 from gcattn.chunking.layout import BlockGrid, ChunkLayout
 from gcattn.chunking.plan import plan_chunks
 from gcattn.chunking.regular import RegularBlocks, RegularLayout
@@ -14,6 +14,7 @@ from gcattn.chunking.state import ChunkState
 from gcattn.chunking.tokens import insert_landmarks, strip_landmarks
 
 __all__ = [
+    "IGNORED",
     "BlockGrid",
     "ChunkLayout",
     "ChunkState",

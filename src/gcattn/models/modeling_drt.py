@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from transformers.modeling_utils import PreTrainedModel
 from transformers.utils import logging
 
-from gcattn.chunking import ChunkLayout, RegularLayout, next_token_labels
+from gcattn.chunking import IGNORED, ChunkLayout, RegularLayout, next_token_labels
 from gcattn.memory.cache import DRTCache
 from gcattn.memory.chunk_memory import ChunkSource, EncodedChunks
 from gcattn.models.call_plan import CallPlan, plan_call
@@ -33,6 +33,7 @@ from gcattn.nn.decoder_layer import DecoderLayer, RetrievalDecoderLayer
 from gcattn.nn.rotary import rotary_angles
 from gcattn.nn.self_attention import ColumnContext
 from gcattn.ops.chunk_topk import ChunkSelection, RetrievalNoise
+from gcattn.ops.linear_cross_entropy import linear_cross_entropy
 
 logger = logging.get_logger(__name__)
 
@@ -253,6 +254,7 @@ class DRTForCausalLM(DRTPreTrainedModel, DRTGenerationMixin):
         labels: Tensor | None = None,
         use_cache: bool | None = None,
         logits_to_keep: int | Tensor = 0,
+        return_logits: bool = True,
         chunk_breaks: Tensor | None = None,
         document_ids: Tensor | None = None,
         retrieval_noise: RetrievalNoise | None = None,
@@ -275,6 +277,8 @@ class DRTForCausalLM(DRTPreTrainedModel, DRTGenerationMixin):
             use_cache: Return a cache; on by default when no gradients are recorded.
             logits_to_keep: Compute the logits of the last so many tokens only (0: all); the upper
                 decoder then reads no more than its receptive field.
+            return_logits: False: with `labels`, return the loss only; the logits of all tokens are
+                then never in memory, which makes training faster and longer rows possible.
             chunk_breaks: True where the chunk closes after this token, bool [B, T].
             document_ids: Document of each token, [B, T]: packed documents do not see each other.
             retrieval_noise: "gumbel" or "none"; the configuration's while training, else none.
@@ -290,6 +294,8 @@ class DRTForCausalLM(DRTPreTrainedModel, DRTGenerationMixin):
             ValueError: An argument has the wrong shape, or is not one of these.
         """
         _check_kwargs(position_ids, kwargs)
+        if labels is None and not return_logits:
+            raise ValueError("return_logits=False needs labels: without them nothing is left.")
         output = self.model(
             input_ids=input_ids,
             attention_mask=attention_mask,
@@ -307,21 +313,17 @@ class DRTForCausalLM(DRTPreTrainedModel, DRTGenerationMixin):
         hidden = output.last_hidden_state
         if labels is None and not isinstance(logits_to_keep, int):
             hidden = hidden[:, logits_to_keep]
-        logits = self.lm_head(hidden)
-        # a landmark is never predicted: its id takes no part in the softmax
-        logits[..., self.config.landmark_token_id] = torch.finfo(logits.dtype).min
-        loss = None
+        loss = logits = None
         if labels is not None:
             valid = None if attention_mask is None else attention_mask[:, -labels.shape[1] :]
-            loss = self.loss_function(
-                logits,
-                labels,
-                vocab_size=self.config.vocab_size,
-                shift_labels=next_token_labels(labels, valid, document_ids),
-                num_items_in_batch=kwargs.get("num_items_in_batch"),
-            )
-            if isinstance(logits_to_keep, int) and logits_to_keep > 0:
-                logits = logits[:, -logits_to_keep:]
+            targets = next_token_labels(labels, valid, document_ids)
+            loss = self._loss(hidden, targets, kwargs.get("num_items_in_batch"))
+        if return_logits:
+            if labels is not None and isinstance(logits_to_keep, int):
+                hidden = hidden[:, -logits_to_keep:]
+            logits = self.lm_head(hidden)
+            # a landmark is never predicted: its id takes no part in the softmax
+            logits[..., self.config.landmark_token_id] = torch.finfo(logits.dtype).min
         return DRTCausalLMOutput(
             loss=loss,
             logits=logits,
@@ -329,6 +331,18 @@ class DRTForCausalLM(DRTPreTrainedModel, DRTGenerationMixin):
             hidden_states=output.hidden_states,
             retrieval=output.retrieval,
         )
+
+    def _loss(self, hidden: Tensor, targets: Tensor, num_items: Tensor | int | None) -> Tensor:
+        """Return the mean loss of the targets [B, T], or their sum over `num_items`."""
+        total = linear_cross_entropy(
+            hidden.flatten(0, 1),
+            self.lm_head.weight,
+            targets.flatten(),
+            excluded_id=self.config.landmark_token_id,
+        )
+        if num_items is None:
+            num_items = (targets != IGNORED).sum()
+        return total / num_items
 
 
 # arguments that transformers passes to every model; the last ones only ask for what is the default

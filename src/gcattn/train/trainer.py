@@ -130,7 +130,11 @@ class DRTTrainer(Trainer):
         self, model: nn.Module, inputs: dict[str, Tensor], *args: Any, **kwargs: Any
     ) -> Any:
         """Run the model with the retrieval of the current step."""
-        step = {"use_cache": False, "retrieval_top_k": self.retrieval_top_k(inputs)}
+        step = {
+            "use_cache": False,
+            "return_logits": False,
+            "retrieval_top_k": self.retrieval_top_k(inputs),
+        }
         return super().compute_loss(model, {**inputs, **step}, *args, **kwargs)
 
     def retrieval_top_k(self, inputs: dict[str, Tensor]) -> int | None:

@@ -146,9 +146,9 @@ def _check_retrieval(q: Tensor, k: Tensor, indices: Tensor, weights: Tensor) -> 
         )
     if not weights.is_floating_point():
         raise ValueError(f"chunk_weights must have a floating-point dtype, got {weights.dtype}.")
-    # reading the values back from an accelerator would stall it, so ranges are checked on the CPU
-    # only
-    if indices.device.type == "cpu" and indices.numel() > 0:
+    # reading the values back would stall an accelerator and cannot be compiled, so ranges are
+    # checked on the CPU only
+    if indices.is_cpu and indices.numel() > 0 and not torch.compiler.is_compiling():
         low, high = int(indices.min()), int(indices.max())
         if low < -1 or high >= N:
             raise ValueError(
