@@ -1,0 +1,232 @@
+"""The Triton kernels against the reference, within the error budget of the dtype.
+
+Without a GPU they run in Triton's interpreter, in float32 and float16 and at small sizes; with the
+mark `gpu` on the device, in bfloat16 and at real sizes too.
+"""
+
+import os
+from dataclasses import replace
+
+import pytest
+import torch
+
+from gcattn import grouped_cross_attention
+from gcattn.testing import assert_within_budget, cross_attention_inputs
+
+pytest.importorskip("triton", reason="Triton is not installed")
+ON_GPU = torch.cuda.is_available()
+DEVICE = "cuda" if ON_GPU else "cpu"
+pytestmark = pytest.mark.skipif(
+    not ON_GPU and os.environ.get("TRITON_INTERPRET") != "1",
+    reason="needs a GPU or TRITON_INTERPRET=1",
+)
+
+SMALL = [
+    {},
+    {"H": 4, "G": 1},
+    {"H": 6, "G": 2, "D": 20, "S": 11, "M": 7, "K": 5},
+    {"H": 3, "G": 3, "D": 3},
+    {"K": 1, "S": 1, "M": 1, "C": 1},
+    {"K": 9, "N": 2},
+    {"B": 1, "H": 2, "G": 1, "M": 40, "S": 16, "D": 16, "C": 2},
+]
+REAL = [
+    {"B": 1, "C": 9, "M": 64, "H": 4, "G": 4, "D": 64, "N": 9, "S": 64, "K": 8},
+    {"B": 2, "C": 5, "M": 64, "H": 8, "G": 2, "D": 64, "N": 7, "S": 64, "K": 3},
+    {"B": 1, "C": 5, "M": 64, "H": 2, "G": 2, "D": 128, "N": 5, "S": 64, "K": 4},
+    {"B": 1, "C": 3, "M": 70, "H": 2, "G": 1, "D": 80, "N": 3, "S": 100, "K": 2},
+    {"B": 1, "C": 3, "M": 64, "H": 2, "G": 2, "D": 256, "N": 3, "S": 64, "K": 2},
+    {"B": 1, "C": 3, "M": 128, "H": 2, "G": 2, "D": 64, "N": 3, "S": 128, "K": 2},
+    {"B": 1, "C": 3, "M": 128, "H": 2, "G": 2, "D": 128, "N": 3, "S": 128, "K": 2},
+    {"B": 1, "C": 3, "M": 16, "H": 2, "G": 2, "D": 16, "N": 300, "S": 16, "K": 256},
+    {"B": 1, "C": 1, "M": 1, "H": 8, "G": 8, "D": 64, "N": 40, "S": 64, "K": 8},
+]
+CASES = SMALL + (REAL if ON_GPU else [])
+DTYPES = [torch.float32, torch.float16] + ([torch.bfloat16] if ON_GPU else [])
+NAMES = ("q", "k", "v", "chunk_weights")
+
+
+def moved(inputs):
+    names = (*NAMES, "chunk_indices", "chunk_lengths")
+    return replace(inputs, **{name: getattr(inputs, name).to(DEVICE) for name in names})
+
+
+def run(inputs, impl, **kwargs):
+    """Output and gradients of q, k, v and chunk_weights for a fixed random output gradient."""
+    leaves = [getattr(inputs, name).clone().requires_grad_() for name in NAMES]
+    kwargs = {"chunk_lengths": inputs.chunk_lengths} | kwargs
+    out = grouped_cross_attention(*leaves[:3], inputs.chunk_indices, leaves[3], impl=impl, **kwargs)
+    generator = torch.Generator().manual_seed(1)
+    gradient = torch.randn(out.shape, generator=generator, dtype=torch.float64)
+    out.backward(gradient.to(out))
+    return [out.detach(), *(leaf.grad for leaf in leaves)]
+
+
+def check(inputs, dtype, **kwargs):
+    rounded = inputs.to(dtype)
+    truth = run(rounded.to(torch.float64), "reference", **kwargs)
+    plain, fast = (run(rounded, impl, **kwargs) for impl in ("reference", "triton"))
+    assert_within_budget(fast, plain, truth)
+    return fast
+
+
+@pytest.mark.parametrize("off_by_one", [False, True])
+@pytest.mark.parametrize("dtype", DTYPES, ids=str)
+@pytest.mark.parametrize("case", CASES, ids=str)
+def test_kernels_match_the_reference(case, dtype, off_by_one):
+    check(moved(cross_attention_inputs(**case)), dtype, softmax_off_by_one=off_by_one)
+
+
+@pytest.mark.parametrize("dtype", DTYPES, ids=str)
+def test_chunks_that_are_full_need_no_lengths(dtype):
+    check(moved(cross_attention_inputs(S=16, D=16)), dtype, chunk_lengths=None, scale=0.3)
+
+
+def test_a_popular_chunk_is_cut_into_segments_and_added_up():
+    # 150 readers of chunk 0, none of chunk 2: more than the longest segment holds
+    inputs = moved(cross_attention_inputs(B=2, C=50, M=2, H=2, G=2, D=16, N=3, S=4, K=3))
+    inputs.chunk_indices[:, :, :] = 0
+    inputs.chunk_indices[0, 7, 1] = 1
+    fast = check(inputs, torch.float32)
+    assert not fast[2][:, 2].any() and not fast[3][:, 2].any()
+
+
+def test_rows_that_retrieved_nothing_give_zero_and_no_gradient():
+    inputs = moved(cross_attention_inputs(S=16, D=16))
+    inputs.chunk_indices[:, 1] = -1
+    inputs.chunk_weights[:, 1] = torch.nan  # ignored where the slot is empty
+    out, dq, dk, dv, dweights = run(inputs.to(torch.float32), "triton")
+    assert not out[:, 1].any() and not dq[:, 1].any() and not dweights[:, 1].any()
+    assert all(torch.isfinite(x).all() for x in (out, dq, dk, dv, dweights))
+
+
+def test_a_weight_of_zero_has_a_gradient():
+    inputs = moved(cross_attention_inputs(S=16, D=16))
+    inputs.chunk_weights.zero_()
+    dweights = check(inputs, torch.float32)[4]
+    assert dweights[inputs.chunk_indices >= 0].abs().max() > 0
+
+
+@pytest.mark.parametrize("case", [{}, {"B": 1, "C": 30, "N": 2, "K": 4}], ids=str)
+def test_two_runs_are_bitwise_equal(case):
+    inputs = moved(cross_attention_inputs(**case)).to(DTYPES[-1])
+    for first, second in zip(run(inputs, "triton"), run(inputs, "triton"), strict=True):
+        assert torch.equal(first, second)
+
+
+def test_every_value_is_written(monkeypatch):
+    poisoned = []
+
+    def empty(*args, real, **kwargs):
+        out = real(*args, **kwargs)
+        poisoned.append(out)
+        return out.fill_(torch.nan) if out.is_floating_point() else out.fill_(-(2**30))
+
+    for name in ("empty", "empty_like"):
+        real = getattr(torch, name)
+        monkeypatch.setattr(torch, name, lambda *a, real=real, **k: empty(*a, real=real, **k))
+    inputs = moved(cross_attention_inputs(C=4, S=11, D=20, K=4)).to(torch.float32)
+    inputs.chunk_indices[:, 2] = -1
+    results = run(inputs, "triton")
+    assert len(poisoned) > 5
+    assert all(torch.isfinite(x).all() for x in results)
+
+
+def test_any_strides_are_read():
+    inputs = moved(cross_attention_inputs(S=16, D=16)).to(torch.float32)
+
+    def spread(x):  # the same numbers, every second row of a larger tensor, heads in front
+        wide = torch.randn(*x.shape[:2], x.shape[3], x.shape[2], 2 * x.shape[4], device=x.device)
+        view = wide.transpose(2, 3)[..., : x.shape[4]]
+        return view.copy_(x)
+
+    strided = replace(inputs, q=spread(inputs.q), k=spread(inputs.k), v=spread(inputs.v))
+    assert not strided.k.is_contiguous()
+
+    def forward(x):
+        return grouped_cross_attention(
+            x.q, x.k, x.v, x.chunk_indices, x.chunk_weights, impl="triton"
+        )
+
+    assert torch.equal(forward(strided), forward(inputs))
+
+
+def test_inference_saves_nothing_for_a_backward_pass():
+    inputs = moved(cross_attention_inputs()).to(torch.float32)
+    trained = run(inputs, "triton")[0]
+    with torch.no_grad():
+        assert torch.equal(
+            grouped_cross_attention(
+                inputs.q,
+                inputs.k,
+                inputs.v,
+                inputs.chunk_indices,
+                inputs.chunk_weights,
+                chunk_lengths=inputs.chunk_lengths,
+                impl="triton",
+            ),
+            trained,
+        )
+
+
+def test_what_the_kernels_cannot_do_is_refused_by_name():
+    inputs = moved(cross_attention_inputs())
+    with pytest.raises(ValueError, match="takes bfloat16, float16 or float32"):
+        run(inputs, "triton")
+    wide = moved(cross_attention_inputs(S=129)).to(torch.float32)
+    with pytest.raises(ValueError, match="S <= 128"):
+        run(wide, "triton")
+
+
+def test_kernels_need_a_gpu(monkeypatch):
+    monkeypatch.delenv("TRITON_INTERPRET", raising=False)
+    inputs = cross_attention_inputs().to(torch.float32)
+    with pytest.raises(RuntimeError, match="needs CUDA tensors"):
+        run(inputs, "triton")
+
+
+@pytest.mark.gpu
+@pytest.mark.skipif(not ON_GPU, reason="needs a GPU")
+def test_pinned_host_memory_is_read_in_place():
+    inputs = moved(cross_attention_inputs(C=1, M=1, S=64, D=64)).to(torch.bfloat16)
+
+    def forward(k, v):
+        return grouped_cross_attention(
+            inputs.q, k, v, inputs.chunk_indices, inputs.chunk_weights, impl="triton"
+        )
+
+    pinned = (x.cpu().pin_memory() for x in (inputs.k, inputs.v))
+    assert torch.equal(forward(*pinned), forward(inputs.k, inputs.v))
+
+
+@pytest.mark.gpu
+@pytest.mark.skipif(not ON_GPU, reason="needs a GPU")
+def test_a_pool_of_more_than_two_to_the_31_elements_is_read_right():
+    N, S, D = 530_000, 64, 64  # 2.17e9 elements
+    pool = torch.zeros(1, N, S, 1, D, dtype=torch.bfloat16, device=DEVICE)
+    pool[:, -2:] = torch.randn(1, 2, S, 1, D, device=DEVICE).bfloat16()
+    q = torch.randn(1, 2, 64, 1, D, device=DEVICE).bfloat16()
+    weights = torch.rand(1, 2, 2, device=DEVICE)
+    far = torch.tensor([[[N - 1, N - 2], [N - 2, -1]]], device=DEVICE)
+    near = torch.tensor([[[1, 0], [0, -1]]], device=DEVICE)
+    tail = pool[:, -2:].contiguous()
+    assert torch.equal(
+        grouped_cross_attention(q, pool, pool, far, weights, impl="triton"),
+        grouped_cross_attention(q, tail, tail, near, weights, impl="triton"),
+    )
+
+
+def test_operator_compiles_into_one_graph():
+    inputs = moved(cross_attention_inputs()).to(torch.float32)
+
+    def loss(q, k, v, weights):
+        out = grouped_cross_attention(q, k, v, inputs.chunk_indices, weights, impl="triton")
+        return out.square().sum()
+
+    gradients = []
+    for function in (loss, torch.compile(loss, backend="aot_eager", fullgraph=True)):
+        leaves = [getattr(inputs, name).clone().requires_grad_() for name in NAMES]
+        function(*leaves).backward()
+        gradients.append([leaf.grad for leaf in leaves])
+    for plain, compiled in zip(*gradients, strict=True):
+        torch.testing.assert_close(compiled, plain)
