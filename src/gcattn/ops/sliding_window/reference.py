@@ -1,4 +1,4 @@
-"""Causal sliding-window attention in linear memory, exact and differentiable on any device.
+"""Sliding-window attention in plain PyTorch: linear memory, any device, any dtype.
 
 Shapes: B batch, L query columns, P cached columns before them, H query heads, G key/value heads,
 D head dim, W window (keys per query, itself included).
@@ -13,40 +13,21 @@ from torch import Tensor
 _BEFORE, _BEHIND = -2, -3
 
 
-def sliding_window_attention(
+def sliding_window_reference(
     q: Tensor,
     k: Tensor,
     v: Tensor,
-    *,
+    query_documents: Tensor | None,
+    key_documents: Tensor | None,
     window_size: int,
-    query_documents: Tensor | None = None,
-    key_documents: Tensor | None = None,
 ) -> Tensor:
-    """Attend to the last `window_size` columns of the same document, the query's own included.
+    """Attend block by block; arguments as in `api`.
 
     Queries are cut into blocks of W columns, each against the 2W - 1 keys that it can reach, so the
-    cost is linear in L and no [L, L] mask exists. The last query is aligned with the last key.
-
-    Args:
-        q: Queries, [B, L, H, D].
-        k: Keys, [B, P + L, G, D], H a multiple of G.
-        v: Values, same shape as `k`.
-        window_size: W, at least 1.
-        query_documents: Document of each query column, [B, L]; columns see their own document only.
-        key_documents: Document of each key column, [B, P + L]; needed with `query_documents`.
-
-    Returns:
-        Attention output, [B, L, H, D].
-
-    Raises:
-        ValueError: `window_size` is below 1, or there are fewer keys than queries.
+    cost is linear in L and no [L, L] mask exists.
     """
-    if window_size < 1:
-        raise ValueError(f"window_size must be at least 1, got {window_size}.")
     B, L, H, _ = q.shape
     past = k.shape[1] - L
-    if past < 0:
-        raise ValueError(f"k must have at least the {L} columns of q, got {k.shape[1]}.")
     block = min(window_size, L)
     num_blocks = -(-L // block)
     # keys of block i: columns past + i·block - (W - 1) … past + (i + 1)·block - 1
