@@ -1,0 +1,26 @@
+"""Needle tasks: sentences hidden in a long text, and questions that need them.
+
+`NeedleTask` says what is hidden and asked, `NeedleVocabulary` draws keys and values, `Haystack` is
+the text around them; `draw_sample` makes evaluation samples of any length and `NeedleRows` training
+rows.
+"""
+
+from gcattn.data.needle_tasks.exercise import Exercise, Needle, Question
+from gcattn.data.needle_tasks.haystack import Haystack
+from gcattn.data.needle_tasks.rows import NeedleRows
+from gcattn.data.needle_tasks.sample import NeedleSample, draw_sample
+from gcattn.data.needle_tasks.tasks import TASK_NAMES, NeedleTask
+from gcattn.data.needle_tasks.vocabulary import NeedleVocabulary
+
+__all__ = [
+    "TASK_NAMES",
+    "Exercise",
+    "Haystack",
+    "Needle",
+    "NeedleRows",
+    "NeedleSample",
+    "NeedleTask",
+    "NeedleVocabulary",
+    "Question",
+    "draw_sample",
+]

@@ -1,0 +1,37 @@
+"""Text to hide needles in: token shards read from any place, around the end if need be."""
+
+import numpy as np
+
+from gcattn.data.token_shards import TokenShards
+
+
+class Haystack:
+    """An endless text made of a corpus; a context longer than the corpus reads it again.
+
+    Args:
+        shards: The corpus, of documents that end with their end-of-text token.
+
+    Raises:
+        ValueError: The corpus is empty.
+    """
+
+    def __init__(self, shards: TokenShards) -> None:
+        if shards.num_tokens == 0:
+            raise ValueError(f"{shards.folder} holds no text to hide needles in.")
+        self.shards = shards
+
+    @property
+    def num_tokens(self) -> int:
+        """Tokens before the text repeats itself."""
+        return self.shards.num_tokens
+
+    def read(self, start: int, num_tokens: int) -> np.ndarray:
+        """Return `num_tokens` token ids from position `start` on, int64."""
+        parts = [np.empty(0, dtype=np.int64)]
+        place = start % self.num_tokens
+        while num_tokens > 0:
+            stop = min(place + num_tokens, self.num_tokens)
+            parts.append(self.shards.tokens(place, stop).astype(np.int64))
+            num_tokens -= stop - place
+            place = 0
+        return np.concatenate(parts)

@@ -1,0 +1,211 @@
+"""Training rows with needles: text, sentences hidden in it and their questions, any number a row.
+
+Shapes: T tokens per row.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from random import Random
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.utils.data import Dataset
+
+from gcattn.data.needle_tasks.exercise import Exercise
+from gcattn.data.needle_tasks.haystack import Haystack
+from gcattn.data.needle_tasks.interleaved_text import InterleavedText
+from gcattn.data.needle_tasks.phrases import TokenIds
+from gcattn.data.needle_tasks.tasks import NeedleTask
+from gcattn.data.needle_tasks.vocabulary import NeedleVocabulary
+from gcattn.data.synthetic_facts import Split
+from gcattn.data.token_shards import TokenShards
+from gcattn.data.tokenizer_loading import load_tokenizer
+
+TEXT = "text"
+IGNORED = -100
+DEFAULT_NUM_ROWS = 2**20
+
+
+class NeedleRows(Dataset[dict[str, Tensor]]):
+    """Rows of exactly `sequence_length` tokens (T), as dicts of "input_ids" and "labels" [T].
+
+    Row i follows from the arguments and i alone; it begins at a random place of the corpus. Needles
+    and questions lie at random places, each question behind its needles. The labels equal the
+    inputs but where `text_loss_share` leaves them out: the model shifts them.
+
+    Args:
+        shards: The text around the needles.
+        sequence_length: Tokens per row, T.
+        mixture: Weight of each task; the task "text" stands for rows without needles.
+        split: Whose keys and values are used, "train" or "validation"; they are disjoint.
+        seed: Fixes all rows.
+        num_rows: How many rows there are.
+        exercises_per_row: Exercises hidden in one row, as long as they fill no more than half of
+            it; the first one may fill all of it.
+        random_break_rate: Probability, per token, that its chunk closes early; above 0, or with
+            `question_break_rate`, rows hold "chunk_breaks" [T], bool.
+        question_break_rate: Probability that a chunk closes in front of the last token of a
+            question, as it does when a model is asked to generate.
+        text_loss_share: Share of the tokens outside of answers that have a label; 0.25 gives the
+            answers four times the weight that they have with 1.
+        include_answer_mask: Add "answer_mask" [T], one where a token belongs to an answer.
+        excluded_ids: Ids that never occur in text, such as a model's landmark.
+
+    Raises:
+        ValueError: An argument is out of range, or a task does not fit into a row.
+    """
+
+    def __init__(
+        self,
+        shards: TokenShards,
+        sequence_length: int,
+        mixture: Mapping[str, float],
+        *,
+        split: Split = "train",
+        seed: int = 0,
+        num_rows: int = DEFAULT_NUM_ROWS,
+        exercises_per_row: int = 4,
+        random_break_rate: float = 0.0,
+        question_break_rate: float = 0.0,
+        text_loss_share: float = 1.0,
+        include_answer_mask: bool = False,
+        excluded_ids: Iterable[int] = (),
+    ) -> None:
+        for name, value in (("num_rows", num_rows), ("exercises_per_row", exercises_per_row)):
+            if value < 1:
+                raise ValueError(f"{name} must be at least 1, got {value}.")
+        if not 0 <= random_break_rate < 1:
+            raise ValueError(f"random_break_rate must lie in [0, 1), got {random_break_rate}.")
+        for name, share in (
+            ("question_break_rate", question_break_rate),
+            ("text_loss_share", text_loss_share),
+        ):
+            if not 0 <= share <= 1:
+                raise ValueError(f"{name} must lie in [0, 1], got {share}.")
+        tasks, self._text_share = read_mixture(mixture)
+        self.sequence_length = sequence_length
+        self.exercises_per_row = exercises_per_row
+        self.random_break_rate = random_break_rate
+        self.question_break_rate = question_break_rate
+        self.text_loss_share = text_loss_share
+        self.include_answer_mask = include_answer_mask
+        self._tasks, self._weights = list(tasks), list(tasks.values())
+        self._seed = seed
+        self._num_rows = num_rows
+        self._haystack = Haystack(shards)
+        self._words = NeedleVocabulary(
+            load_tokenizer(shards.tokenizer_folder), split, excluded_ids=excluded_ids
+        )
+        for task in self._tasks:
+            self._draw(Random(seed), task)
+
+    def __len__(self) -> int:
+        return self._num_rows
+
+    def __getitem__(self, index: int) -> dict[str, Tensor]:
+        if not 0 <= index < self._num_rows:
+            raise IndexError(f"Row {index} is outside [0, {self._num_rows}).")
+        rng = Random(f"{self._seed} {self._words.split} {self.sequence_length} {index}")
+        inserts = _place(rng, self._exercises(rng), self.sequence_length)
+        num_inserted = sum(len(insert.token_ids) for insert in inserts)
+        text = InterleavedText(
+            self._haystack,
+            rng.randrange(self._haystack.num_tokens),
+            self.sequence_length - num_inserted,
+            [(insert.gap, insert.token_ids) for insert in inserts],
+        )
+        input_ids = text.tokens(0, self.sequence_length)
+        answers = np.zeros(self.sequence_length, dtype=bool)
+        question_breaks = np.zeros(self.sequence_length, dtype=bool)
+        for insert, start in zip(inserts, text.starts, strict=True):
+            for begin, stop in insert.answers:
+                answers[start + begin : start + stop] = True
+                if rng.random() < self.question_break_rate:
+                    # in front of the last token of the question: the token before it closes
+                    question_breaks[start + begin - 2] = True
+        draw = np.random.default_rng(rng.getrandbits(63))
+        labels = input_ids.copy()
+        if self.text_loss_share < 1:
+            kept = draw.random(self.sequence_length) < self.text_loss_share
+            labels[~(kept | answers)] = IGNORED
+        row = {"input_ids": input_ids, "labels": labels}
+        if self.random_break_rate or self.question_break_rate:
+            breaks = draw.random(self.sequence_length) < self.random_break_rate
+            row["chunk_breaks"] = breaks | question_breaks
+        if self.include_answer_mask:
+            row["answer_mask"] = answers.astype(np.int64)
+        return {name: torch.from_numpy(x) for name, x in row.items()}
+
+    def _exercises(self, rng: Random) -> list[Exercise]:
+        if rng.random() < self._text_share:
+            return []
+        exercises: list[Exercise] = []
+        filled = 0
+        for task in rng.choices(self._tasks, self._weights, k=self.exercises_per_row):
+            exercise = self._draw(rng, task)
+            filled += exercise.num_tokens
+            if exercises and filled > self.sequence_length // 2:
+                break
+            exercises.append(exercise)
+        return exercises
+
+    def _draw(self, rng: Random, task: NeedleTask) -> Exercise:
+        exercise = task.draw(rng, self._words, self._haystack)
+        if exercise.num_tokens > self.sequence_length:
+            raise ValueError(
+                f"The task {str(task)!r} takes {exercise.num_tokens} tokens, a row has "
+                f"{self.sequence_length}; lengthen the rows or lower the task's count."
+            )
+        return exercise
+
+
+def read_mixture(mixture: Mapping[str, float]) -> tuple[dict[NeedleTask, float], float]:
+    """Return the tasks with their weights, and the share of rows that are text alone.
+
+    Raises:
+        ValueError: A task is unknown, a weight is not above 0, or there is nothing.
+    """
+    for name, weight in mixture.items():
+        if not isinstance(weight, int | float) or not 0 < weight < float("inf"):
+            raise ValueError(f"The weight of the task {name!r} must be above 0, got {weight!r}.")
+    tasks = {NeedleTask.parse(n): float(w) for n, w in mixture.items() if n != TEXT}
+    if not tasks:
+        raise ValueError("The mixture must hold at least one needle task.")
+    text = float(mixture.get(TEXT, 0))
+    return tasks, text / (text + sum(tasks.values()))
+
+
+@dataclass(frozen=True)
+class _Insert:
+    """Ids to put into the text behind `gap` of its tokens; answers at [begin, stop) within them."""
+
+    gap: int
+    token_ids: TokenIds
+    answers: list[tuple[int, int]] = field(default_factory=list)
+
+
+def _place(rng: Random, exercises: list[Exercise], sequence_length: int) -> list[_Insert]:
+    """Choose gaps so that every needle comes before its questions."""
+    num_text = sequence_length - sum(exercise.num_tokens for exercise in exercises)
+    inserts = []
+    for exercise in exercises:
+        *gaps, last = sorted(rng.randint(0, num_text) for _ in range(len(exercise.needles) + 1))
+        rng.shuffle(gaps)
+        for group in exercise.groups:
+            own, gaps = sorted(gaps[: len(group)]), gaps[len(group) :]
+            inserts += [_Insert(gap, n.token_ids) for gap, n in zip(own, group, strict=True)]
+        inserts.append(_questions(exercise, last))
+    return inserts
+
+
+def _questions(exercise: Exercise, gap: int) -> _Insert:
+    ids: TokenIds = ()
+    answers = []
+    for question in exercise.questions:
+        begin = len(ids) + len(question.prompt)
+        answers.append((begin, begin + len(question.answer)))
+        ids += question.prompt + question.answer + question.closing
+    return _Insert(gap, ids, answers)

@@ -1,0 +1,140 @@
+"""Training rows with needles: answerable, of one length, what the trainer reads."""
+
+import pytest
+import torch
+from needle_corpus import write_haystack
+from needle_solver import find, solve
+
+from gcattn.data import TokenShards
+from gcattn.data.needle_tasks import TASK_NAMES, NeedleRows, NeedleVocabulary
+from gcattn.data.tokenizer_loading import load_tokenizer
+from gcattn.models import DRTForCausalLM, drt_tiny
+
+T = 1024
+
+
+@pytest.fixture(scope="module")
+def shards(tmp_path_factory):
+    return TokenShards(write_haystack(tmp_path_factory.mktemp("haystack") / "shards"))
+
+
+def runs(mask):
+    """Return the [start, stop) of every run of ones."""
+    edges = torch.diff(mask, prepend=torch.zeros(1, dtype=mask.dtype), append=mask.new_zeros(1))
+    return list(
+        zip(
+            (edges == 1).nonzero().flatten().tolist(),
+            (edges == -1).nonzero().flatten().tolist(),
+            strict=True,
+        )
+    )
+
+
+@pytest.mark.parametrize("name", TASK_NAMES)
+def test_every_answer_follows_from_the_row_before_it(name, shards):
+    words = NeedleVocabulary(load_tokenizer(), "train")
+    say = words.phrases
+    openings = [say.what_is_final_secret_of, say.what_is_secret_of]
+    openings += [say.what_are_secrets_of, say.which_variables_equal]
+    rows = NeedleRows(shards, T, {name: 1}, include_answer_mask=True, exercises_per_row=3)
+    num_answers = 0
+    for index in range(6):
+        row = rows[index]
+        ids = row["input_ids"].tolist()
+        assert len(ids) == T
+        for start, stop in runs(row["answer_mask"]):
+            if name == "self-copy":
+                opening = start - 16
+            else:
+                # the question begins at the last opening before its answer
+                opening = max(
+                    place
+                    for words_ in openings
+                    for place in range(max(start - 40, 0), start)
+                    if find(ids[place : place + len(words_)], words_) == 0
+                )
+            found = solve(ids[:opening], ids[opening:start], words)
+            assert found[: stop - start] == tuple(ids[start:stop])
+            num_answers += 1
+    assert num_answers >= 6
+
+
+def test_a_row_follows_from_its_index(shards):
+    def rows(**changes):
+        options = {"seed": 1, "random_break_rate": 0.05, "text_loss_share": 0.5} | changes
+        return NeedleRows(shards, T, {"single": 2, "number": 1, "text": 1}, **options)
+
+    first, second = rows()[41], rows()[41]
+    assert first.keys() == {"input_ids", "labels", "chunk_breaks"}
+    assert all(torch.equal(first[name], second[name]) for name in first)
+    for other in (rows()[42], rows(seed=2)[41], rows(split="validation")[41]):
+        assert not torch.equal(first["input_ids"], other["input_ids"])
+
+
+def test_labels_are_the_text_and_all_answers_keep_theirs(shards):
+    options = {"include_answer_mask": True, "exercises_per_row": 6}
+    full = NeedleRows(shards, T, {"multi-key": 1}, **options)[0]
+    assert torch.equal(full["labels"], full["input_ids"])
+    assert "chunk_breaks" not in full
+    thin = NeedleRows(shards, T, {"multi-key": 1}, text_loss_share=0.25, **options)[0]
+    kept = thin["labels"] != -100
+    assert torch.equal(thin["input_ids"], full["input_ids"])
+    assert torch.equal(thin["labels"][kept], thin["input_ids"][kept])
+    answers = thin["answer_mask"].bool()
+    assert kept[answers].all()
+    assert 0.15 < kept[~answers].float().mean() < 0.35
+
+
+def test_questions_close_their_chunk_as_generation_does(shards):
+    rows = NeedleRows(shards, T, {"single": 1}, question_break_rate=1.0, include_answer_mask=True)
+    for index in range(4):
+        row = rows[index]
+        starts = [start for start, _ in runs(row["answer_mask"])]
+        # the break is behind the token before the last of the question
+        assert row["chunk_breaks"].nonzero().flatten().tolist() == [start - 2 for start in starts]
+        assert len(starts) == 4
+
+
+def test_breaks_come_at_their_rate(shards):
+    rows = NeedleRows(shards, T, {"single": 1}, random_break_rate=0.1)
+    breaks = torch.stack([rows[index]["chunk_breaks"] for index in range(20)])
+    assert breaks.dtype == torch.bool
+    assert 0.08 < breaks.float().mean() < 0.12
+
+
+def test_weights_say_how_often_a_task_comes(shards):
+    rows = NeedleRows(
+        shards, 256, {"single": 3, "text": 1}, include_answer_mask=True, exercises_per_row=1
+    )
+    with_needles = sum(bool(rows[index]["answer_mask"].any()) for index in range(1000))
+    assert 700 <= with_needles <= 800
+
+
+def test_a_batch_of_rows_trains_a_model(shards):
+    torch.manual_seed(0)
+    model = DRTForCausalLM(drt_tiny(vocab_size=16_384))
+    rows = NeedleRows(shards, 256, {"single": 1, "number": 1}, random_break_rate=0.05)
+    batch = torch.utils.data.default_collate([rows[index] for index in range(2)])
+    loss = model(**batch).loss
+    loss.backward()
+    assert torch.isfinite(loss)
+    assert model.model.embed_tokens.weight.grad.abs().sum() > 0
+
+
+@pytest.mark.parametrize(
+    ("mixture", "options", "message"),
+    [
+        ({}, {}, "at least one needle task"),
+        ({"text": 1}, {}, "at least one needle task"),
+        ({"single": 0}, {}, "must be above 0"),
+        ({"single": "much"}, {}, "must be above 0"),
+        ({"needle": 1}, {}, "task must be one of"),
+        ({"three-hop:40": 1}, {}, "lengthen the rows or lower the task's count"),
+        ({"single": 1}, {"random_break_rate": 1.0}, "random_break_rate must lie in"),
+        ({"single": 1}, {"text_loss_share": 1.5}, "text_loss_share must lie in"),
+        ({"single": 1}, {"exercises_per_row": 0}, "exercises_per_row must be at least 1"),
+    ],
+)
+def test_bad_mixtures_are_refused(mixture, options, message, shards):
+    with pytest.raises(ValueError, match=message):
+        NeedleRows(shards, T, mixture, **options)
