@@ -355,7 +355,7 @@ def _check_kwargs(position_ids: Tensor | None, kwargs: dict[str, Any]) -> None:
             "position_ids are not accepted: positions follow from the chunk layout; "
             "pass document_ids to restart them."
         )
-    if unknown := sorted(kwargs.keys() - _ACCEPTED):
+    if unknown := [name for name in kwargs if name not in _ACCEPTED]:
         raise ValueError(f"Unexpected arguments {unknown}; see DRTForCausalLM.forward.")
     if kwargs.get("output_attentions"):
         raise ValueError("output_attentions is not available; use output_retrieval=True.")
