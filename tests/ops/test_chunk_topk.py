@@ -31,7 +31,7 @@ def test_the_best_visible_chunks_are_chosen_best_first():
 
 def test_scoring_in_blocks_changes_nothing(monkeypatch):
     whole = chunk_topk(*make(), 4)
-    monkeypatch.setattr(sys.modules["gcattn.ops.chunk_topk"], "SCORE_BLOCK", 3)
+    monkeypatch.setattr(sys.modules["gcattn.ops.chunk_topk.reference"], "SCORE_BLOCK", 3)
     in_blocks = chunk_topk(*make(), 4)
     assert torch.equal(whole.indices, in_blocks.indices)
     torch.testing.assert_close(whole.weights, in_blocks.weights)
