@@ -31,18 +31,18 @@ _Row = tuple[int, int, int, int, int, int | None]
 
 # (widest head dim, rows, keys, warps, pipeline stages, registers): the first that fits
 FORWARD: tuple[_Row, ...] = (
-    (64, 128, 64, 8, 3, 128),
-    (128, 128, 64, 8, 3, None),
+    (64, 64, 64, 4, 3, 128),
+    (128, 64, 64, 4, 3, 128),
     (256, 128, 32, 8, 2, None),
 )
 BACKWARD_QUERIES: tuple[_Row, ...] = (
-    (64, 128, 64, 8, 3, 128),
+    (64, 64, 64, 4, 3, 168),
     (128, 64, 64, 4, 2, None),
     (256, 64, 32, 8, 2, None),
 )
 BACKWARD_KEYS: tuple[_Row, ...] = (
-    (64, 64, 128, 8, 3, None),
-    (128, 64, 64, 8, 2, None),
+    (64, 64, 64, 4, 3, None),
+    (128, 32, 64, 4, 3, None),
     (256, 32, 32, 8, 1, None),
 )
 # float32 has no matrix units: operands live in registers, and take twice the shared memory
