@@ -68,9 +68,34 @@ def test_without_documents_all_columns_are_one_document():
     torch.testing.assert_close(sliding_window_attention(q, k, v, window_size=4), expected)
 
 
+def test_autocast_brings_the_inputs_to_one_dtype():
+    # a rotation in float32 leaves queries and keys wider than values
+    q, k, v, _ = make(9, 3)
+    q, k, v = q.float(), k.float(), v.bfloat16()
+    with torch.autocast("cpu", torch.bfloat16):
+        out = sliding_window_attention(q, k, v, window_size=4)
+    expected = sliding_window_attention(q.bfloat16(), k.bfloat16(), v, window_size=4)
+    assert torch.equal(out, expected)
+    with pytest.raises(ValueError, match="v must have the dtype and device of q"):
+        sliding_window_attention(q, k, v, window_size=4)
+
+
 def test_bad_input_is_refused():
     q, k, v, _ = make(5, 0)
     with pytest.raises(ValueError, match="window_size must be at least 1, got 0"):
         sliding_window_attention(q, k, v, window_size=0)
     with pytest.raises(ValueError, match="at least the 5 columns of q, got 4"):
         sliding_window_attention(q, k[:, :4], v[:, :4], window_size=2)
+    with pytest.raises(ValueError, match="multiple of the 3 heads of k"):
+        sliding_window_attention(
+            q, k[:, :, :1].repeat(1, 1, 3, 1), v[:, :, :1].repeat(1, 1, 3, 1), window_size=2
+        )
+    with pytest.raises(ValueError, match="must be given together"):
+        sliding_window_attention(q, k, v, window_size=2, key_documents=torch.zeros(2, 5).long())
+    with pytest.raises(ValueError, match=r"key_documents must have shape \[2, 5\], got \[2, 4\]"):
+        documents = torch.zeros(2, 5).long()
+        sliding_window_attention(
+            q, k, v, window_size=2, query_documents=documents, key_documents=documents[:, :4]
+        )
+    with pytest.raises(ValueError, match='impl must be "auto", "reference" or "triton"'):
+        sliding_window_attention(q, k, v, window_size=2, impl="flash")
