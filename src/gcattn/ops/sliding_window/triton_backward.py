@@ -59,7 +59,7 @@ def _add_to_queries(
     return tl.dot(dscores.to(k.dtype), k, dq, input_precision="ieee")
 
 
-@triton.jit(do_not_specialize=["P"])
+@triton.jit(do_not_specialize=["P", "W"])
 def _query_kernel(
     q_ptr,  # [B, L, H, D]
     k_ptr,  # [B, P + L, G, D]
@@ -197,8 +197,11 @@ def _add_to_keys(
     i, h = (row // J).to(tl.int64), (row % J).to(tl.int64)
     q = load_tile(q_ptr, i * stride_ql + h * stride_qh, used, D, MASKED, EVEN_D, BLOCK_D)
     dout = load_tile(dout_ptr, i * stride_ol + h * stride_oh, used, D, MASKED, EVEN_D, BLOCK_D)
-    lse = tl.load(lse_ptr + h * L + i, mask=used, other=float("inf"))
-    delta = tl.load(delta_ptr + h * L + i, mask=used, other=0.0)
+    if MASKED:
+        lse = tl.load(lse_ptr + h * L + i, mask=used, other=float("inf"))
+        delta = tl.load(delta_ptr + h * L + i, mask=used, other=0.0)
+    else:
+        lse, delta = tl.load(lse_ptr + h * L + i), tl.load(delta_ptr + h * L + i)
     # keys are rows here, so the results feed the matrix units without being transposed
     scores = tl.dot(k, tl.trans(q), input_precision="ieee")
     dattention = tl.dot(v, tl.trans(dout), input_precision="ieee")
@@ -211,7 +214,7 @@ def _add_to_keys(
     return dk, dv
 
 
-@triton.jit(do_not_specialize=["P"])
+@triton.jit(do_not_specialize=["P", "W"])
 def _key_kernel(
     q_ptr,  # [B, L, H, D]
     k_ptr,  # [B, P + L, G, D]

@@ -60,7 +60,7 @@ def _attend(
     return new_highest, total, mixed
 
 
-@triton.jit(do_not_specialize=["P"])
+@triton.jit(do_not_specialize=["P", "W"])
 def _forward_kernel(
     q_ptr,  # [B, L, H, D]
     k_ptr,  # [B, P + L, G, D]
