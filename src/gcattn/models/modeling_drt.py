@@ -30,6 +30,7 @@ from gcattn.models.outputs import DRTCausalLMOutput, DRTModelOutput
 from gcattn.models.retrieval_group import RetrievalGroup
 from gcattn.nn.chunk_encoder import ChunkEncoder
 from gcattn.nn.decoder_layer import DecoderLayer, RetrievalDecoderLayer
+from gcattn.nn.rms_norm import RMSNorm
 from gcattn.nn.rotary import rotary_angles
 from gcattn.nn.self_attention import ColumnContext
 from gcattn.ops.chunk_topk import ChunkSelection, RetrievalNoise
@@ -80,7 +81,7 @@ class DRTModel(DRTPreTrainedModel):
         self.retrieval_groups = nn.ModuleList(
             RetrievalGroup(config, r) for r in range(config.num_retrieval_groups)
         )
-        self.norm = nn.RMSNorm(config.hidden_size, eps=config.rms_norm_eps)
+        self.norm = RMSNorm(config.hidden_size, eps=config.rms_norm_eps)
         self.post_init()
 
     def forward(

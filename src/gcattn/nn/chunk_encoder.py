@@ -14,6 +14,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from gcattn.nn.mlp import SwiGLU
+from gcattn.nn.rms_norm import RMSNorm
 from gcattn.nn.rotary import Rotation, rotary_angles, rotate
 
 if TYPE_CHECKING:
@@ -27,9 +28,9 @@ class ChunkEncoder(nn.Module):
         super().__init__()
         self.config = config
         key_size = config.num_key_value_heads * config.head_dim
-        self.input_norm = nn.RMSNorm(config.hidden_size, eps=config.rms_norm_eps)
+        self.input_norm = RMSNorm(config.hidden_size, eps=config.rms_norm_eps)
         self.layers = nn.ModuleList(EncoderLayer(config) for _ in range(config.num_encoder_layers))
-        self.output_norm = nn.RMSNorm(config.hidden_size, eps=config.rms_norm_eps)
+        self.output_norm = RMSNorm(config.hidden_size, eps=config.rms_norm_eps)
         self.k_proj = nn.Linear(config.hidden_size, key_size, bias=False)
         self.v_proj = nn.Linear(config.hidden_size, key_size, bias=False)
 
@@ -72,12 +73,12 @@ class EncoderLayer(nn.Module):
         super().__init__()
         size = config.num_attention_heads * config.head_dim
         self.head_dim = config.head_dim
-        self.attention_norm = nn.RMSNorm(config.hidden_size, eps=config.rms_norm_eps)
+        self.attention_norm = RMSNorm(config.hidden_size, eps=config.rms_norm_eps)
         self.q_proj = nn.Linear(config.hidden_size, size, bias=False)
         self.k_proj = nn.Linear(config.hidden_size, size, bias=False)
         self.v_proj = nn.Linear(config.hidden_size, size, bias=False)
         self.o_proj = nn.Linear(size, config.hidden_size, bias=False)
-        self.mlp_norm = nn.RMSNorm(config.hidden_size, eps=config.rms_norm_eps)
+        self.mlp_norm = RMSNorm(config.hidden_size, eps=config.rms_norm_eps)
         self.mlp = SwiGLU(config.hidden_size, config.intermediate_size)
 
     def forward(self, hidden: Tensor, rotation: Rotation, mask: Tensor | None) -> Tensor:

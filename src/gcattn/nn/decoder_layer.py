@@ -6,13 +6,14 @@ Shapes: B batch, L columns, E hidden size.
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
-from torch import Tensor, nn
+from torch import Tensor
 from transformers.modeling_layers import GradientCheckpointingLayer
 
 from gcattn.chunking import BlockGrid, RegularBlocks
 from gcattn.memory.chunk_memory import RetrievedChunks
 from gcattn.nn.cross_attention import GroupedCrossAttention
 from gcattn.nn.mlp import SwiGLU
+from gcattn.nn.rms_norm import RMSNorm
 from gcattn.nn.self_attention import ColumnContext, SlidingWindowSelfAttention
 
 if TYPE_CHECKING:
@@ -24,9 +25,9 @@ class DecoderLayer(GradientCheckpointingLayer):
 
     def __init__(self, config: "DRTConfig", layer_index: int) -> None:
         super().__init__()
-        self.attention_norm = nn.RMSNorm(config.hidden_size, eps=config.rms_norm_eps)
+        self.attention_norm = RMSNorm(config.hidden_size, eps=config.rms_norm_eps)
         self.self_attention = SlidingWindowSelfAttention(config, layer_index)
-        self.mlp_norm = nn.RMSNorm(config.hidden_size, eps=config.rms_norm_eps)
+        self.mlp_norm = RMSNorm(config.hidden_size, eps=config.rms_norm_eps)
         self.mlp = SwiGLU(config.hidden_size, config.intermediate_size)
 
     def forward(self, hidden: Tensor, context: ColumnContext) -> Tensor:
@@ -41,11 +42,11 @@ class RetrievalDecoderLayer(GradientCheckpointingLayer):
     def __init__(self, config: "DRTConfig", layer_index: int) -> None:
         super().__init__()
         self.residual_wiring: ResidualWiring = config.residual_wiring
-        self.attention_norm = nn.RMSNorm(config.hidden_size, eps=config.rms_norm_eps)
+        self.attention_norm = RMSNorm(config.hidden_size, eps=config.rms_norm_eps)
         self.self_attention = SlidingWindowSelfAttention(config, layer_index)
-        self.cross_attention_norm = nn.RMSNorm(config.hidden_size, eps=config.rms_norm_eps)
+        self.cross_attention_norm = RMSNorm(config.hidden_size, eps=config.rms_norm_eps)
         self.cross_attention = GroupedCrossAttention(config)
-        self.mlp_norm = nn.RMSNorm(config.hidden_size, eps=config.rms_norm_eps)
+        self.mlp_norm = RMSNorm(config.hidden_size, eps=config.rms_norm_eps)
         self.mlp = SwiGLU(config.hidden_size, config.intermediate_size)
 
     def forward(

@@ -9,6 +9,7 @@ from torch import Tensor, nn
 
 from gcattn.chunking import ChunkLayout, RegularLayout
 from gcattn.memory.chunk_memory import ChunkSource
+from gcattn.nn.rms_norm import RMSNorm
 from gcattn.ops.chunk_topk import ChunkSelection, RetrievalNoise, Selection, chunk_topk
 
 if TYPE_CHECKING:
@@ -20,7 +21,7 @@ class Retriever(nn.Module):
 
     def __init__(self, config: "DRTConfig") -> None:
         super().__init__()
-        self.norm = nn.RMSNorm(config.hidden_size, eps=config.rms_norm_eps)
+        self.norm = RMSNorm(config.hidden_size, eps=config.rms_norm_eps)
         self.selection: Selection = "random" if config.retrieval_method == "random" else "learned"
 
     def forward(
