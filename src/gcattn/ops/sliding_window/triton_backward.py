@@ -99,7 +99,7 @@ def _query_kernel(
 ):
     """One program owns one tile of query rows of one (batch, kv head); it also writes delta."""
     pid = tl.program_id(0)
-    g = pid % G
+    g = (pid % G).to(tl.int64)
     tile = (pid // G) % num_tiles
     b = (pid // G // num_tiles).to(tl.int64)
     first_row = tile * BLOCK_M
@@ -254,7 +254,7 @@ def _key_kernel(
 ):
     """One program owns one tile of keys of one (batch, kv head) and loops over its readers."""
     pid = tl.program_id(0)
-    g = pid % G
+    g = (pid % G).to(tl.int64)
     tile = (pid // G) % num_tiles
     b = (pid // G // num_tiles).to(tl.int64)
     T = P + L

@@ -94,7 +94,7 @@ def _forward_kernel(
 ):
     """One program owns one tile of query rows of one (batch, kv head)."""
     pid = tl.program_id(0)
-    g = pid % G
+    g = (pid % G).to(tl.int64)
     tile = (pid // G) % num_tiles
     b = (pid // G // num_tiles).to(tl.int64)
     first_row = tile * BLOCK_M
