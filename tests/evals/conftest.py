@@ -79,3 +79,8 @@ def saved_drt(tmp_path_factory):
 @pytest.fixture(scope="session")
 def make_llama():
     return build_llama
+
+
+@pytest.fixture(scope="session")
+def make_drt():
+    return build_drt

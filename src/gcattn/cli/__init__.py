@@ -19,6 +19,7 @@ from gcattn.cli.demo import demo
 from gcattn.cli.evaluate import eval_app
 from gcattn.cli.experiments import experiment_app
 from gcattn.cli.generate import generate
+from gcattn.cli.needle import needle
 from gcattn.cli.train import train
 
 TRACEBACK_VARIABLE = "GCATTN_TRACEBACK"
@@ -58,6 +59,7 @@ app = typer.Typer(
 app.add_typer(data_app, name="data")
 app.add_typer(tokenizer_app, name="tokenizer")
 app.command()(train)
+eval_app.command()(needle)
 app.add_typer(eval_app, name="eval")
 app.command()(generate)
 app.command()(demo)

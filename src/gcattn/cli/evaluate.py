@@ -66,10 +66,10 @@ def perplexity(
     if out.suffix != ".json":
         raise ValueError(f"--out must end in .json, got {out}.")
     wanted = parse_lengths(lengths)
-    _check_writable(out.parent)
+    check_writable(out.parent)
     shards = TokenShards(data)
     causal_lm = load_causal_lm(model, device=device, dtype=dtype, memory_tier=memory_tier)
-    with _progress() as on_progress:
+    with reading_progress() as on_progress:
         results = evaluate_perplexity(
             causal_lm,
             shards,
@@ -100,16 +100,16 @@ def perplexity(
         trials=1,
     )
     picture = file.with_suffix(".png")
-    plot_perplexity(results, f"{_short(Path(model))} on {_short(data)}", picture)
+    plot_perplexity(results, f"{short_name(Path(model))} on {short_name(data)}", picture)
     _report(results, entropy, file, picture)
 
 
-def _short(path: Path) -> str:
+def short_name(path: Path) -> str:
     """Name a path by its last two parts: the run of a model, the corpus of a split."""
     return "/".join(path.parts[-2:])
 
 
-def _check_writable(folder: Path) -> None:
+def check_writable(folder: Path) -> None:
     """Fail before the evaluation rather than after it."""
     import tempfile
 
@@ -119,7 +119,7 @@ def _check_writable(folder: Path) -> None:
 
 
 @contextmanager
-def _progress() -> Iterator[Callable[[int, int], None]]:
+def reading_progress() -> Iterator[Callable[[int, int], None]]:
     """Show tokens read and the time left while the block runs."""
     from rich.console import Console
     from rich.progress import (

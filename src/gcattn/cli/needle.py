@@ -1,0 +1,186 @@
+"""`gcattn eval needle`: does a model find what was hidden in a long text?"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from gcattn.cli.evaluate import (
+    Device,
+    Dtype,
+    Model,
+    Tier,
+    check_writable,
+    reading_progress,
+    short_name,
+)
+
+if TYPE_CHECKING:
+    from gcattn.evals.needle_cells import NeedleCell
+    from gcattn.evals.needle_report import NeedleSummary
+
+
+def needle(
+    model: Model,
+    tasks: Annotated[
+        str,
+        typer.Option(
+            help="Tasks such as single,multi-key,two-hop:12 (a count after the colon), or all."
+        ),
+    ] = "single",
+    lengths: Annotated[
+        str, typer.Option(help="Context lengths in tokens, such as 4k,64k,1m,16m; k is 1024.")
+    ] = "1k,4k,16k",
+    depths: Annotated[
+        int, typer.Option(min=1, help="Depths of the needle, in even steps from start to end.")
+    ] = 10,
+    samples: Annotated[int, typer.Option(min=1, help="Samples at each length and depth.")] = 3,
+    haystack: Annotated[
+        Path | None,
+        typer.Option(help="Folder of token shards to hide needles in (default: made-up text)."),
+    ] = None,
+    seed: Annotated[int, typer.Option(help="Fixes all samples.")] = 0,
+    segment_length: Annotated[
+        int, typer.Option(min=1, help="Tokens read at a time; bounds memory.")
+    ] = 16_384,
+    memory_tier: Tier = None,
+    device: Device = "auto",
+    dtype: Dtype = "auto",
+    out: Annotated[Path, typer.Option(help="Result file; the picture goes beside it.")] = Path(
+        "results/needle.json"
+    ),
+) -> None:
+    """Hide needles in long texts and ask for them: exact match of the whole greedy answer.
+
+    Finished cells are kept beside the result until it is written: the same command goes on where
+    one was interrupted.
+    """
+    from gcattn.data.needle_tasks import TASK_NAMES, NeedleTask, NeedleVocabulary
+    from gcattn.data.shard_index import INDEX_FILE, sha256_of
+    from gcattn.data.tokenizer_loading import load_tokenizer
+    from gcattn.evals.lengths import parse_lengths
+    from gcattn.evals.model_loading import load_causal_lm
+    from gcattn.evals.needle_cells import (
+        CellStore,
+        evaluate_needles,
+        even_depths,
+        weights_fingerprint,
+    )
+    from gcattn.evals.needle_haystack import open_haystack
+    from gcattn.evals.needle_plot import plot_needles
+    from gcattn.evals.needle_report import metrics
+    from gcattn.results import write_result
+
+    if out.suffix != ".json":
+        raise ValueError(f"--out must end in .json, got {out}.")
+    names = TASK_NAMES if tasks.strip() == "all" else tuple(tasks.split(","))
+    wanted = [NeedleTask.parse(name) for name in names]
+    if len(set(wanted)) < len(wanted):
+        raise ValueError(f"Tasks must differ, got {tasks!r}.")
+    all_lengths, all_depths = parse_lengths(lengths), even_depths(depths)
+    check_writable(out.parent)
+    causal_lm = load_causal_lm(model, device=device, dtype=dtype, memory_tier=memory_tier)
+    with open_haystack(haystack, model, causal_lm, seed) as text:
+        landmark = getattr(causal_lm.config, "landmark_token_id", None)
+        vocabulary = NeedleVocabulary(
+            load_tokenizer(text.shards.tokenizer_folder),
+            "validation",
+            excluded_ids=[] if landmark is None else [landmark],
+        )
+        settings = {
+            "weights_sha256": weights_fingerprint(causal_lm),
+            "haystack_sha256": sha256_of(text.shards.folder / INDEX_FILE),
+            "haystack_tokens": text.num_tokens,
+            "seed": seed,
+            "dtype": str(causal_lm.dtype).removeprefix("torch."),
+        }
+        store = CellStore(out.with_suffix(".cells"), settings)
+        with reading_progress() as on_progress:
+            cells = evaluate_needles(
+                causal_lm,
+                text,
+                vocabulary,
+                wanted,
+                all_lengths,
+                all_depths,
+                samples,
+                seed=seed,
+                segment_length=segment_length,
+                store=store,
+                on_progress=on_progress,
+            )
+    file = write_result(
+        out.stem,
+        {
+            "model": model,
+            "model_type": causal_lm.config.model_type,
+            "parameters": causal_lm.num_parameters(),
+            "haystack": "made-up text" if haystack is None else str(haystack),
+            "tasks": [str(task) for task in wanted],
+            "lengths": all_lengths,
+            "depths": all_depths,
+            "samples": samples,
+            "segment_length": segment_length,
+            "memory_tier": getattr(causal_lm.config, "memory_tier", None),
+            "device": str(causal_lm.device),
+            **settings,
+        },
+        metrics(cells),
+        folder=out.parent,
+        seed=seed,
+        trials=samples,
+    )
+    picture = file.with_suffix(".png")
+    where = "made-up text" if haystack is None else short_name(haystack)
+    plot_needles(cells, f"{short_name(Path(model))} on {where}", picture)
+    store.remove()
+    _report(cells, file, picture)
+
+
+def _report(cells: Sequence[NeedleCell], file: Path, picture: Path) -> None:
+    """Print one line for each task and length, why samples failed, and where the files are."""
+    from rich.console import Console
+    from rich.table import Table
+
+    from gcattn.evals.lengths import format_length
+    from gcattn.evals.needle_report import by_task_and_length
+
+    table = Table(
+        "task",
+        "length",
+        "whole answer",
+        "95 % interval",
+        "teacher-forced first token",
+        "wrong chunk",
+        "right chunk, wrong token",
+        "s/sample",
+        "memory",
+    )
+    for column in table.columns[1:]:
+        column.justify = "right"
+    for (task, length), summary in by_task_and_length(cells).items():
+        failures = summary.failures
+        table.add_row(
+            task,
+            format_length(length),
+            f"{summary.exact}/{summary.trials} = {100 * summary.accuracy:.1f} %",
+            f"{100 * summary.interval.low:.1f}-{100 * summary.interval.high:.1f} %",
+            f"{100 * summary.teacher_forced_first_token:.1f} %",
+            "-" if summary.retrieved is None else str(failures.get("wrong_chunk", 0)),
+            "-" if summary.retrieved is None else str(failures.get("right_chunk_wrong_token", 0)),
+            f"{summary.seconds:.2f}",
+            _memory(summary),
+        )
+    console = Console(soft_wrap=True)
+    console.print(table)
+    console.print(f"{file}\n{picture}", highlight=False)
+
+
+def _memory(summary: NeedleSummary) -> str:
+    """Write what a context takes on the device and on the host."""
+    if summary.device_bytes is None or summary.host_bytes is None:
+        return "-"
+    return f"{summary.device_bytes / 2**20:,.1f} + {summary.host_bytes / 2**20:,.1f} MiB"

@@ -1,0 +1,183 @@
+"""The grid of a needle evaluation: cells of task, length and depth, each kept once finished."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import shutil
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import torch
+
+from gcattn.data.needle_tasks import NeedleTask, draw_sample
+from gcattn.evals.needle_answer import NeedleAnswer, answer_sample
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedModel
+
+    from gcattn.data.needle_tasks import Haystack, NeedleVocabulary
+
+SETTINGS_FILE = "settings"
+
+
+@dataclass(frozen=True)
+class NeedleCell:
+    """The answers to all samples of one task, length and depth."""
+
+    task: str
+    length: int
+    depth: float
+    answers: tuple[NeedleAnswer, ...]
+
+
+class CellStore:
+    """A folder that holds the finished cells of an evaluation that is under way.
+
+    Args:
+        folder: Made if it is missing.
+        settings: What the cells depend on.
+
+    Raises:
+        ValueError: The folder holds cells of another evaluation.
+    """
+
+    def __init__(self, folder: Path, settings: dict[str, Any]) -> None:
+        self.folder = folder
+        folder.mkdir(parents=True, exist_ok=True)
+        text = json.dumps(settings, indent=2, sort_keys=True) + "\n"
+        file = folder / SETTINGS_FILE
+        if not file.exists():
+            _write_whole(file, text)
+        elif file.read_text(encoding="utf-8") != text:
+            raise ValueError(
+                f"{folder} holds an unfinished evaluation with other settings (model, haystack or "
+                "seed); remove it or write to another file."
+            )
+
+    def load(self, task: NeedleTask, length: int, depth: float, least: int) -> NeedleCell | None:
+        """Return a finished cell of at least so many samples, cut to them."""
+        file = self._file(task, length, depth)
+        if not file.exists():
+            return None
+        stored = json.loads(file.read_text(encoding="utf-8"))
+        answers = tuple(NeedleAnswer(**answer) for answer in stored[:least])
+        return NeedleCell(str(task), length, depth, answers) if len(answers) == least else None
+
+    def save(self, task: NeedleTask, cell: NeedleCell) -> None:
+        """Keep a finished cell; the file appears whole or not at all."""
+        answers = [answer.as_dict() for answer in cell.answers]
+        _write_whole(self._file(task, cell.length, cell.depth), json.dumps(answers) + "\n")
+
+    def remove(self) -> None:
+        """Delete the folder: the result holds everything."""
+        shutil.rmtree(self.folder)
+
+    def _file(self, task: NeedleTask, length: int, depth: float) -> Path:
+        return self.folder / f"{str(task).replace(':', '-')}_{length}_{depth:.6f}"
+
+
+def evaluate_needles(
+    model: PreTrainedModel,
+    haystack: Haystack,
+    vocabulary: NeedleVocabulary,
+    tasks: Sequence[NeedleTask],
+    lengths: Sequence[int],
+    depths: Sequence[float],
+    num_samples: int,
+    *,
+    seed: int = 0,
+    segment_length: int,
+    store: CellStore | None = None,
+    on_progress: Callable[[int, int], None] | None = None,
+) -> list[NeedleCell]:
+    """Ask a model for needles over a grid of tasks, lengths and depths.
+
+    Args:
+        model: A causal language model in evaluation mode.
+        haystack: The text around the needles, made with the model's tokenizer.
+        vocabulary: Keys and values; of the validation split to be new to a trained model.
+        tasks: What is hidden and asked.
+        lengths: Tokens of context, questions and answers.
+        depths: Where the first needle of the answer lies, 0 to 1.
+        num_samples: Samples of each cell.
+        seed: Fixes all samples.
+        segment_length: Tokens read by one call of the model; bounds memory.
+        store: Keeps finished cells; those it has already are not evaluated again.
+        on_progress: Called with the tokens read so far and those to read in all.
+
+    Raises:
+        ValueError: A length has no room for a task, or an argument is out of range.
+    """
+    if num_samples < 1 or segment_length < 1:
+        raise ValueError(
+            "num_samples and segment_length must be at least 1, "
+            f"got {num_samples} and {segment_length}."
+        )
+    grid = [(task, length, depth) for length in lengths for task in tasks for depth in depths]
+
+    def draw(task: NeedleTask, length: int, depth: float, index: int) -> Any:
+        return draw_sample(
+            task, haystack, vocabulary, length=length, seed=seed, index=index, depth=depth
+        )
+
+    for task in tasks:  # a length without room fails before hours are spent on the others
+        draw(task, min(lengths), depths[0], 0)
+    total = sum(length for _, length, _ in grid) * num_samples
+    done = 0
+
+    def on_tokens(num_tokens: int) -> None:
+        nonlocal done
+        done += num_tokens
+        if on_progress is not None:
+            on_progress(done, total)
+
+    cells = []
+    for task, length, depth in grid:
+        cell = store.load(task, length, depth, num_samples) if store is not None else None
+        if cell is None:
+            answers = []
+            for index in range(num_samples):
+                sample = draw(task, length, depth, index)
+                answers.append(
+                    answer_sample(
+                        model, sample, index, segment_length=segment_length, on_tokens=on_tokens
+                    )
+                )
+                on_tokens(length - sample.num_tokens)
+            cell = NeedleCell(str(task), length, depth, tuple(answers))
+            if store is not None:
+                store.save(task, cell)
+        else:
+            on_tokens(length * num_samples)
+        cells.append(cell)
+    return cells
+
+
+def even_depths(count: int) -> list[float]:
+    """Return `count` depths from 0 to 1 in even steps; a single one is the middle."""
+    if count < 1:
+        raise ValueError(f"There must be at least 1 depth, got {count}.")
+    return [0.5] if count == 1 else [round(i / (count - 1), 6) for i in range(count)]
+
+
+def weights_fingerprint(model: PreTrainedModel) -> str:
+    """Return a hash of the weights and the configuration: what an answer depends on."""
+    digest = hashlib.sha256(model.config.to_json_string(use_diff=False).encode())
+    for name, tensor in sorted(model.state_dict().items()):
+        digest.update(name.encode())
+        plain = tensor.detach().cpu().contiguous().flatten()
+        digest.update(plain.view(torch.uint8).numpy().tobytes())
+    return digest.hexdigest()
+
+
+def _write_whole(file: Path, text: str) -> None:
+    temporary = file.with_name(f".{file.name}.partial")
+    with temporary.open("w", encoding="utf-8") as stream:
+        stream.write(text)
+        stream.flush()
+        os.fsync(stream.fileno())
+    os.replace(temporary, file)

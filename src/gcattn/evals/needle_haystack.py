@@ -1,0 +1,64 @@
+"""The haystack of a needle evaluation: a folder of token shards, or made-up text from nothing."""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from gcattn.data.needle_tasks import Haystack
+from gcattn.data.synthetic_shards import prepare_synthetic_shards
+from gcattn.data.token_shards import TokenShards
+from gcattn.data.tokenizer_loading import load_tokenizer
+from gcattn.evals.perplexity import check_vocabulary
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedModel
+
+# of the made-up text: a million tokens, made in seconds
+_NUM_DOCUMENTS = 128
+_DOCUMENT_TOKENS = 8192
+
+
+@contextmanager
+def open_haystack(
+    folder: Path | None, source: str, model: PreTrainedModel, seed: int
+) -> Iterator[Haystack]:
+    """Open a haystack that a model can read.
+
+    Args:
+        folder: Token shards; None for made-up text, which exists while the block runs.
+        source: Where the model came from; its tokenizer is there.
+        model: The model.
+        seed: Fixes the made-up text.
+
+    Raises:
+        FileNotFoundError: There are no such shards, or no tokenizer beside the model.
+        ValueError: The shards were made with another tokenizer than the model's.
+    """
+    if folder is None:
+        with tempfile.TemporaryDirectory() as place:
+            made = prepare_synthetic_shards(
+                Path(place) / "haystack",
+                _NUM_DOCUMENTS,
+                _DOCUMENT_TOKENS,
+                seed,
+                split="validation",
+                tokenizer_name=source,
+            )
+            check_vocabulary(model, made)
+            yield Haystack(made)
+        return
+    shards = TokenShards(folder)
+    check_vocabulary(model, shards)
+    if (Path(source) / "tokenizer.json").is_file():
+        own, used = load_tokenizer(source), load_tokenizer(shards.tokenizer_folder)
+        if own.get_vocab() != used.get_vocab():
+            raise ValueError(
+                f"The haystack {folder} was made with another tokenizer ({shards.tokenizer_name}) "
+                f"than the model {source}; prepare it with: gcattn data prepare … --tokenizer "
+                f"{source}."
+            )
+    yield Haystack(shards)
