@@ -115,3 +115,8 @@ def test_window_keeps_the_last_used_columns_of_each_row():
     assert keys.squeeze().tolist()[0] == [2, 3, 4, 50]
     assert window.key_documents[1].tolist() == [-1, 0, 0, 0]
     assert keys.squeeze().tolist()[1][1:] == [5, 6, 60]
+
+
+@pytest.mark.parametrize("tier", TIERS)
+def test_an_empty_memory_takes_no_bytes(tier):
+    assert make_memory(tier).num_bytes() == {"device": 0, "host": 0}

@@ -181,6 +181,8 @@ class ChunkMemory(ABC):
 
     @property
     def _landmark_bytes(self) -> int:
+        if not self._longest:
+            return 0
         return self.landmarks.numel() * self._landmarks.element_size()
 
     def _grow(self, chunks: EncodedChunks, needed: int) -> None:
