@@ -71,6 +71,22 @@ def test_a_row_follows_from_its_index(shards):
         assert not torch.equal(first["input_ids"], other["input_ids"])
 
 
+def test_pieces_of_a_row_are_rows_of_their_length(shards):
+    options = {"include_answer_mask": True, "exercises_per_row": 1, "seed": 3}
+    rows = NeedleRows(shards, T, {"single": 1}, **options)
+    short = NeedleRows(shards, T // 4, {"single": 1}, **options)
+    row = rows[5, T // 4]
+    for piece in range(4):
+        for name, x in row.items():
+            assert torch.equal(x.view(4, -1)[piece], short[4 * 5 + piece][name])
+        assert row["answer_mask"].view(4, -1)[piece].sum() == 5
+    assert torch.equal(rows[5, T]["input_ids"], rows[5]["input_ids"])
+    with pytest.raises(ValueError, match="must divide sequence_length"):
+        rows[0, 100]
+    with pytest.raises(ValueError, match="lengthen the rows"):
+        rows.check_length(30)
+
+
 def test_labels_are_the_text_and_all_answers_keep_theirs(shards):
     options = {"include_answer_mask": True, "exercises_per_row": 6}
     full = NeedleRows(shards, T, {"multi-key": 1}, **options)[0]

@@ -66,7 +66,7 @@ def plot_needles(cells: Sequence[NeedleCell], title: str, file: str | Path) -> N
     bar = figure.colorbar(image, ax=panels, shrink=0.9, format=PercentFormatter(1), aspect=30)
     bar.set_label("samples with the whole answer right, generated greedily", fontsize=8, color=INK)
     bar.ax.tick_params(labelsize=7.5, colors=INK)
-    bar.outline.set_visible(False)  # type: ignore[operator]
+    bar.outline.set_visible(False)
     figure.suptitle(
         f"{title}\n{trials} {'sample' if trials == 1 else 'samples'} in each cell",
         x=0.01,

@@ -140,6 +140,32 @@ class RetrievalSection:
 
 
 @dataclass(frozen=True, kw_only=True)
+class TasksSection:
+    """Needles hidden in the training text, with questions about them."""
+
+    mixture: dict[str, Any]
+    """Weight of each needle task (`gcattn.data.needle_tasks`); `text` for rows without needles."""
+    exercises_per_row: int = 4
+    """Exercises in one row, as long as they fill no more than half of it."""
+    question_break_rate: float = 0.0
+    """Probability that a chunk closes in front of a question's last token, as in generation."""
+    text_loss_share: float = 1.0
+    """Share of the tokens outside of answers that count; less gives the answers more weight."""
+
+    def __post_init__(self) -> None:
+        from gcattn.data.needle_tasks.rows import read_mixture
+
+        _at_least(1, "tasks.exercises_per_row", self.exercises_per_row)
+        for name in ("question_break_rate", "text_loss_share"):
+            if not 0 <= getattr(self, name) <= 1:
+                raise ValueError(f"tasks.{name} must lie in [0, 1], got {getattr(self, name)}.")
+        try:
+            read_mixture(self.mixture)
+        except ValueError as error:
+            raise ValueError(f"tasks.mixture is refused: {error}") from error
+
+
+@dataclass(frozen=True, kw_only=True)
 class LengthChange:
     """From `step` on, rows are cut into pieces of `sequence_length` tokens."""
 
@@ -155,6 +181,8 @@ class TrainConfig:
     data: DataSection
     training: TrainingSection
     retrieval: RetrievalSection = field(default_factory=RetrievalSection)
+    tasks: TasksSection | None = None
+    """Needle tasks in the training rows; without it rows are text alone."""
     curriculum: list[LengthChange] = field(default_factory=list)
     """Lengths before the full one; tokens per step stay the same, rows become more and shorter."""
     output: str
@@ -169,6 +197,8 @@ class TrainConfig:
                     "curriculum: sequence_length must divide data.sequence_length = "
                     f"{self.data.sequence_length}, got {change.sequence_length}."
                 )
+        if self.tasks is not None and self.data.documents != "ignore":
+            raise ValueError("tasks need data.documents to be 'ignore'.")
         if self.curriculum and self.data.documents == "pack":
             raise ValueError("curriculum needs data.documents to be 'ignore' or 'separate'.")
 

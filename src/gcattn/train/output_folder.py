@@ -18,6 +18,7 @@ MODEL_FOLDER = "model"
 FIXED = {
     "model": None,
     "data": None,
+    "tasks": None,
     "curriculum": None,
     "training": ("batch_size", "gradient_accumulation", "seed"),
 }

@@ -1,6 +1,6 @@
 """The order in which rows are read: the whole run as one sequence, fixed by its seed."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 import torch
 from torch.utils.data import Sampler
@@ -35,6 +35,26 @@ class RowSampler(Sampler[int]):
             yield from order.tolist()
             left -= len(order)
             number += 1
+
+
+class LengthSampler(Sampler[tuple[int, int]]):
+    """Pair every row with the length of its step, for rows that must know where they are cut.
+
+    Args:
+        rows: The rows of the run, in order.
+        length_of: Length by position in that order.
+    """
+
+    def __init__(self, rows: RowSampler, length_of: Callable[[int], int]) -> None:
+        self.rows = rows
+        self.length_of = length_of
+
+    def __len__(self) -> int:
+        return len(self.rows)
+
+    def __iter__(self) -> Iterator[tuple[int, int]]:
+        for position, row in enumerate(self.rows):
+            yield row, self.length_of(position)
 
 
 def mix_seeds(*numbers: int) -> int:

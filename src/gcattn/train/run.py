@@ -6,14 +6,16 @@ import os
 import shutil
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeAlias
 
 from accelerate import PartialState
 from rich.console import Console
 from transformers import TrainerState, set_seed
 from transformers.utils import logging as transformers_logging
 
+from gcattn.data.needle_tasks import NeedleRows
 from gcattn.data.shard_dataset import ShardDataset
+from gcattn.data.synthetic_facts import Split
 from gcattn.data.token_shards import TokenShards
 from gcattn.data.tokenizer_loading import load_tokenizer
 from gcattn.train.arguments import training_arguments
@@ -37,6 +39,8 @@ if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerFast
 
     from gcattn.models import DRTForCausalLM
+
+Rows: TypeAlias = ShardDataset | NeedleRows
 
 
 @dataclass(frozen=True)
@@ -122,7 +126,7 @@ def run_training(
 
 def _rows(
     config: TrainConfig, model: DRTForCausalLM, shards: TokenShards
-) -> tuple[ShardDataset, ShardDataset | None]:
+) -> tuple[Rows, Rows | None]:
     data, chunk_size = config.data, model.config.chunk_size
     shortest = min([data.sequence_length, *(c.sequence_length for c in config.curriculum)])
     if shortest < chunk_size:
@@ -130,12 +134,34 @@ def _rows(
             f"data.sequence_length and the lengths of curriculum must be at least "
             f"model.chunk_size = {chunk_size}, got {shortest}."
         )
-    train_rows = ShardDataset(shards, data.sequence_length, data.documents)
+    train_rows = _rows_of(config, model, shards, "train", shortest)
     if data.validation is None:
         return train_rows, None
     validation = TokenShards(data.validation)
     check_vocabulary(model.config, validation)
-    return train_rows, ShardDataset(validation, data.sequence_length, data.documents)
+    return train_rows, _rows_of(config, model, validation, "validation", shortest)
+
+
+def _rows_of(
+    config: TrainConfig, model: DRTForCausalLM, shards: TokenShards, split: Split, shortest: int
+) -> Rows:
+    """Return rows of text, with needles of the split if the configuration has tasks."""
+    data, tasks = config.data, config.tasks
+    if tasks is None:
+        return ShardDataset(shards, data.sequence_length, data.documents)
+    rows = NeedleRows(
+        shards,
+        data.sequence_length,
+        tasks.mixture,
+        split=split,
+        seed=config.training.seed,
+        exercises_per_row=tasks.exercises_per_row,
+        question_break_rate=tasks.question_break_rate,
+        text_loss_share=tasks.text_loss_share,
+        excluded_ids=[model.config.landmark_token_id],
+    )
+    rows.check_length(shortest)
+    return rows
 
 
 def _enable_checkpointing(model: DRTForCausalLM) -> None:

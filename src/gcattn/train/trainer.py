@@ -29,7 +29,7 @@ from gcattn.train.checkpoints import (
     remove_old_checkpoints,
 )
 from gcattn.train.config import TrainConfig
-from gcattn.train.row_sampler import RowSampler, mix_seeds
+from gcattn.train.row_sampler import LengthSampler, RowSampler, mix_seeds
 from gcattn.train.rows import cut_rows, ignore_unpredicted, most_chunks
 from gcattn.train.throughput import Throughput
 
@@ -92,20 +92,26 @@ class DRTTrainer(Trainer):
         """Text tokens of one optimizer step over all devices."""
         return self.rows_per_step * self.config.data.sequence_length
 
-    def _get_train_sampler(self, train_dataset: Any = None) -> RowSampler:
+    def _get_train_sampler(self, train_dataset: Any = None) -> RowSampler | LengthSampler:
         rows: Any = self.train_dataset if train_dataset is None else train_dataset
-        return RowSampler(
+        order = RowSampler(
             len(rows), self.config.training.steps * self.rows_per_step, self.config.training.seed
         )
+        if self.config.tasks is None:
+            return order
+        # a piece cut from a row with needles must hold whole exercises
+        return LengthSampler(order, lambda i: self._sequence_length(i // self.rows_per_step))
+
+    def _sequence_length(self, step: int) -> int:
+        config = self.config
+        return schedules.sequence_length(step, config.curriculum, config.data.sequence_length)
 
     def get_batch_samples(
         self, epoch_iterator: Iterator[dict[str, Tensor]], *args: Any, **kwargs: Any
     ) -> Any:
         """Cut the rows of the step to its length, before predicted tokens are counted."""
         self._micro_batch = 0
-        length = schedules.sequence_length(
-            self.state.global_step, self.config.curriculum, self.config.data.sequence_length
-        )
+        length = self._sequence_length(self.state.global_step)
         rows = (ignore_unpredicted(cut_rows(batch, length)) for batch in epoch_iterator)
         return super().get_batch_samples(rows, *args, **kwargs)
 
@@ -119,7 +125,10 @@ class DRTTrainer(Trainer):
             seed = mix_seeds(self.config.training.seed, *position)
             generator = torch.Generator().manual_seed(seed)
             B, T = inputs["input_ids"].shape
-            inputs["chunk_breaks"] = random_breaks((B, T), probability, generator)
+            breaks = random_breaks((B, T), probability, generator)
+            if "chunk_breaks" in inputs:
+                breaks = breaks.to(inputs["chunk_breaks"].device) | inputs["chunk_breaks"]
+            inputs["chunk_breaks"] = breaks
         self._micro_batch += 1
         loss = super().training_step(model, inputs, *args, **kwargs)
         self._window_loss += loss

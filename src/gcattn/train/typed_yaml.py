@@ -115,7 +115,7 @@ def _expected(hint: Any) -> str:
         return "a list"
     if origin is tuple:
         return f"a list of {len(arguments)} numbers"
-    return _TYPE_NAMES.get(hint, str(hint))
+    return _TYPE_NAMES.get(origin or hint, str(hint))
 
 
 _TYPE_NAMES = {

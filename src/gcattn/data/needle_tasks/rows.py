@@ -99,27 +99,47 @@ class NeedleRows(Dataset[dict[str, Tensor]]):
         self._words = NeedleVocabulary(
             load_tokenizer(shards.tokenizer_folder), split, excluded_ids=excluded_ids
         )
-        for task in self._tasks:
-            self._draw(Random(seed), task)
+        self.check_length(sequence_length)
 
     def __len__(self) -> int:
         return self._num_rows
 
-    def __getitem__(self, index: int) -> dict[str, Tensor]:
-        if not 0 <= index < self._num_rows:
-            raise IndexError(f"Row {index} is outside [0, {self._num_rows}).")
-        rng = Random(f"{self._seed} {self._words.split} {self.sequence_length} {index}")
-        inserts = _place(rng, self._exercises(rng), self.sequence_length)
+    def __getitem__(self, index: int | tuple[int, int]) -> dict[str, Tensor]:
+        """Return row `index`; with a length, (index, length), one that can be cut into pieces.
+
+        Every piece of `length` tokens then is a row of its own, with questions that it answers.
+        """
+        number, length = (index, self.sequence_length) if isinstance(index, int) else index
+        if not 0 <= number < self._num_rows:
+            raise IndexError(f"Row {number} is outside [0, {self._num_rows}).")
+        if length < 1 or self.sequence_length % length:
+            raise ValueError(
+                f"A length must divide sequence_length = {self.sequence_length}, got {length}."
+            )
+        pieces = self.sequence_length // length
+        rows = [self._row(number * pieces + piece, length) for piece in range(pieces)]
+        return {
+            name: torch.from_numpy(np.concatenate([row[name] for row in rows])) for name in rows[0]
+        }
+
+    def check_length(self, length: int) -> None:
+        """Raise ValueError if a task does not fit into `length` tokens."""
+        for task in self._tasks:
+            self._draw(Random(self._seed), task, length)
+
+    def _row(self, number: int, length: int) -> dict[str, np.ndarray]:
+        rng = Random(f"{self._seed} {self._words.split} {length} {number}")
+        inserts = _place(rng, self._exercises(rng, length), length)
         num_inserted = sum(len(insert.token_ids) for insert in inserts)
         text = InterleavedText(
             self._haystack,
             rng.randrange(self._haystack.num_tokens),
-            self.sequence_length - num_inserted,
+            length - num_inserted,
             [(insert.gap, insert.token_ids) for insert in inserts],
         )
-        input_ids = text.tokens(0, self.sequence_length)
-        answers = np.zeros(self.sequence_length, dtype=bool)
-        question_breaks = np.zeros(self.sequence_length, dtype=bool)
+        input_ids = text.tokens(0, length)
+        answers = np.zeros(length, dtype=bool)
+        question_breaks = np.zeros(length, dtype=bool)
         for insert, start in zip(inserts, text.starts, strict=True):
             for begin, stop in insert.answers:
                 answers[start + begin : start + stop] = True
@@ -129,35 +149,35 @@ class NeedleRows(Dataset[dict[str, Tensor]]):
         draw = np.random.default_rng(rng.getrandbits(63))
         labels = input_ids.copy()
         if self.text_loss_share < 1:
-            kept = draw.random(self.sequence_length) < self.text_loss_share
+            kept = draw.random(length) < self.text_loss_share
             labels[~(kept | answers)] = IGNORED
         row = {"input_ids": input_ids, "labels": labels}
         if self.random_break_rate or self.question_break_rate:
-            breaks = draw.random(self.sequence_length) < self.random_break_rate
+            breaks = draw.random(length) < self.random_break_rate
             row["chunk_breaks"] = breaks | question_breaks
         if self.include_answer_mask:
             row["answer_mask"] = answers.astype(np.int64)
-        return {name: torch.from_numpy(x) for name, x in row.items()}
+        return row
 
-    def _exercises(self, rng: Random) -> list[Exercise]:
+    def _exercises(self, rng: Random, length: int) -> list[Exercise]:
         if rng.random() < self._text_share:
             return []
         exercises: list[Exercise] = []
         filled = 0
         for task in rng.choices(self._tasks, self._weights, k=self.exercises_per_row):
-            exercise = self._draw(rng, task)
+            exercise = self._draw(rng, task, length)
             filled += exercise.num_tokens
-            if exercises and filled > self.sequence_length // 2:
+            if exercises and filled > length // 2:
                 break
             exercises.append(exercise)
         return exercises
 
-    def _draw(self, rng: Random, task: NeedleTask) -> Exercise:
+    def _draw(self, rng: Random, task: NeedleTask, length: int) -> Exercise:
         exercise = task.draw(rng, self._words, self._haystack)
-        if exercise.num_tokens > self.sequence_length:
+        if exercise.num_tokens > length:
             raise ValueError(
                 f"The task {str(task)!r} takes {exercise.num_tokens} tokens, a row has "
-                f"{self.sequence_length}; lengthen the rows or lower the task's count."
+                f"{length}; lengthen the rows or lower the task's count."
             )
         return exercise
 
@@ -169,6 +189,8 @@ def read_mixture(mixture: Mapping[str, float]) -> tuple[dict[NeedleTask, float],
         ValueError: A task is unknown, a weight is not above 0, or there is nothing.
     """
     for name, weight in mixture.items():
+        if not isinstance(name, str):
+            raise ValueError(f"A task must be named by text, got {name!r}.")
         if not isinstance(weight, int | float) or not 0 < weight < float("inf"):
             raise ValueError(f"The weight of the task {name!r} must be above 0, got {weight!r}.")
     tasks = {NeedleTask.parse(n): float(w) for n, w in mixture.items() if n != TEXT}

@@ -1,0 +1,157 @@
+"""Training on text with needles: rows keep whole exercises, and a resumed run is the same run."""
+
+import signal
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from gcattn.data import TokenShardWriter, load_tokenizer
+from gcattn.train.config import load_config
+from gcattn.train.row_sampler import LengthSampler, RowSampler
+from gcattn.train.run import run_training
+from gcattn.train.trainer import DRTTrainer
+
+from .runs import assert_same_run, losses, run_and_signal
+
+TASKS = "tasks={mixture: {single: 2, number: 1, text: 0.5}, exercises_per_row: 2}"
+CURRICULUM = "curriculum=[{step: 0, sequence_length: 128}, {step: 2, sequence_length: 256}]"
+
+
+@pytest.fixture(scope="module")
+def haystack(tmp_path_factory):
+    """Shards of the shipped tokenizer: needles are written with its words."""
+    tokenizer, draw = load_tokenizer(), np.random.default_rng(0)
+    folder = tmp_path_factory.mktemp("haystack") / "shards"
+    with TokenShardWriter(folder, tokenizer, "test") as writer:
+        for _ in range(20):
+            writer.append(2 + draw.zipf(1.3, 200) % 5000, 600)
+    return folder
+
+
+@pytest.fixture
+def make_task_config(make_config, haystack):
+    def make(*overrides):
+        return make_config(
+            f"data.train={haystack}",
+            f"data.validation={haystack}",
+            "data.sequence_length=256",
+            "training.steps=4",
+            "training.eval_every=0",
+            "training.eval_batches=1",
+            "training.save_every=0",
+            TASKS,
+            *overrides,
+        )
+
+    return make
+
+
+def test_a_run_with_tasks_learns_and_resumes_bitwise(make_task_config, tmp_path, monkeypatch):
+    options = (CURRICULUM, "data.close_chunks_early=0.05", "tasks.question_break_rate=0.5")
+    whole = make_task_config(*options, f"output={tmp_path / 'whole'}")
+    run_training(whole)
+    assert losses(whole)[4] < losses(whole)[1]
+    stopped = make_task_config(*options)
+    assert run_and_signal(monkeypatch, stopped, signal.SIGTERM, 1).step == 1
+    run_training(stopped, resume=True)
+    assert_same_run(stopped, whole)
+
+
+def test_every_piece_holds_whole_exercises(make_task_config, monkeypatch):
+    seen = []
+    real = DRTTrainer.training_step
+
+    def spy(self, model, inputs, *args, **kwargs):
+        seen.append((self.state.global_step, inputs["labels"].clone()))
+        return real(self, model, inputs, *args, **kwargs)
+
+    monkeypatch.setattr(DRTTrainer, "training_step", spy)
+    # no labels but those of answers: five tokens of a value
+    only_answers = "tasks={mixture: {single: 1}, exercises_per_row: 1, text_loss_share: 0}"
+    run_training(make_task_config(CURRICULUM, only_answers))
+    shapes = {step: tuple(labels.shape) for step, labels in seen}
+    assert shapes == {0: (4, 128), 1: (4, 128), 2: (2, 256), 3: (2, 256)}
+    for _, labels in seen:
+        assert ((labels != -100).sum(1) == 5).all()
+
+
+def test_short_chunks_of_rows_and_of_the_run_add_up(make_task_config, monkeypatch):
+    fewest = {}
+    real = DRTTrainer.compute_loss
+
+    def spy(self, model, inputs, *args, **kwargs):
+        if model.training:
+            fewest.setdefault(self.config.output, []).append(inputs["chunk_breaks"].sum().item())
+        return real(self, model, inputs, *args, **kwargs)
+
+    monkeypatch.setattr(DRTTrainer, "compute_loss", spy)
+    mixture = "tasks={mixture: {single: 1}, exercises_per_row: 2, question_break_rate: 1}"
+    plain = make_task_config(mixture, "training.steps=1")
+    run_training(plain)
+    more = make_task_config(
+        mixture, "training.steps=1", "data.close_chunks_early=0.2", f"output={plain.output}-more"
+    )
+    run_training(more)
+    assert fewest[plain.output] == [4]  # two questions in each of two rows
+    assert 60 < fewest[more.output][0] < 150  # and a fifth of 512 tokens
+
+
+def test_validation_asks_for_keys_that_training_never_saw(make_task_config):
+    from gcattn.data import TokenShards
+    from gcattn.data.needle_tasks.vocabulary import split_of
+    from gcattn.models import DRTForCausalLM, drt_tiny
+    from gcattn.train.run import _rows
+
+    config = make_task_config("tasks={mixture: {single: 1}, exercises_per_row: 1}")
+    model = DRTForCausalLM(drt_tiny(vocab_size=16_384, hidden_size=8, num_attention_heads=1))
+    train, validation = _rows(config, model, TokenShards(config.data.train))
+    for rows, split in ((train, "train"), (validation, "validation")):
+        rows.include_answer_mask = True
+        for index in range(20):
+            row = rows[index]
+            answer = row["input_ids"][row["answer_mask"].bool()]
+            assert split_of(tuple(answer.tolist())) == split
+
+
+def test_rows_come_with_the_length_of_their_step():
+    rows = LengthSampler(RowSampler(50, 12, seed=3), lambda i: (10, 20)[i // 6])
+    order = list(rows)
+    assert len(rows) == 12
+    assert [row for row, _ in order] == list(RowSampler(50, 12, seed=3))
+    assert [length for _, length in order] == [10] * 6 + [20] * 6
+
+
+@pytest.mark.parametrize(
+    ("overrides", "message"),
+    [
+        (["tasks={mixture: {singel: 1}}"], "tasks.mixture is refused: task must be one of"),
+        (["tasks={mixture: {single: 0}}"], "tasks.mixture is refused: The weight"),
+        (["tasks={mixture: {5: 1}}"], "A task must be named by text, got 5"),
+        (["tasks={mixture: [single]}"], "tasks.mixture must be keys and values"),
+        (["tasks={weights: {single: 1}}"], "Unknown key 'weights' in section 'tasks'"),
+        (["tasks.text_loss_share=2"], r"tasks.text_loss_share must lie in \[0, 1\]"),
+        (["tasks.exercises_per_row=0"], "tasks.exercises_per_row must be at least 1"),
+        (["data.documents=pack"], "tasks need data.documents to be 'ignore'"),
+    ],
+)
+def test_bad_tasks_are_refused(make_task_config, overrides, message):
+    with pytest.raises(ValueError, match=message):
+        make_task_config(*overrides)
+
+
+def test_tasks_that_do_not_fit_are_refused_before_anything_is_written(make_task_config):
+    config = make_task_config("tasks={mixture: {two-hop: 1}}", CURRICULUM)
+    with pytest.raises(ValueError, match=r"'two-hop' takes .* a row has 128"):
+        run_training(config)
+    assert not Path(config.output).exists()
+
+
+def test_the_written_configuration_is_read_back(make_task_config, tmp_path):
+    import yaml
+
+    config = make_task_config()
+    file = tmp_path / "again.yaml"
+    file.write_text(yaml.safe_dump(config.as_dict(), sort_keys=False))
+    assert load_config(file) == config
+    assert load_config(file, ["tasks=null"]).tasks is None
