@@ -66,8 +66,8 @@ def check(inputs, dtype, **kwargs):
     rounded = inputs.to(dtype)
     truth = run(rounded.to(torch.float64), "reference", **kwargs)
     plain, fast = (run(rounded, impl, **kwargs) for impl in ("reference", "triton"))
-    # the hardware's exp2 is good to two units in the last place of float32, no better
-    assert_within_budget(fast, plain, truth, factor=4 if dtype == torch.float32 else 2)
+    # exp2 and log2 of the hardware are approximate: a few units in the last place of float32
+    assert_within_budget(fast, plain, truth, factor=8 if dtype == torch.float32 else 2)
     return fast
 
 

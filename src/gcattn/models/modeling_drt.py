@@ -135,10 +135,12 @@ class DRTModel(DRTPreTrainedModel):
             _record(trace, plan.layout, hidden)
         memory = self._remember(hidden, plan, cache)
 
+        upper_window = None if cache is None else cache.upper_window
+        if plan.upper is not plan.layout or upper_window is not None:
+            context = self._context(plan.upper, hidden, upper_window)
         if plan.num_upper_columns is not None:
             assert isinstance(plan.layout, ChunkLayout)  # a regular one is never cut
             hidden = plan.layout.tail_columns(hidden, plan.num_upper_columns)
-        context = self._context(plan.upper, hidden, None if cache is None else cache.upper_window)
         retrieval: list[ChunkSelection] = []
         for index, group in enumerate(self.retrieval_groups):
             hidden, selection, serving = group(
