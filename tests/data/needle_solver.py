@@ -54,7 +54,11 @@ def solve(context, prompt, words):
         return known[key]
     if starts(*say.what_is_secret_of):
         key = between(prompt, say.what_is_secret_of, say.so_secret_of)
-        return dict(secrets())[key]
+        # what the question says behind "is" already is no part of the answer
+        said = prompt[find(prompt, key + say.is_) + len(key + say.is_) :]
+        value = dict(secrets())[key]
+        assert value[: len(said)] == said
+        return value[len(said) :]
     if starts(*say.what_are_secrets_of):
         key = between(prompt, say.what_are_secrets_of, say.so_secrets_of)
         return join([value for name, value in secrets() if name == key], say.and_)

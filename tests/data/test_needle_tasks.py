@@ -207,8 +207,9 @@ def test_numbers_have_seven_digits(vocabularies):
     tokenizer, rng = load_tokenizer(), Random(1)
     for words in vocabularies.values():
         text = tokenizer.decode(words.draw_number(rng))
-        assert text.strip().isdecimal()
-        assert len(text.strip()) == 7
+        assert text.isdecimal()
+        assert len(text) == 7
+        assert tokenizer.decode(words.number_opening) == " "
 
 
 def test_counts_set_the_size_of_a_task(haystack, vocabularies):

@@ -20,7 +20,8 @@ def single(rng: Random, words: NeedleVocabulary, haystack: Haystack, count: int)
 def number(rng: Random, words: NeedleVocabulary, haystack: Haystack, count: int) -> Exercise:
     """One key whose value is a number of seven digits."""
     (key,) = words.draw_keys(rng, 1)
-    return _one_of([key], [words.draw_number(rng)], words.phrases)
+    verb = words.phrases.is_ + words.number_opening
+    return _one_of([key], [words.draw_number(rng)], words.phrases, verb)
 
 
 def multi_key(rng: Random, words: NeedleVocabulary, haystack: Haystack, count: int) -> Exercise:
@@ -36,7 +37,7 @@ def multi_value(rng: Random, words: NeedleVocabulary, haystack: Haystack, count:
     values = [words.draw_value(rng) for _ in range(count)]
     prompt = say.what_are_secrets_of + key + say.so_secrets_of + key + say.are
     question = Question(prompt, join(values, say), say.end, tuple(range(count)))
-    return Exercise((tuple(_secret(key, value, say) for value in values),), (question,))
+    return Exercise((tuple(_secret(key, value, say, say.is_) for value in values),), (question,))
 
 
 def multi_query(rng: Random, words: NeedleVocabulary, haystack: Haystack, count: int) -> Exercise:
@@ -44,8 +45,8 @@ def multi_query(rng: Random, words: NeedleVocabulary, haystack: Haystack, count:
     say = words.phrases
     keys = words.draw_keys(rng, 2 * count)
     values = [words.draw_value(rng) for _ in keys]
-    needles = [(_secret(key, value, say),) for key, value in zip(keys, values, strict=True)]
-    questions = [_ask(keys[i], values[i], i, say) for i in range(count)]
+    needles = [(_secret(k, v, say, say.is_),) for k, v in zip(keys, values, strict=True)]
+    questions = [_ask(keys[i], values[i], i, say, say.is_) for i in range(count)]
     return Exercise(tuple(needles), tuple(questions))
 
 
@@ -76,7 +77,7 @@ def _chains(rng: Random, words: NeedleVocabulary, count: int, num_hops: int) -> 
         chain = [next(keys) for _ in range(num_hops)]
         value = words.draw_value(rng)
         asked = asked or (chain[0], value)
-        groups.append((_secret(chain[-1], value, say),))
+        groups.append((_secret(chain[-1], value, say, say.is_),))
         for key, following in pairwise(chain):
             groups.append((_secret(key, following, say, say.is_ + say.the_secret_of),))
     assert asked is not None
@@ -85,18 +86,21 @@ def _chains(rng: Random, words: NeedleVocabulary, count: int, num_hops: int) -> 
     return Exercise(tuple(groups), (Question(prompt, value, say.end, (0,)),))
 
 
-def _one_of(keys: list[TokenIds], values: list[TokenIds], say: Phrases) -> Exercise:
+def _one_of(
+    keys: list[TokenIds], values: list[TokenIds], say: Phrases, verb: TokenIds | None = None
+) -> Exercise:
     """State every key and ask for the first one."""
-    needles = [(_secret(key, value, say),) for key, value in zip(keys, values, strict=True)]
-    return Exercise(tuple(needles), (_ask(keys[0], values[0], 0, say),))
+    verb = verb or say.is_
+    needles = [(_secret(key, value, say, verb),) for key, value in zip(keys, values, strict=True)]
+    return Exercise(tuple(needles), (_ask(keys[0], values[0], 0, say, verb),))
 
 
-def _secret(key: TokenIds, value: TokenIds, say: Phrases, verb: TokenIds = ()) -> Needle:
-    opening = say.secret_of + key + (verb or say.is_)
+def _secret(key: TokenIds, value: TokenIds, say: Phrases, verb: TokenIds) -> Needle:
+    opening = say.secret_of + key + verb
     return Needle(opening + value + say.end, len(opening), len(opening) + len(value))
 
 
-def _ask(key: TokenIds, value: TokenIds, needle: int, say: Phrases) -> Question:
+def _ask(key: TokenIds, value: TokenIds, needle: int, say: Phrases, verb: TokenIds) -> Question:
     # the last words before the answer are those before the value in the needle: copying suffices
-    prompt = say.what_is_secret_of + key + say.so_secret_of + key + say.is_
+    prompt = say.what_is_secret_of + key + say.so_secret_of + key + verb
     return Question(prompt, value, say.end, (needle,))

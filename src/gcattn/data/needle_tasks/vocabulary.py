@@ -39,6 +39,8 @@ class NeedleVocabulary:
 
     Attributes:
         phrases: The words around keys and values.
+        number_opening: The space in front of a number where it is a token of its own: it belongs to
+            the question, or the first token of every answer would be known beforehand.
         special_ids: What never occurs in needles.
         ids: The tokens that keys and values are drawn from, in ascending order.
     """
@@ -64,6 +66,9 @@ class NeedleVocabulary:
         self.value_tokens = value_tokens
         self.phrases = Phrases.encode(tokenizer)
         self._tokenizer = tokenizer
+        spaced, plain = self._encode(" 1"), self._encode("1")
+        is_apart = len(spaced) > len(plain) and spaced[-len(plain) :] == plain
+        self.number_opening = spaced[: -len(plain)] if is_apart else ()
         self.special_ids = frozenset(
             {*tokenizer.all_special_ids, *tokenizer.added_tokens_decoder, *excluded_ids}
         )
@@ -87,11 +92,15 @@ class NeedleVocabulary:
         return self._draw(rng, self.value_tokens)
 
     def draw_number(self, rng: Random) -> TokenIds:
-        """Draw a number of seven digits and encode it with a space in front."""
+        """Draw a number of seven digits, to stand behind `number_opening`."""
+        space = "" if self.number_opening else " "
         while True:
             number = rng.randrange(10 ** (_DIGITS - 1), 10**_DIGITS)
             if split_of((number,)) == self.split:
-                return tuple(self._tokenizer.encode(f" {number}", add_special_tokens=False))
+                return self._encode(f"{space}{number}")
+
+    def _encode(self, text: str) -> TokenIds:
+        return tuple(self._tokenizer.encode(text, add_special_tokens=False))
 
     def _draw(self, rng: Random, num_tokens: int) -> TokenIds:
         while True:
