@@ -1,5 +1,7 @@
 """Training rows with needles: answerable, of one length, what the trainer reads."""
 
+import pickle
+
 import pytest
 import torch
 from needle_corpus import write_haystack
@@ -85,6 +87,12 @@ def test_pieces_of_a_row_are_rows_of_their_length(shards):
         rows[0, 100]
     with pytest.raises(ValueError, match="lengthen the rows"):
         rows.check_length(30)
+
+
+def test_rows_travel_to_the_processes_that_read_data(shards):
+    rows = NeedleRows(shards, T, {"single": 1, "number": 1, "self-copy": 1})
+    copy = pickle.loads(pickle.dumps(rows))
+    assert all(torch.equal(copy[i]["input_ids"], rows[i]["input_ids"]) for i in range(5))
 
 
 def test_labels_are_the_text_and_all_answers_keep_theirs(shards):

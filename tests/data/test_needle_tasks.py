@@ -242,6 +242,23 @@ def test_a_sample_of_many_tokens_is_read_from_anywhere(haystack, vocabularies):
     assert tuple(sample.context.tokens(start, start + len(needle.token_ids))) == needle.token_ids
 
 
+def test_no_more_than_a_segment_is_ever_read(haystack, vocabularies, monkeypatch):
+    sizes = []
+    real = Haystack.read
+
+    def read(self, start, num_tokens):
+        sizes.append(num_tokens)
+        return real(self, start, num_tokens)
+
+    monkeypatch.setattr(Haystack, "read", read)
+    sample = draw_sample(
+        NeedleTask("multi-key"), haystack, vocabularies["train"], length=2**20, seed=0, index=0
+    )
+    num_tokens = sum(len(segment) for segment in sample.context.segments(5000))
+    assert num_tokens == sample.context.num_tokens > 2**20 - 300
+    assert max(sizes) == 5000
+
+
 @pytest.mark.parametrize(
     ("text", "message"),
     [
