@@ -43,6 +43,10 @@ def linear_cross_entropy(
         )
     if targets.shape != hidden.shape[:1]:
         raise ValueError(f"targets must have shape [{hidden.shape[0]}], got {list(targets.shape)}.")
+    if hidden.is_cpu and not torch.compiler.is_compiling():
+        # how many labels there are is known here without waiting: what has none costs nothing
+        kept = (targets != IGNORED).nonzero().squeeze(1)
+        hidden, targets = hidden[kept], targets[kept]
     device_type = hidden.device.type
     dtype = hidden.dtype
     if torch.is_autocast_enabled(device_type):
@@ -55,7 +59,8 @@ def linear_cross_entropy(
             return total
         slices = zip(hidden.split(SLICE), targets.split(SLICE), strict=True)
         losses = [_loss_and_logits(h, table, t, excluded)[0] for h, t in slices]
-        return torch.stack(losses).sum()
+        wide = torch.promote_types(dtype, torch.float32)
+        return torch.stack([torch.zeros((), dtype=wide, device=hidden.device), *losses]).sum()
 
 
 class _LinearCrossEntropy(torch.autograd.Function):
