@@ -50,6 +50,7 @@ def test_scores_failures_and_a_picture(run, model, haystack, tmp_path):
     out = tmp_path / "results" / "small.json"
     options = ["--haystack", haystack, "--tasks", "single,multi-query:2", "--lengths", "256,512"]
     options += ["--depths", 2, "--samples", 2, "--segment-length", 100, "--out", out]
+    options += ["--batch-size", 3]
     code, printed, _ = run(model, *options, "--memory-tier", "host", "--device", "cpu")
     assert code == 0
     for words in ("teacher-forced first token", "wrong chunk", "0/4 = 0.0 %", "multi-query:2"):
@@ -80,7 +81,7 @@ def test_the_same_command_goes_on(run, model, haystack, tmp_path, monkeypatch):
     out = tmp_path / "needle.json"
     options = [model, "--haystack", haystack, "--lengths", "256", "--depths", 3, "--samples", 1]
     options += ["--out", out, "--device", "cpu"]
-    real, calls = needle_cells.answer_sample, []
+    real, calls = needle_cells.answer_samples, []
 
     def interrupted(*arguments, **keywords):
         calls.append(1)
@@ -88,7 +89,7 @@ def test_the_same_command_goes_on(run, model, haystack, tmp_path, monkeypatch):
             raise KeyboardInterrupt
         return real(*arguments, **keywords)
 
-    monkeypatch.setattr(needle_cells, "answer_sample", interrupted)
+    monkeypatch.setattr(needle_cells, "answer_samples", interrupted)
     assert run(*options)[0] == 130
     assert not out.exists()
     code, _, error = run(*options, "--seed", 1)

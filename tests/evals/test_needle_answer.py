@@ -1,5 +1,8 @@
 """Exact match, the lenient score beside it, and why a sample failed."""
 
+import dataclasses
+
+import numpy as np
 import pytest
 import torch
 from needle_oracle import Oracle
@@ -13,7 +16,7 @@ from gcattn.data.needle_tasks import (
     NeedleVocabulary,
     draw_sample,
 )
-from gcattn.evals.needle_answer import answer_sample
+from gcattn.evals.needle_answer import answer_samples
 from gcattn.evals.stream_reader import StreamReader
 
 
@@ -33,6 +36,11 @@ def draw(shards):
         )
 
     return sample
+
+
+def answer_sample(model, sample, index, *, segment_length):
+    (answer,) = answer_samples(model, [sample], [index], segment_length=segment_length)
+    return answer
 
 
 def prompt_of(sample):
@@ -105,27 +113,29 @@ def test_retrieved_chunks_are_those_of_one_forward_call(serves, index, draw, mak
     model = make_drt(retrieval_serves=serves)
     sample = draw(length=300, index=index)
     reader = StreamReader(model)
-    reader.read(sample.context.segments(40))
-    reader.ask(torch.tensor([sample.questions[0].prompt]))
+    for segment in sample.context.segments(40):
+        reader.read([segment])
+    reader.ask([np.array(sample.questions[0].prompt)])
     prompt = prompt_of(sample)
     breaks = prompt_breaks(torch.ones_like(prompt, dtype=torch.bool))
     with torch.no_grad():
         whole = model(prompt, chunk_breaks=breaks, output_retrieval=True)
     assert len(whole.retrieval) == 2
     expected = {int(i) for group in whole.retrieval for i in group.indices[0, -1]}
-    assert reader.retrieved == expected
+    assert reader.retrieved == [expected]
 
 
 def test_later_tokens_are_served_by_the_chunks_that_close_meanwhile(draw, make_drt):
     model = make_drt()
     sample = draw(length=300)
     reader = StreamReader(model)
-    reader.read(sample.context.segments(64))
-    token = reader.ask(torch.tensor([sample.questions[0].prompt]))
-    seen = [reader.retrieved]
+    for segment in sample.context.segments(64):
+        reader.read([segment])
+    token = reader.ask([np.array(sample.questions[0].prompt)])
+    seen = [reader.retrieved[0]]
     for _ in range(8):
-        token = reader.feed(token)
-        seen.append(reader.retrieved)
+        token = reader.feed(token.tolist())
+        seen.append(reader.retrieved[0])
     # the prompt's last token and five more fill a chunk of six: the next retrieval takes over
     assert seen[0] == seen[4] != seen[5]
     assert seen[5] == seen[8]
@@ -176,3 +186,39 @@ def test_what_the_asking_chunk_holds_need_not_be_retrieved(draw, make_drt):
         by_place.setdefault(inside, []).append(answer.retrieved)
     assert by_place[True]
     assert all(by_place[True])
+
+
+@pytest.mark.parametrize("task", ["single", "multi-value", "multi-query:3", "self-copy"])
+@pytest.mark.parametrize("segment_length", [45, 1000])
+def test_samples_side_by_side_are_samples_alone(task, segment_length, draw, make_drt):
+    model = make_drt().double()
+    samples = [draw(task, length=480, index=index, depth=0.2 * index) for index in range(5)]
+    assert len({sample.num_tokens for sample in samples}) > 1
+    options = {"segment_length": segment_length}
+    together = answer_samples(model, samples, range(5), **options)
+    for index, answer in enumerate(together):
+        alone = answer_sample(model, samples[index], index, **options)
+        changes = {
+            "prefill_seconds": 0,
+            "answer_seconds": 0,
+            "memory_bytes": {"device": 0},
+        }
+        assert dataclasses.replace(answer, **changes) == dataclasses.replace(alone, **changes)
+        # a row is padded to the longest of the batch
+        assert answer.memory_bytes["device"] == pytest.approx(alone.memory_bytes["device"], rel=0.2)
+
+
+def test_rows_of_unequal_answers_end_where_they_should(draw, make_drt):
+    """The rows that are done read nothing while the others go on."""
+    samples = [draw("self-copy:3"), draw("self-copy:9"), draw("self-copy:5")]
+    together = answer_samples(make_drt().double(), samples, range(3), segment_length=300)
+    assert [len(answer.generated[0]) for answer in together] == [3, 9, 5]
+    for sample, answer in zip(samples, together, strict=True):
+        alone = answer_sample(make_drt().double(), sample, 0, segment_length=300)
+        assert (answer.generated, answer.retrieved) == (alone.generated, alone.retrieved)
+
+
+def test_other_models_take_one_sample_at_a_time(draw, models):
+    samples = [draw(length=250, index=index) for index in range(3)]
+    with pytest.raises(ValueError, match="one sample at a time"):
+        answer_samples(models["llama"], samples, range(3), segment_length=100)

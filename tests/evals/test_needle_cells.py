@@ -83,7 +83,7 @@ def test_an_interrupted_evaluation_goes_on(evaluate, tmp_path, monkeypatch):
     expected = scores(evaluate())
     folder = tmp_path / "needle.cells"
     asked = []
-    real = needle_cells.answer_sample
+    real = needle_cells.answer_samples
 
     def counted(*arguments, **options):
         if len(asked) == 5:
@@ -91,16 +91,16 @@ def test_an_interrupted_evaluation_goes_on(evaluate, tmp_path, monkeypatch):
         asked.append(arguments[2])
         return real(*arguments, **options)
 
-    monkeypatch.setattr(needle_cells, "answer_sample", counted)
+    monkeypatch.setattr(needle_cells, "answer_samples", counted)
     with pytest.raises(KeyboardInterrupt):
         evaluate(store=CellStore(folder, {"seed": 0}))
     # two cells were whole, half of the third is lost
     assert len([file for file in folder.iterdir() if file.name != "settings"]) == 2
     (folder / ".single_300_0.000000.partial").write_text('[{"index"')  # a killed write
 
-    monkeypatch.setattr(needle_cells, "answer_sample", real)
+    monkeypatch.setattr(needle_cells, "answer_samples", real)
     monkeypatch.setattr(
-        needle_cells, "answer_sample", lambda *a, **o: asked.append(a[2]) or real(*a, **o)
+        needle_cells, "answer_samples", lambda *a, **o: asked.append(a[2]) or real(*a, **o)
     )
     del asked[:]
     store = CellStore(folder, {"seed": 0})
@@ -113,12 +113,36 @@ def test_an_interrupted_evaluation_goes_on(evaluate, tmp_path, monkeypatch):
     assert not folder.exists()
 
 
+def test_batches_run_over_depths_and_keep_every_cell(evaluate, tmp_path, monkeypatch):
+    def without_bytes(cells):
+        return [
+            dataclasses.replace(
+                cell, answers=tuple(dataclasses.replace(a, memory_bytes=None) for a in cell.answers)
+            )
+            for cell in scores(cells)
+        ]
+
+    sizes = []
+    real = needle_cells.answer_samples
+
+    def counted(model, samples, *arguments, **options):
+        sizes.append(len(samples))
+        return real(model, samples, *arguments, **options)
+
+    monkeypatch.setattr(needle_cells, "answer_samples", counted)
+    store = CellStore(tmp_path / "cells", {})
+    batched = evaluate(batch_size=3, store=store)
+    assert sizes == [3, 1] * 4  # two depths of two samples, for each task and length
+    assert len([file for file in store.folder.iterdir() if file.name != "settings"]) == 8
+    assert without_bytes(batched) == without_bytes(evaluate())
+
+
 def test_more_samples_are_evaluated_anew_and_fewer_are_taken(evaluate, tmp_path, monkeypatch):
     store = CellStore(tmp_path / "cells", {"seed": 0})
     two = evaluate(store=store)
     three = evaluate(store=store, num_samples=3)
     assert [cell.answers[:2] for cell in scores(three)] == [cell.answers for cell in scores(two)]
-    monkeypatch.setattr(needle_cells, "answer_sample", None)
+    monkeypatch.setattr(needle_cells, "answer_samples", None)
     one = evaluate(store=store, num_samples=1)
     assert [cell.answers for cell in one] == [cell.answers[:1] for cell in three]
 
@@ -139,7 +163,7 @@ def test_the_fingerprint_follows_every_weight(models, make_llama):
 
 def test_a_length_without_room_fails_at_once(evaluate, monkeypatch):
     monkeypatch.setitem(globals(), "LENGTHS", [20, 300])
-    monkeypatch.setattr(needle_cells, "answer_sample", None)
+    monkeypatch.setattr(needle_cells, "answer_samples", None)
     with pytest.raises(ValueError, match="needs a length of at least"):
         evaluate()
 

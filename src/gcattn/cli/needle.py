@@ -46,6 +46,9 @@ def needle(
     segment_length: Annotated[
         int, typer.Option(min=1, help="Tokens read at a time; bounds memory.")
     ] = 16_384,
+    batch_size: Annotated[
+        int, typer.Option(min=1, help="Samples read side by side; faster for short contexts.")
+    ] = 1,
     memory_tier: Tier = None,
     device: Device = "auto",
     dtype: Dtype = "auto",
@@ -109,6 +112,7 @@ def needle(
                 samples,
                 seed=seed,
                 segment_length=segment_length,
+                batch_size=batch_size,
                 store=store,
                 on_progress=on_progress,
             )
@@ -124,6 +128,7 @@ def needle(
             "depths": all_depths,
             "samples": samples,
             "segment_length": segment_length,
+            "batch_size": batch_size,
             "memory_tier": getattr(causal_lm.config, "memory_tier", None),
             "device": str(causal_lm.device),
             **settings,

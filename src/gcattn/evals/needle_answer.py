@@ -1,4 +1,4 @@
-"""One needle sample put to a model: read the context, ask, generate freely, compare.
+"""Needle samples put to a model: read the context, ask, generate freely, compare.
 
 The score is exact match of the whole answer, generated greedily with nothing but the model's own
 tokens behind the question. Beside it stands the lenient score that the paper reports: whether the
@@ -7,8 +7,8 @@ first answer token is right when all text before it is the true one.
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import asdict, dataclass
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass, field
 from typing import TYPE_CHECKING, Any, Literal, get_args
 
 import numpy as np
@@ -67,100 +67,129 @@ class NeedleAnswer:
         return asdict(self)
 
 
-def answer_sample(
+def answer_samples(
     model: PreTrainedModel,
-    sample: NeedleSample,
-    index: int,
+    samples: Sequence[NeedleSample],
+    indices: Sequence[int],
     *,
     segment_length: int,
     on_tokens: Callable[[int], None] | None = None,
-) -> NeedleAnswer:
-    """Put a sample to a model.
+) -> list[NeedleAnswer]:
+    """Put some samples of one task to a model, side by side.
+
+    Times and bytes are those of all of them, divided by their number.
 
     Args:
         model: A causal language model in evaluation mode.
-        sample: Context and questions.
-        index: Number of the sample.
-        segment_length: Tokens of the context read by one call; bounds memory.
+        samples: Contexts and questions, as many questions in each.
+        indices: Numbers of the samples.
+        segment_length: Tokens of each context read by one call; bounds memory.
         on_tokens: Called with the number of tokens of every finished call.
     """
     device = model.device
     if device.type == "cuda":
         torch.cuda.reset_peak_memory_stats(device)
-    reader = StreamReader(model)
+    reader = StreamReader(model, len(samples))
     begin = reader.synchronized_time()
-    for segment in sample.context.segments(segment_length):
-        reader.read([segment])
+    for start in range(0, max(s.context.num_tokens for s in samples), segment_length):
+        segments = [
+            sample.context.tokens(
+                min(start, sample.context.num_tokens),
+                min(start + segment_length, sample.context.num_tokens),
+            )
+            for sample in samples
+        ]
+        reader.read(segments)
         if on_tokens is not None:
-            on_tokens(len(segment))
+            on_tokens(sum(len(segment) for segment in segments))
     read = reader.synchronized_time()
-    memory_bytes = reader.num_bytes()
-    asked = _ask_all(reader, sample, device)
+    held = reader.num_bytes()
+    asked = _ask_all(reader, samples)
     end = reader.synchronized_time()
     if on_tokens is not None:
-        on_tokens(sample.num_tokens - sample.context.num_tokens)
+        on_tokens(sum(sample.num_tokens - sample.context.num_tokens for sample in samples))
+    peak = torch.cuda.max_memory_allocated(device) if device.type == "cuda" else None
+    answers = []
+    for sample, index, own in zip(samples, indices, asked, strict=True):
+        expected = [list(question.answer) for question in sample.questions]
+        right = [own.generated[i] == expected[i] for i in range(len(expected))]
+        found = None
+        if reader.retrieved is not None:
+            found = [
+                _chunks_of(model, sample, number) <= served
+                for number, served in enumerate(own.served)
+            ]
+        answers.append(
+            NeedleAnswer(
+                index=index,
+                num_tokens=sample.num_tokens,
+                exact=all(right),
+                num_questions=len(expected),
+                first_tokens_right=own.first_tokens_right,
+                retrieved=None if found is None else all(found),
+                failure=_failure(right, found),
+                expected=expected,
+                generated=own.generated,
+                prefill_seconds=(read - begin) / len(samples),
+                answer_seconds=(end - read) / len(samples),
+                memory_bytes=held and {k: n // len(samples) for k, n in held.items()},
+                peak_device_bytes=peak,
+            )
+        )
+    return answers
 
-    needed = [_chunks_of(model, sample, number) for number in range(len(sample.questions))]
-    expected = [list(question.answer) for question in sample.questions]
-    right = [asked.generated[i] == expected[i] for i in range(len(expected))]
-    found = None
-    if asked.retrieved is not None:
-        found = [chunks <= held for chunks, held in zip(needed, asked.retrieved, strict=True)]
-    return NeedleAnswer(
-        index=index,
-        num_tokens=sample.num_tokens,
-        exact=all(right),
-        num_questions=len(expected),
-        first_tokens_right=asked.first_tokens_right,
-        retrieved=None if found is None else all(found),
-        failure=_failure(right, found),
-        expected=expected,
-        generated=asked.generated,
-        prefill_seconds=read - begin,
-        answer_seconds=end - read,
-        memory_bytes=memory_bytes,
-        peak_device_bytes=torch.cuda.max_memory_allocated(device)
-        if device.type == "cuda"
-        else None,
-    )
 
-
-@dataclass(frozen=True)
+@dataclass
 class _Asked:
-    generated: list[list[int]]
-    first_tokens_right: int
-    retrieved: list[set[int]] | None  # chunks that served the answer of each question
+    """What came of the questions of one sample."""
+
+    generated: list[list[int]] = field(default_factory=list)
+    served: list[set[int]] = field(default_factory=list)  # chunks that served each answer
+    first_tokens_right: int = 0
 
 
-def _ask_all(reader: StreamReader, sample: NeedleSample, device: torch.device) -> _Asked:
+def _ask_all(reader: StreamReader, samples: Sequence[NeedleSample]) -> list[_Asked]:
     """Ask every question; a second row is given the true answers where that makes a difference."""
-    questions = sample.questions
-    num_rows = 1 if len(questions) == 1 else 2
-    if num_rows > 1:
-        reader.fork(num_rows)
-    generated: list[list[int]] = []
-    retrieved: list[set[int]] = []
-    first_tokens_right = 0
-    unread = [np.empty(0, dtype=np.int64)] * num_rows  # written but not yet read back
-    closing: tuple[int, ...] = ()
-    for question in questions:
-        prompt = np.array(closing + question.prompt, dtype=np.int64)
-        prompts = torch.from_numpy(np.stack([np.concatenate([row, prompt]) for row in unread]))
-        likeliest = reader.ask(prompts.to(device))  # [B]
-        served = set(reader.retrieved or ())
-        first_tokens_right += int(likeliest[-1]) == question.answer[0]
-        written = [int(likeliest[0])]
-        for place in range(1, len(question.answer)):
-            given = [written[-1], question.answer[place - 1]][:num_rows]
-            likeliest = reader.feed(torch.tensor(given, device=device))
-            served |= reader.retrieved or set()
-            written.append(int(likeliest[0]))
-        generated.append(written)
-        retrieved.append(served)
-        last = [written[-1], question.answer[-1]][:num_rows]
-        unread = [np.array([token], dtype=np.int64) for token in last]
-        closing = question.closing
-    return _Asked(generated, first_tokens_right, None if reader.retrieved is None else retrieved)
+    num_questions = len(samples[0].questions)
+    copies = 1 if num_questions == 1 else 2  # rows of a sample: free, then teacher-forced
+    if copies > 1:
+        reader.fork(copies)
+    asked = [_Asked() for _ in samples]
+    unread: list[tuple[int, ...]] = [()] * (copies * len(samples))  # written, not yet read back
+    for number in range(num_questions):
+        questions = [sample.questions[number] for sample in samples]
+        prompts = []
+        for row, before in enumerate(unread):
+            sample = samples[row // copies]
+            closing = sample.questions[number - 1].closing if number else ()
+            prompt = before + closing + sample.questions[number].prompt
+            prompts.append(np.array(prompt, dtype=np.int64))
+        likeliest = reader.ask(prompts).tolist()  # [B]
+        for i, own in enumerate(asked):
+            own.first_tokens_right += likeliest[(i + 1) * copies - 1] == questions[i].answer[0]
+            own.generated.append([likeliest[i * copies]])
+            own.served.append(_served(reader, i * copies))
+        for place in range(1, max(len(question.answer) for question in questions)):
+            given: list[int | None] = []
+            for own, question in zip(asked, questions, strict=True):
+                both = [
+                    own.generated[-1][-1],
+                    question.answer[min(place, len(question.answer)) - 1],
+                ]
+                given += both[:copies] if place < len(question.answer) else [None] * copies
+            likeliest = reader.feed(given).tolist()
+            for i, own in enumerate(asked):
+                if place < len(questions[i].answer):
+                    own.generated[-1].append(likeliest[i * copies])
+                    own.served[-1] |= _served(reader, i * copies)
+        unread = []
+        for own, question in zip(asked, questions, strict=True):
+            unread += [(own.generated[-1][-1],), (question.answer[-1],)][:copies]
+    return asked
+
+
+def _served(reader: StreamReader, row: int) -> set[int]:
+    return set() if reader.retrieved is None else set(reader.retrieved[row])
 
 
 def _chunks_of(model: PreTrainedModel, sample: NeedleSample, number: int) -> set[int]:

@@ -8,18 +8,19 @@ import os
 import shutil
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from itertools import product
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import torch
 
 from gcattn.data.needle_tasks import NeedleTask, draw_sample
-from gcattn.evals.needle_answer import NeedleAnswer, answer_sample
+from gcattn.evals.needle_answer import NeedleAnswer, answer_samples
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
 
-    from gcattn.data.needle_tasks import Haystack, NeedleVocabulary
+    from gcattn.data.needle_tasks import Haystack, NeedleSample, NeedleVocabulary
 
 SETTINGS_FILE = "settings"
 
@@ -91,6 +92,7 @@ def evaluate_needles(
     *,
     seed: int = 0,
     segment_length: int,
+    batch_size: int = 1,
     store: CellStore | None = None,
     on_progress: Callable[[int, int], None] | None = None,
 ) -> list[NeedleCell]:
@@ -105,28 +107,29 @@ def evaluate_needles(
         depths: Where the first needle of the answer lies, 0 to 1.
         num_samples: Samples of each cell.
         seed: Fixes all samples.
-        segment_length: Tokens read by one call of the model; bounds memory.
+        segment_length: Tokens of a context read by one call of the model; bounds memory.
+        batch_size: Samples of one task and length put to the model side by side: faster where
+            contexts are short. Only a DRT takes more than one.
         store: Keeps finished cells; those it has already are not evaluated again.
         on_progress: Called with the tokens read so far and those to read in all.
 
     Raises:
         ValueError: A length has no room for a task, or an argument is out of range.
     """
-    if num_samples < 1 or segment_length < 1:
+    if min(num_samples, segment_length, batch_size) < 1:
         raise ValueError(
-            "num_samples and segment_length must be at least 1, "
-            f"got {num_samples} and {segment_length}."
+            "num_samples, segment_length and batch_size must be at least 1, "
+            f"got {num_samples}, {segment_length} and {batch_size}."
         )
-    grid = [(task, length, depth) for length in lengths for task in tasks for depth in depths]
 
-    def draw(task: NeedleTask, length: int, depth: float, index: int) -> Any:
+    def draw(task: NeedleTask, length: int, depth: float, index: int) -> NeedleSample:
         return draw_sample(
             task, haystack, vocabulary, length=length, seed=seed, index=index, depth=depth
         )
 
     for task in tasks:  # a length without room fails before hours are spent on the others
         draw(task, min(lengths), depths[0], 0)
-    total = sum(length for _, length, _ in grid) * num_samples
+    total = sum(lengths) * len(tasks) * len(depths) * num_samples
     done = 0
 
     def on_tokens(num_tokens: int) -> None:
@@ -136,24 +139,32 @@ def evaluate_needles(
             on_progress(done, total)
 
     cells = []
-    for task, length, depth in grid:
-        cell = store.load(task, length, depth, num_samples) if store is not None else None
-        if cell is None:
-            answers = []
-            for index in range(num_samples):
-                sample = draw(task, length, depth, index)
-                answers.append(
-                    answer_sample(
-                        model, sample, index, segment_length=segment_length, on_tokens=on_tokens
-                    )
-                )
-                on_tokens(length - sample.num_tokens)
-            cell = NeedleCell(str(task), length, depth, tuple(answers))
-            if store is not None:
-                store.save(task, cell)
-        else:
-            on_tokens(length * num_samples)
-        cells.append(cell)
+    for length, task in product(lengths, tasks):
+        answers: dict[float, list[NeedleAnswer]] = {depth: [] for depth in depths}
+        missing = []
+        for depth in depths:
+            cell = store.load(task, length, depth, num_samples) if store is not None else None
+            if cell is None:
+                missing += [(depth, index) for index in range(num_samples)]
+            else:
+                answers[depth] = list(cell.answers)
+                on_tokens(length * num_samples)
+        for start in range(0, len(missing), batch_size):
+            batch = missing[start : start + batch_size]
+            samples = [draw(task, length, depth, index) for depth, index in batch]
+            answered = answer_samples(
+                model,
+                samples,
+                [index for _, index in batch],
+                segment_length=segment_length,
+                on_tokens=on_tokens,
+            )
+            on_tokens(sum(length - sample.num_tokens for sample in samples))
+            for (depth, _), answer in zip(batch, answered, strict=True):
+                answers[depth].append(answer)
+                if store is not None and len(answers[depth]) == num_samples:
+                    store.save(task, NeedleCell(str(task), length, depth, tuple(answers[depth])))
+        cells += [NeedleCell(str(task), length, depth, tuple(answers[depth])) for depth in depths]
     return cells
 
 

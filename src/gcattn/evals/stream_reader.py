@@ -1,12 +1,12 @@
-"""Reading of a stream that is too long for one call, then asking: greedy, and as `generate` does.
+"""Reading of streams that are too long for one call, then asking: greedy, and as `generate` does.
 
-Shapes: B rows that share a past, n tokens, F finished chunks, K retrieved chunks.
+Shapes: B rows, n tokens, F finished chunks, K retrieved chunks.
 """
 
 from __future__ import annotations
 
 import time
-from collections.abc import Iterable
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -20,50 +20,59 @@ if TYPE_CHECKING:
 
 
 class StreamReader:
-    """A model in the middle of a text, with everything that it remembers of it.
+    """A model in the middle of some texts, one in each row, with all that it remembers of them.
+
+    Rows may get unequal numbers of tokens; a model other than a DRT takes equal ones only.
 
     Args:
         model: A causal language model in evaluation mode.
+        num_rows: Number of texts, B.
 
     Attributes:
-        retrieved: Chunks that served the last call in any retrieval group, for the first row; None
+        retrieved: For each row the chunks that served the last call in any retrieval group; None
             for a model that retrieves nothing.
     """
 
-    def __init__(self, model: PreTrainedModel) -> None:
+    def __init__(self, model: PreTrainedModel, num_rows: int = 1) -> None:
         from gcattn.models import DRTConfig
 
         self._model: Any = model
         self._is_drt = isinstance(model.config, DRTConfig)
         self._retrieves = self._is_drt and model.config.retrieval_method != "none"
         self._cache: Any = None
-        self._serving: list[set[int]] = []
-        self.retrieved: set[int] | None = set() if self._retrieves else None
+        self.retrieved: list[set[int]] | None = None
+        if self._retrieves:
+            self.retrieved = [set() for _ in range(num_rows)]
 
-    def read(self, segments: Iterable[np.ndarray]) -> None:
-        """Read on; only what later tokens need is computed."""
-        for segment in segments:
-            token_ids = torch.from_numpy(segment)[None].to(self._model.device)
-            self._forward(token_ids, logits_to_keep=1)
+    def read(self, rows: Sequence[np.ndarray]) -> None:
+        """Read on in each row; only what later tokens need is computed."""
+        token_ids, valid = _joined(rows)
+        if token_ids.shape[1]:
+            self._forward(token_ids, valid, logits_to_keep=1)
 
-    def ask(self, token_ids: Tensor) -> Tensor:
-        """Read a prompt [B, n], n >= 2, and return the likeliest next tokens [B].
+    def ask(self, rows: Sequence[np.ndarray]) -> Tensor:
+        """Read a prompt of at least two tokens in each row; return the likeliest next tokens [B].
 
         The open chunk closes in front of the prompt's last token, as in `generate`.
         """
+        token_ids, valid = _joined(rows)
         extra: dict[str, Any] = {}
         if self._is_drt:
-            extra["chunk_breaks"] = prompt_breaks(torch.ones_like(token_ids, dtype=torch.bool))
-        return self._next(token_ids, **extra)
+            whole = torch.ones_like(token_ids, dtype=torch.bool) if valid is None else valid
+            extra["chunk_breaks"] = prompt_breaks(whole).to(self._model.device)
+        return self._next(token_ids, valid, **extra)
 
-    def feed(self, token_ids: Tensor) -> Tensor:
-        """Read one token in each row, [B], and return the likeliest next ones [B]."""
-        return self._next(token_ids[:, None])
+    def feed(self, tokens: Sequence[int | None]) -> Tensor:
+        """Read one token in each row, none where it is None; return the likeliest next ones [B]."""
+        rows = [np.array([] if token is None else [token], dtype=np.int64) for token in tokens]
+        return self._next(*_joined(rows))
 
-    def fork(self, num_rows: int) -> None:
-        """Go on in `num_rows` rows with the same past."""
+    def fork(self, copies: int) -> None:
+        """Go on in `copies` rows for each row, side by side, with the same past."""
         if self._cache is not None:
-            self._cache.batch_repeat_interleave(num_rows)
+            self._cache.batch_repeat_interleave(copies)
+        if self.retrieved is not None:
+            self.retrieved = [set(held) for held in self.retrieved for _ in range(copies)]
 
     def num_bytes(self) -> dict[str, int] | None:
         """Return the bytes that the past takes by place; None for caches that do not say."""
@@ -75,22 +84,35 @@ class StreamReader:
             torch.cuda.synchronize(self._model.device)
         return time.perf_counter()
 
-    def _next(self, token_ids: Tensor, **extra: Any) -> Tensor:
+    def _next(self, token_ids: Tensor, valid: Tensor | None, **extra: Any) -> Tensor:
         if self._retrieves:
             extra["output_retrieval"] = True
-        output = self._forward(token_ids, logits_to_keep=1, **extra)
-        if self._retrieves:
-            # the last landmark before a token is the one whose retrieval serves it
-            groups = [selection.indices[0] for selection in output.retrieval]  # [F, K]
-            if groups and len(groups[0]):
-                self._serving = [set(group[-1].tolist()) - {-1} for group in groups]
-            self.retrieved = set().union(*self._serving)
+        output = self._forward(token_ids, valid, logits_to_keep=1, **extra)
+        if self.retrieved is not None:
+            groups = [selection.indices.tolist() for selection in output.retrieval]  # [B, F, K]
+            for row in range(len(self.retrieved)):
+                # the last landmark before a token is the one whose retrieval serves it; one that
+                # found nothing stands for a chunk that this row did not finish
+                found = [[set(chunks) - {-1} for chunks in group[row]] for group in groups]
+                last = [[chunks for chunks in group if chunks][-1:] for group in found]
+                if any(last):
+                    self.retrieved[row] = set().union(
+                        *(chunks for group in last for chunks in group)
+                    )
         return output.logits[:, -1].argmax(-1)
 
     @torch.no_grad()
-    def _forward(self, token_ids: Tensor, **extra: Any) -> Any:
+    def _forward(self, token_ids: Tensor, valid: Tensor | None, **extra: Any) -> Any:
+        device = self._model.device
+        if valid is not None:
+            if not self._is_drt:
+                raise ValueError(
+                    f"{type(self._model).__name__} reads rows of equal length only; put one sample "
+                    "at a time to it."
+                )
+            extra["attention_mask"] = valid.to(device)
         output = self._model(
-            input_ids=token_ids, past_key_values=self._cache, use_cache=True, **extra
+            input_ids=token_ids.to(device), past_key_values=self._cache, use_cache=True, **extra
         )
         self._cache = output.past_key_values
         if self._cache is None:
@@ -98,3 +120,14 @@ class StreamReader:
                 f"{type(self._model).__name__} returns no past_key_values to go on from."
             )
         return output
+
+
+def _joined(rows: Sequence[np.ndarray]) -> tuple[Tensor, Tensor | None]:
+    """Put rows into one batch [B, n], padding in front; the mask is None where there is none."""
+    width = max(len(row) for row in rows)
+    token_ids = torch.zeros(len(rows), width, dtype=torch.long)
+    valid = torch.zeros(len(rows), width, dtype=torch.bool)
+    for number, row in enumerate(rows):
+        token_ids[number, width - len(row) :] = torch.from_numpy(row)
+        valid[number, width - len(row) :] = True
+    return token_ids, None if bool(valid.all()) else valid
