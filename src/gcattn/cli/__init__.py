@@ -14,6 +14,7 @@ import typer
 from typer.core import TyperGroup
 
 from gcattn import __version__
+from gcattn.cli.bench import bench_app
 from gcattn.cli.data import data_app, tokenizer_app
 from gcattn.cli.demo import demo
 from gcattn.cli.evaluate import eval_app
@@ -64,6 +65,7 @@ app.add_typer(eval_app, name="eval")
 app.command()(generate)
 app.command()(demo)
 app.add_typer(experiment_app, name="experiment")
+app.add_typer(bench_app, name="bench")
 
 # what typer raises for a wrong command line, whichever copy of click it uses
 _ClickError: type[Exception] = typer.BadParameter.__mro__[2]

@@ -1,0 +1,1 @@
+"""Benchmarks: operator, prefill, training step and decoding, each beside its peers."""

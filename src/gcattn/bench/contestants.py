@@ -1,0 +1,148 @@
+"""Who takes part: ours, and what users would run instead.
+
+A contestant makes its call once, in the memory layout that it likes best, outside of what is timed.
+
+Shapes: B batch, L = C · S columns, C chunks, S slots per chunk, H query heads, G key/value heads,
+D head dim, K retrieved chunks.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Literal
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from gcattn.bench.costs import cross_attention_flops, full_attention_flops, window_flops
+from gcattn.bench.inputs import OperatorInputs
+from gcattn.bench.shapes import OperatorShape
+from gcattn.ops import grouped_cross_attention, sliding_window_attention
+from gcattn.ops.implementation import Impl
+
+Computes = Literal["grouped_cross_attention", "sliding_window", "full_attention", "block_sparse"]
+
+
+class UnavailableError(Exception):
+    """A contestant cannot take part here; the message says why."""
+
+
+@dataclass(frozen=True)
+class PreparedCall:
+    """A call without arguments, and the tensors that it is differentiated by."""
+
+    run: Callable[[], Tensor]
+    leaves: dict[str, Tensor]
+    # brings the output and the gradients of q, k, v to [B, L, heads, D]
+    as_columns: Callable[[Tensor], Tensor]
+
+
+@dataclass(frozen=True)
+class Contestant:
+    """An implementation under its name in tables and results."""
+
+    name: str
+    computes: Computes
+    prepare: Callable[[OperatorInputs], PreparedCall]
+    flops: Callable[[OperatorShape], int] | None = None  # of the forward; None: not counted
+    # somebody else's package: what it raises is recorded and the run goes on
+    is_foreign: bool = False
+
+
+def contestants() -> list[Contestant]:
+    """Return everyone, ours first."""
+    # here and not above: the peers are built from the classes of this file
+    from gcattn.bench.peers import peers
+
+    gca, window = cross_attention_flops, window_flops
+    return [
+        Contestant("gcattn", "grouped_cross_attention", ours("auto"), gca),
+        Contestant("gcattn reference", "grouped_cross_attention", ours("reference"), gca),
+        Contestant("gather + SDPA", "grouped_cross_attention", _gather_and_sdpa, gca),
+        Contestant("SDPA full causal", "full_attention", _full_attention, full_attention_flops),
+        Contestant("gcattn sliding window", "sliding_window", _our_window, window),
+        *peers(),
+    ]
+
+
+def leaf(x: Tensor) -> Tensor:
+    """Return a contiguous tensor that gradients are taken by."""
+    return x.detach().contiguous().requires_grad_()
+
+
+def heads_first(x: Tensor) -> Tensor:
+    """Return columns [B, C, S, heads, D] as a leaf [B, heads, L, D]."""
+    return leaf(x.flatten(1, 2).transpose(1, 2))
+
+
+def by_columns(x: Tensor) -> Tensor:
+    """Bring [B, heads, L, D] to [B, L, heads, D]."""
+    return x.transpose(1, 2)
+
+
+def _chunks_by_columns(x: Tensor) -> Tensor:
+    return x.flatten(1, 2)
+
+
+def ours(impl: Impl) -> Callable[[OperatorInputs], PreparedCall]:
+    """Return how our operator is prepared with the given implementation."""
+
+    def prepare(inputs: OperatorInputs) -> PreparedCall:
+        leaves = _cross_attention_leaves(inputs)
+        q, k, v, weights = leaves.values()
+        return PreparedCall(
+            lambda: grouped_cross_attention(q, k, v, inputs.chunk_indices, weights, impl=impl),
+            leaves,
+            _chunks_by_columns,
+        )
+
+    return prepare
+
+
+def _gather_and_sdpa(inputs: OperatorInputs) -> PreparedCall:
+    """The usual way: copy the chunks that each chunk retrieved, attend to each, mix."""
+    leaves = _cross_attention_leaves(inputs)
+    q, k, v, weights = leaves.values()
+    indices = inputs.chunk_indices
+    B, C, K = indices.shape
+    rows = torch.arange(B, device=indices.device)[:, None, None]
+    read = indices.clamp_min(0)
+
+    def run() -> Tensor:
+        keys, values = (
+            x[rows, read].flatten(0, 2).transpose(1, 2) for x in (k, v)
+        )  # [B·C·K, G, S, D]
+        queries = q.unsqueeze(2).expand(-1, -1, K, -1, -1, -1)
+        queries = queries.flatten(0, 2).transpose(1, 2)  # [B·C·K, H, S, D]
+        read_out = F.scaled_dot_product_attention(
+            queries, keys, values, enable_gqa=q.shape[3] != k.shape[3]
+        )
+        read_out = read_out.unflatten(0, (B, C, K))  # [B, C, K, H, S, D]
+        filled = torch.where(indices < 0, 0, weights).to(q.dtype)
+        return torch.einsum("bckhsd,bck->bcshd", read_out, filled)
+
+    return PreparedCall(run, leaves, _chunks_by_columns)
+
+
+def _cross_attention_leaves(inputs: OperatorInputs) -> dict[str, Tensor]:
+    return {name: leaf(getattr(inputs, name)) for name in ("q", "k", "v", "chunk_weights")}
+
+
+def _full_attention(inputs: OperatorInputs) -> PreparedCall:
+    leaves = {name: heads_first(getattr(inputs, name)) for name in ("q", "k", "v")}
+    q, k, v = leaves.values()
+    shares_keys = q.shape[1] != k.shape[1]
+    return PreparedCall(
+        lambda: F.scaled_dot_product_attention(q, k, v, is_causal=True, enable_gqa=shares_keys),
+        leaves,
+        by_columns,
+    )
+
+
+def _our_window(inputs: OperatorInputs) -> PreparedCall:
+    leaves = {name: leaf(getattr(inputs, name).flatten(1, 2)) for name in ("q", "k", "v")}
+    q, k, v = leaves.values()
+    window = inputs.shape.window
+    return PreparedCall(
+        lambda: sliding_window_attention(q, k, v, window_size=window), leaves, lambda x: x
+    )

@@ -1,0 +1,140 @@
+"""`gcattn bench decode`: the time of a generated token by the length of the context.
+
+Tokens are generated greedily, one call each, and a token's time is what a user waits for: from an
+idle device to the next token's id. Contexts are random chunks put into the memory; a full-attention
+Transformer of the same sizes has a cache of as many random tokens.
+"""
+
+import time
+from collections.abc import Callable, Sequence
+from functools import partial
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from gcattn.bench.filled_cache import filled_cache
+from gcattn.bench.full_attention import filled_full_cache, full_attention_model
+from gcattn.bench.operator import OUT_OF_MEMORY
+from gcattn.bench.timing import release_memory, wait_for
+from gcattn.memory import MemoryTier
+from gcattn.models import DRTConfig, DRTForCausalLM
+
+# the first calls warm up
+WARMUP_TOKENS = 4
+
+
+def bench_decoding(
+    config: DRTConfig,
+    lengths: Sequence[int],
+    device: torch.device,
+    dtype: torch.dtype,
+    *,
+    tiers: Sequence[MemoryTier] = ("device", "host"),
+    batch: int = 1,
+    num_tokens: int = 192,
+    with_full_attention: bool = False,
+    seed: int = 0,
+    on_progress: Callable[[str], None] = lambda _: None,
+) -> dict[str, Any]:
+    """Generate behind contexts of several lengths.
+
+    Args:
+        config: Of the model.
+        lengths: Context lengths in tokens.
+        device: CPU or CUDA.
+        dtype: Of weights and memory.
+        tiers: Where old chunks are kept.
+        batch: Rows that generate at once.
+        num_tokens: Timed tokens; every (S - 1)-th closes a chunk and retrieves anew.
+        with_full_attention: Measure a full-attention Transformer of the same sizes too.
+        seed: Of weights, contexts and first token.
+        on_progress: Told what begins.
+
+    Returns:
+        For each way to keep the past and each length: milliseconds per token (median, 90th
+        percentile, and the median of tokens that close a chunk), and the bytes that the past takes.
+    """
+    torch.manual_seed(seed)
+    # a method of PreTrainedModel hides its type
+    model: Any = DRTForCausalLM(config).eval()
+    model.to(device=device, dtype=dtype)
+    results: dict[str, Any] = {}
+
+    def drt(tier: MemoryTier, length: int) -> dict[str, Any]:
+        cache = filled_cache(model, tier, batch, length, seed)
+        period = config.chunk_size - 1
+        row = _decode(model, cache, batch, num_tokens, period)
+        return row | {"bytes": cache.num_bytes()}
+
+    for tier in tiers:
+        name = f"gcattn, {tier} memory"
+        results[name] = _by_length(name, partial(drt, tier), lengths, device, on_progress)
+    if with_full_attention:
+        del model
+        release_memory(device)
+        peer = full_attention_model(config, device, dtype)
+
+        def full(length: int) -> dict[str, Any]:
+            cache = filled_full_cache(peer, batch, length, num_tokens + WARMUP_TOKENS)
+            row = _decode(peer, cache, batch, num_tokens, None)
+            per_token = 2 * config.num_key_value_heads * config.head_dim * dtype.itemsize
+            held = batch * length * per_token * config.num_hidden_layers
+            return row | {"bytes": {"device": held, "host": 0}}
+
+        name = "full attention (SDPA)"
+        results[name] = _by_length(name, full, lengths, device, on_progress)
+    return results
+
+
+def _by_length(
+    name: str,
+    measure: Callable[[int], dict[str, Any]],
+    lengths: Sequence[int],
+    device: torch.device,
+    on_progress: Callable[[str], None],
+) -> dict[str, Any]:
+    rows: dict[str, Any] = {}
+    for length in lengths:
+        on_progress(f"{name}: {length:,} tokens of context")
+        try:
+            rows[str(length)] = measure(length)
+        except torch.OutOfMemoryError:
+            rows[str(length)] = {"unavailable": OUT_OF_MEMORY}
+        release_memory(device)
+    return rows
+
+
+@torch.inference_mode()
+def _decode(
+    model: Any, cache: Any, batch: int, num_tokens: int, period: int | None
+) -> dict[str, Any]:
+    """Generate behind a cache whose open chunk, if it has chunks, is empty."""
+    device = model.device
+    token = torch.zeros(batch, 1, dtype=torch.long, device=device)
+    times, closing = [], []
+    for number in range(WARMUP_TOKENS + num_tokens):
+        wait_for(device)
+        began = time.perf_counter()
+        token = _next(model, cache, token)
+        wait_for(device)
+        if number < WARMUP_TOKENS:
+            continue
+        times.append((time.perf_counter() - began) * 1e3)
+        if period is not None and (number + 1) % period == 0:
+            closing.append(times[-1])
+    low, middle, high = (float(x) for x in np.percentile(times, [20, 50, 90]))
+    return {
+        "median_ms": middle,
+        "p20_ms": low,
+        "p90_ms": high,
+        "tokens": num_tokens,
+        "closing_median_ms": float(np.median(closing)) if closing else None,
+        "tokens_per_second": batch / middle * 1e3,
+    }
+
+
+def _next(model: Any, cache: Any, token: Tensor) -> Tensor:
+    logits = model(token, past_key_values=cache, use_cache=True, logits_to_keep=1).logits
+    return logits[:, -1:].argmax(-1)  # [B, 1]

@@ -1,0 +1,136 @@
+"""`gcattn bench model`: tokens per second and memory of reading a prompt, by its length.
+
+The prompt is read in segments, each with the cache that the segments before it left, and only the
+last token's logits are computed, as generation does. Weights and tokens are random.
+"""
+
+from collections.abc import Callable, Sequence
+from functools import partial
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from gcattn.bench.full_attention import full_attention_model
+from gcattn.bench.operator import OUT_OF_MEMORY
+from gcattn.bench.random_tokens import random_tokens
+from gcattn.bench.timing import Timing, peak_extra_mib, release_memory, wall_milliseconds
+from gcattn.memory import MemoryTier
+from gcattn.memory.cache import DRTCache
+from gcattn.models import DRTConfig, DRTForCausalLM
+
+
+def bench_prefill(
+    config: DRTConfig,
+    lengths: Sequence[int],
+    device: torch.device,
+    dtype: torch.dtype,
+    *,
+    batch: int = 1,
+    segment_length: int = 16_384,
+    memory_tier: MemoryTier = "device",
+    trials: int = 3,
+    with_full_attention: bool = False,
+    slowest_seconds: float = 10.0,
+    seed: int = 0,
+    on_progress: Callable[[str], None] = lambda _: None,
+) -> dict[str, Any]:
+    """Read prompts of the given lengths.
+
+    Args:
+        config: Of the model.
+        lengths: Prompt lengths in tokens.
+        device: CPU or CUDA.
+        dtype: Of the weights.
+        batch: Rows.
+        segment_length: Tokens of a segment; bounds memory.
+        memory_tier: Where old chunks are kept.
+        trials: Readings of each prompt after one that warms up.
+        with_full_attention: Measure a full-attention Transformer of the same sizes too; it reads a
+            prompt in one call, which FlashAttention does at its best.
+        slowest_seconds: A model that takes longer for a prompt reads it only once more, and no
+            longer one.
+        seed: Of weights and tokens.
+        on_progress: Told what begins.
+
+    Returns:
+        For each model and length: milliseconds, tokens per second, peak memory beyond the weights.
+    """
+    torch.manual_seed(seed)
+    results: dict[str, Any] = {}
+    readers: dict[str, Callable[[], tuple[torch.nn.Module, Callable[[Tensor], object]]]] = {
+        "gcattn": partial(_drt_reader, config, device, dtype, segment_length, memory_tier)
+    }
+    if with_full_attention:
+        readers["full attention (SDPA)"] = partial(_full_reader, config, device, dtype)
+    for name, build in readers.items():
+        model, read = build()
+        by_length: dict[str, Any] = {}
+        reason = ""
+        for length in lengths:
+            on_progress(f"{name}: reading {length:,} tokens")
+            if not reason:
+                tokens = random_tokens(config, batch, length, device, seed)
+                by_length[str(length)] = row = _measure(
+                    partial(read, tokens), tokens, trials, slowest_seconds
+                )
+                reason = row.get("unavailable", "")
+                if row.get("median_ms", 0.0) > 1e3 * slowest_seconds:
+                    reason = f"not run: took above {slowest_seconds:g} s at {length:,} tokens"
+            else:
+                by_length[str(length)] = {"unavailable": reason}
+            release_memory(device)
+        parameters = sum(p.numel() for p in model.parameters())
+        results[name] = {"parameters": parameters, "lengths": by_length}
+        del model, read
+        release_memory(device)
+    return results
+
+
+def _drt_reader(
+    config: DRTConfig,
+    device: torch.device,
+    dtype: torch.dtype,
+    segment_length: int,
+    memory_tier: MemoryTier,
+) -> tuple[torch.nn.Module, Callable[[Tensor], object]]:
+    # a method of PreTrainedModel hides its type
+    model: Any = DRTForCausalLM(config).eval()
+    model.to(device=device, dtype=dtype)
+
+    @torch.inference_mode()
+    def read(tokens: Tensor) -> object:
+        cache = DRTCache(config, memory_tier)
+        output = None
+        for segment in tokens.split(segment_length, dim=1):
+            output = model(segment, past_key_values=cache, use_cache=True, logits_to_keep=1)
+        return output
+
+    return model, read
+
+
+def _full_reader(
+    config: DRTConfig, device: torch.device, dtype: torch.dtype
+) -> tuple[torch.nn.Module, Callable[[Tensor], object]]:
+    model = full_attention_model(config, device, dtype)
+
+    @torch.inference_mode()
+    def read(tokens: Tensor) -> object:
+        return model(tokens, use_cache=True, logits_to_keep=1)
+
+    return model, read
+
+
+def _measure(
+    read: Callable[[], object], tokens: Tensor, trials: int, slowest_seconds: float
+) -> dict[str, Any]:
+    device = tokens.device
+    try:
+        if wall_milliseconds(read, device) > 1e3 * slowest_seconds:
+            trials = 1
+        timing = Timing.of([wall_milliseconds(read, device) for _ in range(trials)])
+        peak = peak_extra_mib(read, device)
+    except torch.OutOfMemoryError:
+        return {"unavailable": OUT_OF_MEMORY}
+    rate = tokens.numel() / timing.median_ms * 1e3
+    return {**timing.as_dict(), "tokens_per_second": rate, "peak_mib": peak}

@@ -1,0 +1,152 @@
+"""Tables of the benchmarks for the terminal, made from their results."""
+
+from collections.abc import Sequence
+from typing import Any
+
+from rich.table import Table
+
+from gcattn.evals.lengths import format_length
+
+
+def operator_table(metrics: dict[str, Any]) -> Table:
+    """Return times, memory, rates and shares of the floor, a line for each shape and contestant."""
+    table = _table(
+        "shape",
+        "contestant",
+        "forward ms",
+        "forward+backward ms",
+        "peak MiB",
+        "TFLOP/s",
+        "share of floor",
+    )
+    nowhere = _unavailable_everywhere(metrics["shapes"])
+    for measured in metrics["shapes"]:
+        for name, row in measured["contestants"].items():
+            if name in nowhere:
+                continue
+            if "unavailable" in row:
+                table.add_row(measured["label"], name, row["unavailable"])
+                continue
+            parts = [row.get(part, {}) for part in ("forward", "forward_backward")]
+            table.add_row(
+                measured["label"],
+                name,
+                _spread(parts[0]),
+                _spread(parts[1]) or row["forward_backward_unavailable"],
+                _number(row.get("peak_mib"), ",.0f"),
+                " / ".join(_number(part.get("tflop_per_s"), ".3g") for part in parts),
+                " / ".join(_number(part.get("share_of_floor"), ".0%") for part in parts),
+            )
+        table.add_section()
+    if nowhere:
+        table.caption = "; ".join(f"{name}: {reason}" for name, reason in nowhere.items())
+    return table
+
+
+def prefill_table(metrics: dict[str, Any]) -> Table:
+    """Return speed and memory of prefill."""
+    table = _table("preset", "model", "prompt", "ms", "tokens/s", "peak MiB")
+    for preset, models in metrics.items():
+        for name, model in models.items():
+            for length, row in model["lengths"].items():
+                table.add_row(
+                    preset,
+                    name,
+                    format_length(int(length)),
+                    row.get("unavailable") or _spread(row),
+                    _number(row.get("tokens_per_second"), ",.0f"),
+                    _number(row.get("peak_mib"), ",.0f"),
+                )
+        table.add_section()
+    return table
+
+
+def training_table(metrics: dict[str, Any]) -> Table:
+    """Return speed, utilisation and memory of training steps."""
+    table = _table(
+        "preset",
+        "rows",
+        "model",
+        "ms per step",
+        "tokens/s",
+        "MFU of data sheet",
+        "MFU of measured matmul",
+        "peak MiB",
+        "drt takes",
+    )
+    for preset, measured in metrics["presets"].items():
+        for by_length in measured["lengths"].values():
+            for name, row in by_length["models"].items():
+                ratio = by_length["step_time_of_drt_to"].get(name)
+                table.add_row(
+                    preset,
+                    f"{by_length['rows']} x {by_length['tokens_per_row']:,}",
+                    name,
+                    row.get("unavailable") or _spread(row),
+                    _number(row.get("tokens_per_second"), ",.0f"),
+                    _number(row.get("mfu_of_data_sheet"), ".1%"),
+                    _number(row.get("mfu_of_measured_matmul"), ".1%"),
+                    _number(row.get("peak_mib"), ",.0f"),
+                    "" if ratio is None else f"{ratio:.3f}x",
+                )
+            table.add_section()
+    return table
+
+
+def decoding_table(metrics: dict[str, Any]) -> Table:
+    """Return the time of a token and where the past is."""
+    table = _table(
+        "preset",
+        "past",
+        "context",
+        "ms per token",
+        "90th percentile",
+        "closing a chunk",
+        "MiB on device",
+        "MiB on host",
+    )
+    for preset, ways in metrics.items():
+        for name, by_length in ways.items():
+            for length, row in by_length.items():
+                held = row.get("bytes", {})
+                table.add_row(
+                    preset,
+                    name,
+                    format_length(int(length)),
+                    row.get("unavailable") or f"{row['median_ms']:.3g}",
+                    _number(row.get("p90_ms"), ".3g"),
+                    _number(row.get("closing_median_ms"), ".3g"),
+                    *(
+                        _number(held[place] / 2**20 if held else None, ",.0f")
+                        for place in ("device", "host")
+                    ),
+                )
+        table.add_section()
+    return table
+
+
+def _table(*columns: str) -> Table:
+    table = Table(*columns)
+    for number, column in enumerate(table.columns):
+        column.no_wrap = True
+        column.justify = "left" if number < 2 else "right"
+    return table
+
+
+def _unavailable_everywhere(shapes: Sequence[dict[str, Any]]) -> dict[str, str]:
+    """Return who took part in no shape, and why not in the first."""
+    return {
+        name: first["unavailable"]
+        for name, first in shapes[0]["contestants"].items()
+        if all("unavailable" in shape["contestants"][name] for shape in shapes)
+    }
+
+
+def _spread(timing: dict[str, Any]) -> str:
+    if "median_ms" not in timing:
+        return ""
+    return f"{timing['median_ms']:.3g} ({timing['p20_ms']:.3g}-{timing['p80_ms']:.3g})"
+
+
+def _number(value: float | None, form: str) -> str:
+    return "-" if value is None else format(value, form)

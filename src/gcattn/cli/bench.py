@@ -1,0 +1,370 @@
+"""`gcattn bench`: what things cost, beside their peers, written to results/."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, Literal
+
+import typer
+
+from gcattn.cli.bench_report import fewest_repetitions, progress_console, report
+
+if TYPE_CHECKING:
+    import torch
+
+    from gcattn.models import DRTConfig
+
+bench_app = typer.Typer(
+    no_args_is_help=True,
+    help="Measure the operator, prefill, training steps and decoding beside their peers.",
+)
+
+PRESETS = ("drt_tiny", "drt_34m", "drt_128m", "drt_350m")
+
+Lengths = Annotated[
+    str | None,
+    typer.Option("--lengths", "--length", help="Such as 1k,64k,1m (default: by device)."),
+]
+Presets = Annotated[
+    str | None,
+    typer.Option(help=f"One or more of {', '.join(PRESETS)} (default: by device)."),
+]
+Batch = Annotated[int, typer.Option(min=1, help="Rows.")]
+Device = Annotated[str, typer.Option(help="cpu, cuda, or auto: the GPU if there is one.")]
+FullAttention = Annotated[
+    bool | None,
+    typer.Option(help="Measure a full-attention Transformer too (default: on a GPU)."),
+]
+Seed = Annotated[int, typer.Option(help="Of weights and data.")]
+Out = Annotated[Path, typer.Option(help="Folder of the result and its pictures.")]
+
+
+@bench_app.command()
+def op(
+    lengths: Lengths = None,
+    shapes: Annotated[
+        Literal["lengths", "anchors", "all"],
+        typer.Option(help="The given sizes at each length, three fixed shapes, or both."),
+    ] = "lengths",
+    batch: Batch = 1,
+    heads: Annotated[int, typer.Option(min=1, help="Query heads.")] = 12,
+    kv_heads: Annotated[
+        int | None, typer.Option(min=1, help="Key/value heads (default: as query heads).")
+    ] = None,
+    head_dim: Annotated[int, typer.Option(min=1)] = 64,
+    top_k: Annotated[int, typer.Option(min=1, help="Retrieved chunks.")] = 8,
+    chunk_size: Annotated[int, typer.Option(min=2, help="Slots per chunk.")] = 64,
+    window: Annotated[int, typer.Option(min=1, help="Of the sliding windows.")] = 512,
+    dtype: Annotated[
+        str | None, typer.Option(help="bfloat16, float16 or float32 (default: by device).")
+    ] = None,
+    only: Annotated[
+        str | None, typer.Option(help="Comma-separated contestants (default: all).")
+    ] = None,
+    warmup_ms: Annotated[float, typer.Option(min=0)] = 25.0,
+    measure_ms: Annotated[float, typer.Option(min=1, help="Least time measured.")] = 100.0,
+    slowest_ms: Annotated[
+        float, typer.Option(min=0, help="Whoever takes longer is not run on larger shapes.")
+    ] = 5000.0,
+    seed: Seed = 0,
+    device: Device = "auto",
+    out: Out = Path("results"),
+) -> None:
+    """Time grouped cross-attention and its peers, after checking that they are right."""
+    from gcattn.bench.contestants import contestants
+    from gcattn.bench.operator import bench_operator
+    from gcattn.bench.plots import plot_anchors, plot_operator
+    from gcattn.bench.shapes import OperatorShape, anchor_shapes, shapes_by_length
+    from gcattn.bench.tables import operator_table
+    from gcattn.results import write_result
+
+    target = _begin(device, out)
+    on_gpu = target.type == "cuda"
+    dtype = dtype or ("bfloat16" if on_gpu else "float32")
+    all_lengths = _lengths(lengths, "1k,2k,4k,8k,16k,32k,64k,128k,256k,512k,1m", "1k,2k", on_gpu)
+    taking_part = contestants()
+    if only is not None:
+        known = [c.name for c in taking_part]
+        wanted = [name.strip() for name in only.split(",")]
+        if unknown := [name for name in wanted if name not in known]:
+            raise ValueError(f"--only knows {', '.join(known)}; got {', '.join(unknown)}.")
+        taking_part = [c for c in taking_part if c.name in wanted]
+    anchors = anchor_shapes(dtype) if shapes != "lengths" else []
+    series = []
+    if shapes != "anchors":
+        first = OperatorShape(
+            batch=batch,
+            length=all_lengths[0],
+            heads=heads,
+            kv_heads=heads if kv_heads is None else kv_heads,
+            head_dim=head_dim,
+            top_k=top_k,
+            chunk_size=chunk_size,
+            window=window,
+            dtype=dtype,
+        )
+        series = shapes_by_length(first, all_lengths)
+    console = progress_console()
+    metrics = bench_operator(
+        [*anchors, *series],
+        taking_part,
+        target,
+        seed=seed,
+        warmup_ms=warmup_ms,
+        measure_ms=measure_ms,
+        slowest_ms=slowest_ms,
+        on_progress=console.print,
+    )
+    config = {
+        "shapes": [shape.as_dict() for shape in (*anchors, *series)],
+        "contestants": [c.name for c in taking_part],
+        "device": target.type,
+        "warmup_ms": warmup_ms,
+        "measure_ms": measure_ms,
+        "slowest_ms": slowest_ms,
+    }
+    file = write_result(
+        "bench_op", config, metrics, folder=out, seed=seed, trials=fewest_repetitions(metrics)
+    )
+    pictures = []
+    if anchors:
+        pictures.append(file.with_name("bench_op_anchors.png"))
+        plot_anchors(metrics, len(anchors), pictures[-1])
+    if series:
+        pictures.append(file.with_suffix(".png"))
+        plot_operator(metrics, all_lengths, pictures[-1])
+    report(operator_table(metrics), file, *pictures)
+
+
+@bench_app.command()
+def model(
+    preset: Presets = None,
+    lengths: Lengths = None,
+    batch: Batch = 1,
+    segment_length: Annotated[
+        str, typer.Option(help="Tokens read at a time, such as 16k; bounds memory.")
+    ] = "16k",
+    memory_tier: Annotated[
+        Literal["device", "host"], typer.Option(help="Where old chunks are kept.")
+    ] = "device",
+    trials: Annotated[int, typer.Option(min=1, help="Readings of each prompt.")] = 3,
+    full_attention: FullAttention = None,
+    slowest_seconds: Annotated[
+        float, typer.Option(min=0, help="Whoever takes longer gets no longer prompt.")
+    ] = 10.0,
+    seed: Seed = 0,
+    device: Device = "auto",
+    out: Out = Path("results"),
+) -> None:
+    """Measure prefill: tokens per second and memory by the length of the prompt."""
+    from gcattn.bench.plots import plot_prefill
+    from gcattn.bench.prefill import bench_prefill
+    from gcattn.bench.tables import prefill_table
+    from gcattn.results import write_result
+
+    target = _begin(device, out)
+    on_gpu = target.type == "cuda"
+    dtype = _model_dtype(target)
+    configs = _presets(preset, "drt_128m" if on_gpu else "drt_tiny")
+    all_lengths = _lengths(lengths, "1k,2k,4k,8k,16k,32k,64k,128k,256k,512k,1m", "1k,4k", on_gpu)
+    with_full = on_gpu if full_attention is None else full_attention
+    segment = _length("--segment-length", segment_length)
+    console = progress_console()
+    metrics = {
+        name: bench_prefill(
+            config,
+            all_lengths,
+            target,
+            dtype,
+            batch=batch,
+            segment_length=segment,
+            memory_tier=memory_tier,
+            trials=trials,
+            with_full_attention=with_full,
+            slowest_seconds=slowest_seconds,
+            seed=seed,
+            on_progress=console.print,
+        )
+        for name, config in configs.items()
+    }
+    config = {
+        "presets": list(configs),
+        "lengths": all_lengths,
+        "batch": batch,
+        "segment_length": segment,
+        "memory_tier": memory_tier,
+        "dtype": str(dtype).removeprefix("torch."),
+        "device": target.type,
+        "data": "random token ids",
+    }
+    file = write_result("bench_model", config, metrics, folder=out, seed=seed, trials=trials)
+    plot_prefill(metrics, file.with_suffix(".png"))
+    report(prefill_table(metrics), file, file.with_suffix(".png"))
+
+
+@bench_app.command()
+def train(
+    preset: Presets = None,
+    lengths: Lengths = None,
+    batch_tokens: Annotated[
+        str | None, typer.Option(help="Tokens of a step, such as 64k (default: by device).")
+    ] = None,
+    compile_model: Annotated[
+        bool | None, typer.Option("--compile/--no-compile", help="Default: on a GPU.")
+    ] = None,
+    steps: Annotated[int, typer.Option(min=2, help="Timed steps.")] = 20,
+    warmup: Annotated[int, typer.Option(min=1, help="Steps before them.")] = 5,
+    seed: Seed = 0,
+    device: Device = "auto",
+    out: Out = Path("results"),
+) -> None:
+    """Time whole training steps beside sliding-window Transformers of the same size."""
+    import torch
+
+    from gcattn.bench.ceilings import measure_ceilings
+    from gcattn.bench.plots import plot_training
+    from gcattn.bench.tables import training_table
+    from gcattn.bench.training import bench_training
+    from gcattn.results import write_result
+
+    target = _begin(device, out)
+    on_gpu = target.type == "cuda"
+    configs = _presets(preset, "drt_34m,drt_128m" if on_gpu else "drt_tiny")
+    all_lengths = _lengths(lengths, "16k", "1k", on_gpu)
+    per_step = _length("--batch-tokens", batch_tokens or ("64k" if on_gpu else "2k"))
+    compiles = on_gpu if compile_model is None else compile_model
+    console = progress_console()
+    console.print("ceilings of the device")
+    ceilings = measure_ceilings(target, torch.bfloat16 if on_gpu else torch.float32)
+    metrics: dict[str, Any] = {
+        "measured_matmul_tflop_per_s": ceilings.flops_per_second / 1e12,
+        "presets": {
+            name: bench_training(
+                config,
+                all_lengths,
+                target,
+                batch_tokens=per_step,
+                compile_model=compiles,
+                steps=steps,
+                warmup=warmup,
+                matmul_flops=ceilings.flops_per_second,
+                seed=seed,
+                on_progress=console.print,
+            )
+            for name, config in configs.items()
+        },
+    }
+    config = {
+        "presets": list(configs),
+        "lengths": all_lengths,
+        "batch_tokens": per_step,
+        "compile": compiles,
+        "steps": steps,
+        "warmup": warmup,
+        "precision": "bfloat16 autocast, float32 weights" if on_gpu else "float32",
+        "optimizer": "fused AdamW, gradients clipped",
+        "data": "random token ids",
+        "device": target.type,
+    }
+    file = write_result("bench_train", config, metrics, folder=out, seed=seed, trials=steps)
+    plot_training(metrics, file.with_suffix(".png"))
+    report(training_table(metrics), file, file.with_suffix(".png"))
+
+
+@bench_app.command()
+def decode(
+    preset: Presets = None,
+    lengths: Lengths = None,
+    batch: Batch = 1,
+    tokens: Annotated[int, typer.Option(min=2, help="Timed tokens.")] = 192,
+    full_attention: FullAttention = None,
+    seed: Seed = 0,
+    device: Device = "auto",
+    out: Out = Path("results"),
+) -> None:
+    """Time a generated token behind long contexts, with memory on the device and on the host."""
+    from gcattn.bench.decoding import bench_decoding
+    from gcattn.bench.plots import plot_decoding
+    from gcattn.bench.tables import decoding_table
+    from gcattn.results import write_result
+
+    target = _begin(device, out)
+    on_gpu = target.type == "cuda"
+    dtype = _model_dtype(target)
+    configs = _presets(preset, "drt_128m" if on_gpu else "drt_tiny")
+    all_lengths = _lengths(lengths, "1k,4k,16k,64k,256k,1m", "1k,16k", on_gpu)
+    with_full = on_gpu if full_attention is None else full_attention
+    console = progress_console()
+    metrics = {
+        name: bench_decoding(
+            config,
+            all_lengths,
+            target,
+            dtype,
+            batch=batch,
+            num_tokens=tokens,
+            with_full_attention=with_full,
+            seed=seed,
+            on_progress=console.print,
+        )
+        for name, config in configs.items()
+    }
+    config = {
+        "presets": list(configs),
+        "lengths": all_lengths,
+        "batch": batch,
+        "tokens": tokens,
+        "dtype": str(dtype).removeprefix("torch."),
+        "device": target.type,
+        "contexts": "random chunks put into the memory; random keys and values of full attention",
+    }
+    file = write_result("bench_decode", config, metrics, folder=out, seed=seed, trials=tokens)
+    plot_decoding(metrics, file.with_suffix(".png"))
+    report(decoding_table(metrics), file, file.with_suffix(".png"))
+
+
+def _begin(name: str, out: Path) -> torch.device:
+    """Return the device, after checking what would otherwise fail when all is measured."""
+    import torch
+
+    from gcattn.cli.evaluate import check_writable
+
+    check_writable(out)
+    has_gpu = torch.cuda.is_available()
+    if name == "auto":
+        return torch.device("cuda" if has_gpu else "cpu")
+    if name not in ("cpu", "cuda"):
+        raise ValueError(f"--device must be auto, cpu or cuda, got {name!r}.")
+    if name == "cuda" and not has_gpu:
+        raise ValueError("There is no GPU for --device cuda; use cpu.")
+    return torch.device(name)
+
+
+def _model_dtype(device: torch.device) -> torch.dtype:
+    import torch
+
+    return torch.bfloat16 if device.type == "cuda" else torch.float32
+
+
+def _lengths(given: str | None, on_gpu: str, on_cpu: str, has_gpu: bool) -> list[int]:
+    from gcattn.evals.lengths import parse_lengths
+
+    return parse_lengths(given or (on_gpu if has_gpu else on_cpu))
+
+
+def _length(option: str, text: str) -> int:
+    from gcattn.evals.lengths import parse_lengths
+
+    numbers = parse_lengths(text)
+    if len(numbers) != 1:
+        raise ValueError(f"{option} must be one number such as 16k, got {text!r}.")
+    return numbers[0]
+
+
+def _presets(given: str | None, default: str) -> dict[str, DRTConfig]:
+    from gcattn import models
+
+    names = [name.strip() for name in (given or default).split(",")]
+    if unknown := [name for name in names if name not in PRESETS]:
+        raise ValueError(f"--preset must be of {', '.join(PRESETS)}, got {', '.join(unknown)}.")
+    return {name: getattr(models, name)() for name in names}

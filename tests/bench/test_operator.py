@@ -1,0 +1,125 @@
+"""The operator's benchmark: fields, exclusions, and silence where something is wrong."""
+
+from dataclasses import replace
+
+import pytest
+import torch
+
+from gcattn.bench.contestants import Contestant, PreparedCall, UnavailableError, contestants
+from gcattn.bench.gate import RedGateError
+from gcattn.bench.operator import bench_operator
+from gcattn.bench.peers import nsa_heads
+from gcattn.bench.shapes import OperatorShape, shapes_by_length
+
+CPU = torch.device("cpu")
+SHAPES = shapes_by_length(
+    OperatorShape(
+        length=32,
+        heads=2,
+        kv_heads=1,
+        head_dim=8,
+        top_k=2,
+        chunk_size=8,
+        window=12,
+        dtype="float32",
+    ),
+    [32, 64],
+)
+QUICK = {"warmup_ms": 0.0, "measure_ms": 1.0}
+OURS = {c.name: c for c in contestants() if not c.is_foreign}
+
+
+def test_every_contestant_has_times_rates_and_a_share_of_the_floor_or_a_reason():
+    metrics = bench_operator(SHAPES, contestants(), CPU, **QUICK)
+    assert metrics["ceilings"]["matmul_tflop_per_s"] > 0
+    assert [m["shape"]["length"] for m in metrics["shapes"]] == [32, 64]
+    for measured in metrics["shapes"]:
+        assert set(measured["contestants"]) == {c.name for c in contestants()}
+        for name in OURS:
+            row = measured["contestants"][name]
+            assert row["peak_mib"] is None  # a CPU does not say
+            for part in ("forward", "forward_backward"):
+                timing = row[part]
+                assert 0 < timing["p20_ms"] <= timing["median_ms"] <= timing["p80_ms"]
+                assert timing["repetitions"] >= 10
+                seconds = timing["median_ms"] / 1e3
+                passes = 1.0 if part == "forward" else 3.5
+                flops = passes * OURS[name].flops(OperatorShape(**measured["shape"]))
+                assert timing["tflop_per_s"] == pytest.approx(flops / seconds / 1e12)
+                share = timing["floor_ms"] / timing["median_ms"]
+                assert timing["share_of_floor"] == pytest.approx(share)
+    assert metrics["shapes"][0]["contestants"]["flex sliding window"]["unavailable"]
+    checked = metrics["gate"][0]["relative_errors"]
+    assert set(checked) == set(OURS) - {"SDPA full causal"}
+
+
+def test_nothing_is_measured_when_one_operator_is_wrong(monkeypatch):
+    measured = []
+    monkeypatch.setattr("gcattn.bench.operator.time_call", lambda *a, **k: measured.append(a))
+    right = OURS["gcattn"]
+
+    def prepare(inputs):
+        call = right.prepare(inputs)
+        return PreparedCall(lambda: 1.02 * call.run(), call.leaves, call.as_columns)
+
+    wrong = replace(right, name="wrong", prepare=prepare)
+    with pytest.raises(RedGateError, match="wrong is wrong"):
+        bench_operator(SHAPES, [right, wrong], CPU, **QUICK)
+    assert measured == []
+
+
+def raising(error, name="raising", is_foreign=False):
+    def prepare(inputs):
+        raise error
+
+    return Contestant(name, "block_sparse", prepare, is_foreign=is_foreign)
+
+
+@pytest.mark.parametrize(
+    ("contestant", "reasons"),
+    [
+        (raising(UnavailableError("not installed")), ["not installed", "not installed"]),
+        (
+            raising(torch.OutOfMemoryError("CUDA out of memory")),
+            ["out of memory", "not run: out of memory at B1 L32 H2 G1 D8 K2 S8"],
+        ),
+        (raising(KeyError("x"), is_foreign=True), ["KeyError: 'x'"] * 2),
+    ],
+    ids=["unavailable", "memory", "foreign"],
+)
+def test_who_cannot_take_part_is_recorded_with_a_reason(contestant, reasons):
+    metrics = bench_operator(SHAPES, [OURS["gcattn"], contestant], CPU, **QUICK)
+    rows = [m["contestants"]["raising"] for m in metrics["shapes"]]
+    assert rows == [{"unavailable": reason} for reason in reasons]
+    assert all("forward" in m["contestants"]["gcattn"] for m in metrics["shapes"])
+
+
+def test_an_error_of_our_own_is_raised():
+    with pytest.raises(KeyError):
+        bench_operator(SHAPES, [raising(KeyError("x"))], CPU, **QUICK)
+
+
+def test_a_foreign_operator_that_is_wrong_has_no_time():
+    right = OURS["gcattn sliding window"]
+
+    def prepare(inputs):
+        call = right.prepare(inputs)
+        return PreparedCall(lambda: 1.02 * call.run(), call.leaves, call.as_columns)
+
+    foreign = replace(right, name="foreign", prepare=prepare, is_foreign=True)
+    metrics = bench_operator(SHAPES, [foreign], CPU, **QUICK)
+    row = metrics["shapes"][0]["contestants"]["foreign"]
+    assert list(row) == ["unavailable"] and "foreign is wrong" in row["unavailable"]
+
+
+def test_who_is_too_slow_is_not_run_on_larger_shapes():
+    metrics = bench_operator(SHAPES, [OURS["gcattn"]], CPU, slowest_ms=0.0, **QUICK)
+    first, second = (m["contestants"]["gcattn"] for m in metrics["shapes"])
+    assert "forward" in first
+    assert second == {"unavailable": "not run: took above 0 ms at B1 L32 H2 G1 D8 K2 S8"}
+    metrics = bench_operator(SHAPES[::-1], [OURS["gcattn"]], CPU, slowest_ms=0.0, **QUICK)
+    assert all("forward" in m["contestants"]["gcattn"] for m in metrics["shapes"])
+
+
+def test_nsa_gets_a_power_of_two_of_heads():
+    assert [nsa_heads(h) for h in (1, 12, 16, 17, 32)] == [16, 16, 16, 32, 32]

@@ -1,0 +1,149 @@
+"""`gcattn bench` writes results and pictures, and nothing where an operator is wrong."""
+
+import json
+from dataclasses import replace
+
+import pytest
+
+from gcattn.bench import contestants as contestants_module
+from gcattn.bench.contestants import PreparedCall
+from gcattn.cli import main
+from gcattn.results import read_result
+
+OPERATOR = (
+    "--heads 2 --kv-heads 1 --head-dim 8 --top-k 2 --chunk-size 8 --window 12 "
+    "--warmup-ms 0 --measure-ms 1 --device cpu"
+)
+
+
+def run(capsys, command):
+    """Run a command and return its exit code, standard output and standard error."""
+    with pytest.raises(SystemExit) as stop:
+        main(command.split())
+    captured = capsys.readouterr()
+    return stop.value.code, captured.out, captured.err
+
+
+def written(folder, name):
+    """Return a result after checking what every result of a benchmark holds."""
+    result = read_result(folder / f"{name}.json")
+    assert result["name"] == name
+    assert result["seed"] == 0 and result["trials"] >= 2
+    assert result["software"]["torch"] and result["hardware"]["cpu"]
+    assert (folder / f"{name}.png").read_bytes().startswith(b"\x89PNG")
+    return result
+
+
+def test_op_writes_result_picture_and_table(capsys, tmp_path):
+    command = f"bench op --lengths 32,64 {OPERATOR} --out {tmp_path}"
+    code, out, err = run(capsys, command)
+    assert code == 0, err
+    result = written(tmp_path, "bench_op")
+    assert [s["length"] for s in result["config"]["shapes"]] == [32, 64]
+    assert result["trials"] >= 10
+    for line in ("gather + SDPA", "B1 L64 H2 G1 D8 K2 S8", "NSA (fla): not installed"):
+        assert line in out
+    assert "…" not in out
+    assert f"torch {result['software']['torch']}" in out and "commit" in out
+
+
+def test_op_writes_a_picture_of_the_anchor_shapes(capsys, tmp_path, monkeypatch):
+    small = contestants_module.OperatorShape(
+        length=32, heads=2, kv_heads=2, head_dim=8, top_k=2, chunk_size=8, dtype="float32"
+    )
+    monkeypatch.setattr(
+        "gcattn.bench.shapes.anchor_shapes", lambda dtype: [small, replace(small, batch=2)]
+    )
+    command = f"bench op --shapes all --length 64 {OPERATOR} --only gcattn --out {tmp_path}"
+    code, _, err = run(capsys, command)
+    assert code == 0, err
+    shapes = written(tmp_path, "bench_op")["metrics"]["shapes"]
+    assert [s["shape"]["batch"] for s in shapes] == [1, 2, 1]
+    assert [list(s["contestants"]) for s in shapes] == [["gcattn"]] * 3
+    assert (tmp_path / "bench_op_anchors.png").read_bytes().startswith(b"\x89PNG")
+
+
+def test_op_prints_and_writes_no_number_when_an_operator_is_wrong(capsys, tmp_path, monkeypatch):
+    everyone = contestants_module.contestants()
+    right = everyone[0]
+
+    def prepare(inputs):
+        call = right.prepare(inputs)
+        return PreparedCall(lambda: 1.02 * call.run(), call.leaves, call.as_columns)
+
+    wrong = replace(right, prepare=prepare)
+    monkeypatch.setattr(contestants_module, "contestants", lambda: [wrong, *everyone[1:]])
+    code, out, err = run(capsys, f"bench op --lengths 32 {OPERATOR} --out {tmp_path}")
+    assert code == 2
+    assert out == ""
+    assert "gcattn: error: gcattn is wrong: the output is off by 0.02" in err
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_model_writes_result_and_picture(capsys, tmp_path):
+    command = (
+        "bench model --preset drt_tiny --lengths 128,512 --segment-length 256 --trials 2 "
+        f"--full-attention --device cpu --out {tmp_path}"
+    )
+    code, out, err = run(capsys, command)
+    assert code == 0, err
+    result = written(tmp_path, "bench_model")
+    assert result["config"]["data"] == "random token ids"
+    assert set(result["metrics"]["drt_tiny"]) == {"gcattn", "full attention (SDPA)"}
+    assert "tokens/s" in out
+
+
+def test_train_writes_result_and_picture(capsys, tmp_path):
+    command = (
+        "bench train --preset drt_tiny --length 128 --batch-tokens 128 --steps 2 --warmup 1 "
+        f"--no-compile --device cpu --out {tmp_path}"
+    )
+    code, out, err = run(capsys, command)
+    assert code == 0, err
+    result = written(tmp_path, "bench_train")
+    assert result["config"]["compile"] is False
+    assert result["metrics"]["measured_matmul_tflop_per_s"] > 0
+    models = result["metrics"]["presets"]["drt_tiny"]["lengths"]["128"]["models"]
+    assert list(models) == ["drt", "sliding window", "sliding window, +2 layers"]
+    assert "ms per step" in out
+
+
+def test_decode_writes_result_and_picture(capsys, tmp_path):
+    command = (
+        "bench decode --preset drt_tiny --lengths 64,512 --tokens 20 --batch 2 "
+        f"--full-attention --device cpu --out {tmp_path}"
+    )
+    code, out, err = run(capsys, command)
+    assert code == 0, err
+    result = written(tmp_path, "bench_decode")
+    assert result["config"]["batch"] == 2
+    assert len(result["metrics"]["drt_tiny"]) == 3
+    assert "gcattn, host memory" in out
+
+
+@pytest.mark.parametrize(
+    ("command", "message"),
+    [
+        ("op --only nobody", "--only knows gcattn"),
+        ("op --length 100", "multiple of chunk_size"),
+        ("op --length 128 --dtype int8", "dtype must be one of"),
+        ("op --device tpu", "--device must be auto, cpu or cuda"),
+        ("model --preset drt_huge", "--preset must be of drt_tiny"),
+        ("model --segment-length 1k,2k", "--segment-length must be one number"),
+        ("decode --preset drt_tiny --lengths 16 --device cpu", "must hold two chunks"),
+    ],
+)
+def test_wrong_options_are_one_line(capsys, tmp_path, command, message):
+    code, out, err = run(capsys, f"bench {command} --out {tmp_path}")
+    assert (code, out) == (2, "")
+    assert message in err.splitlines()[-1]
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_results_are_json_without_infinities(capsys, tmp_path):
+    run(capsys, f"bench op --lengths 32 {OPERATOR} --only gcattn --out {tmp_path}")
+
+    def refuse(constant):
+        raise AssertionError(constant)
+
+    json.loads((tmp_path / "bench_op.json").read_text(), parse_constant=refuse)
