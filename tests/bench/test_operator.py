@@ -7,6 +7,7 @@ import torch
 
 from gcattn.bench.contestants import Contestant, PreparedCall, UnavailableError, contestants
 from gcattn.bench.gate import RedGateError
+from gcattn.bench.inputs import random_inputs
 from gcattn.bench.operator import bench_operator
 from gcattn.bench.peers import nsa_heads
 from gcattn.bench.shapes import OperatorShape, shapes_by_length
@@ -83,9 +84,8 @@ def raising(error, name="raising", is_foreign=False):
             raising(torch.OutOfMemoryError("CUDA out of memory")),
             ["out of memory", "not run: out of memory at B1 L32 H2 G1 D8 K2 S8"],
         ),
-        (raising(KeyError("x"), is_foreign=True), ["KeyError: 'x'"] * 2),
     ],
-    ids=["unavailable", "memory", "foreign"],
+    ids=["unavailable", "memory"],
 )
 def test_who_cannot_take_part_is_recorded_with_a_reason(contestant, reasons):
     metrics = bench_operator(SHAPES, [OURS["gcattn"], contestant], CPU, **QUICK)
@@ -94,9 +94,54 @@ def test_who_cannot_take_part_is_recorded_with_a_reason(contestant, reasons):
     assert all("forward" in m["contestants"]["gcattn"] for m in metrics["shapes"])
 
 
-def test_an_error_of_our_own_is_raised():
-    with pytest.raises(KeyError):
-        bench_operator(SHAPES, [raising(KeyError("x"))], CPU, **QUICK)
+@pytest.mark.parametrize("is_foreign", [False, True])
+def test_an_error_while_timing_loses_no_other_number_and_ours_is_a_failure(is_foreign):
+    broken = raising(KeyError("x"), is_foreign=is_foreign)
+    metrics = bench_operator(SHAPES, [OURS["gcattn"], broken], CPU, **QUICK)
+    for measured in metrics["shapes"]:
+        assert measured["contestants"]["raising"]["unavailable"] == "KeyError: 'x'"
+        assert "forward" in measured["contestants"]["gcattn"]
+    label = "B1 L32 H2 G1 D8 K2 S8"
+    ours = [] if is_foreign else [f"raising at {label}: KeyError: 'x'"]
+    assert metrics["failures"][:1] == ours
+
+
+def test_nothing_is_measured_when_an_operator_of_ours_fails_the_check():
+    broken = replace(raising(KeyError("x")), computes="sliding_window")
+    with pytest.raises(RedGateError, match="raising fails where it should be checked: KeyError"):
+        bench_operator(SHAPES, [broken], CPU, **QUICK)
+
+
+def test_a_forward_pass_that_fits_is_kept_when_the_backward_does_not():
+    class NoMemory(torch.autograd.Function):
+        @staticmethod
+        def forward(ctx, x):
+            return x.clone()
+
+        @staticmethod
+        def backward(ctx, dout):
+            raise torch.OutOfMemoryError("CUDA out of memory")
+
+    right = OURS["SDPA full causal"]
+
+    def prepare(inputs):
+        call = right.prepare(inputs)
+        return PreparedCall(lambda: NoMemory.apply(call.run()), call.leaves, call.as_columns)
+
+    contestant = replace(right, prepare=prepare)
+    metrics = bench_operator(SHAPES[:1], [contestant], CPU, **QUICK)
+    row = metrics["shapes"][0]["contestants"][right.name]
+    assert row["forward"]["share_of_floor"] > 0
+    assert row["forward_backward_unavailable"] == "out of memory"
+    assert "forward_backward" not in row and metrics["failures"] == []
+
+
+def test_gathered_chunks_beyond_a_grid_are_attended_in_pieces(monkeypatch):
+    inputs = random_inputs(SHAPES[1], CPU, seed=0)
+    contestant = OURS["gather + SDPA"]
+    whole = contestant.prepare(inputs).run()
+    monkeypatch.setattr("gcattn.bench.contestants.MAX_ROWS", 3)
+    torch.testing.assert_close(contestant.prepare(inputs).run(), whole)
 
 
 def test_a_foreign_operator_that_is_wrong_has_no_time():

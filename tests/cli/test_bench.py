@@ -147,3 +147,21 @@ def test_results_are_json_without_infinities(capsys, tmp_path):
         raise AssertionError(constant)
 
     json.loads((tmp_path / "bench_op.json").read_text(), parse_constant=refuse)
+
+
+def test_op_keeps_its_numbers_and_fails_when_an_operator_of_ours_fails(
+    capsys, tmp_path, monkeypatch
+):
+    right, *_ = contestants_module.contestants()
+
+    def prepare(inputs):
+        raise KeyError("broken")
+
+    broken = replace(right, name="broken", computes="full_attention", prepare=prepare)
+    monkeypatch.setattr(contestants_module, "contestants", lambda: [right, broken])
+    code, out, err = run(capsys, f"bench op --lengths 32 {OPERATOR} --out {tmp_path}")
+    assert code == 1
+    assert "gcattn" in out and "KeyError: 'broken'" in out
+    assert "failed: broken at B1 L32 H2 G1 D8 K2 S8: KeyError" in err
+    metrics = written(tmp_path, "bench_op")["metrics"]
+    assert metrics["shapes"][0]["contestants"]["gcattn"]["forward"]["median_ms"] > 0

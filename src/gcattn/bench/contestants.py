@@ -20,6 +20,9 @@ from gcattn.bench.shapes import OperatorShape
 from gcattn.ops import grouped_cross_attention, sliding_window_attention
 from gcattn.ops.implementation import Impl
 
+# rows that one call of SDPA takes: the second dimension of a CUDA grid
+MAX_ROWS = 65_535
+
 Computes = Literal["grouped_cross_attention", "sliding_window", "full_attention", "block_sparse"]
 
 
@@ -45,7 +48,7 @@ class Contestant:
     computes: Computes
     prepare: Callable[[OperatorInputs], PreparedCall]
     flops: Callable[[OperatorShape], int] | None = None  # of the forward; None: not counted
-    # somebody else's package: what it raises is recorded and the run goes on
+    # somebody else's: if it is wrong or fails, that is recorded and no failure of the run
     is_foreign: bool = False
 
 
@@ -114,14 +117,22 @@ def _gather_and_sdpa(inputs: OperatorInputs) -> PreparedCall:
         )  # [B·C·K, G, S, D]
         queries = q.unsqueeze(2).expand(-1, -1, K, -1, -1, -1)
         queries = queries.flatten(0, 2).transpose(1, 2)  # [B·C·K, H, S, D]
-        read_out = F.scaled_dot_product_attention(
-            queries, keys, values, enable_gqa=q.shape[3] != k.shape[3]
-        )
+        read_out = _attend_in_pieces(queries, keys, values)
         read_out = read_out.unflatten(0, (B, C, K))  # [B, C, K, H, S, D]
         filled = torch.where(indices < 0, 0, weights).to(q.dtype)
         return torch.einsum("bckhsd,bck->bcshd", read_out, filled)
 
     return PreparedCall(run, leaves, _chunks_by_columns)
+
+
+def _attend_in_pieces(queries: Tensor, keys: Tensor, values: Tensor) -> Tensor:
+    """Attend row by row, in as few calls as a GPU's grid allows; long rows make many."""
+    pieces = -(-len(queries) // MAX_ROWS)
+    parts = [
+        F.scaled_dot_product_attention(q, k, v, enable_gqa=q.shape[1] != k.shape[1])
+        for q, k, v in zip(*(x.chunk(pieces) for x in (queries, keys, values)), strict=True)
+    ]
+    return parts[0] if pieces == 1 else torch.cat(parts)
 
 
 def _cross_attention_leaves(inputs: OperatorInputs) -> dict[str, Tensor]:

@@ -9,12 +9,13 @@ import torch
 from gcattn.bench.ceilings import measure_ceilings
 from gcattn.bench.contestants import Contestant, UnavailableError
 from gcattn.bench.costs import FORWARD_BACKWARD, Ceilings, floor_ms, least_bytes
-from gcattn.bench.gate import check_contestant, gate_shape
+from gcattn.bench.gate import RedGateError, check_contestant, gate_shape
 from gcattn.bench.inputs import OperatorInputs, random_inputs
 from gcattn.bench.shapes import OperatorShape
 from gcattn.bench.timing import Timing, peak_extra_mib, release_memory, time_call
 
 OUT_OF_MEMORY = "out of memory"
+FAILED = "failed"
 GATED = ("grouped_cross_attention", "sliding_window")
 
 
@@ -43,7 +44,8 @@ def bench_operator(
 
     Returns:
         Ceilings of the device, errors found by the gate, and for each shape and contestant the
-        times, memory, rates and share of the floor, or why there are none.
+        times, memory, rates and share of the floor, or why there are none. What our own contestants
+        raised while they were timed is listed in "failures".
 
     Raises:
         RedGateError: An operator is wrong; nothing has been measured then.
@@ -76,6 +78,12 @@ def bench_operator(
             elif rows[name].get("unavailable") == OUT_OF_MEMORY:
                 limits[name] = _size(shape), f"not run: {OUT_OF_MEMORY} at {shape.label()}"
         measured.append({"shape": shape.as_dict(), "label": shape.label(), "contestants": rows})
+    failures = [
+        f"{c.name} at {m['label']}: {m['contestants'][c.name][FAILED]}"
+        for m in measured
+        for c in contestants
+        if not c.is_foreign and FAILED in m["contestants"][c.name]
+    ]
     return {
         "ceilings": {
             "copy_tb_per_s": ceilings.bytes_per_second / 1e12,
@@ -83,6 +91,7 @@ def bench_operator(
         },
         "gate": gate,
         "shapes": measured,
+        "failures": failures,
     }
 
 
@@ -112,7 +121,17 @@ def _pass_gate(
             on_progress(f"{small.label()}: checking {contestant.name}")
             # other numbers than those that are timed
             check = partial(check_contestant, contestant, small, device, seed + 1)
-            found = _attempt(check, contestant)
+            try:
+                found = _attempt(check)
+            except RedGateError as error:
+                if not contestant.is_foreign:
+                    raise
+                found = {"unavailable": str(error)}
+            if FAILED in found and not contestant.is_foreign:
+                raise RedGateError(
+                    f"{contestant.name} fails where it should be checked: {found[FAILED]}; nothing "
+                    "is measured."
+                )
             if "unavailable" in found:
                 excluded[contestant.name] = found["unavailable"]
             else:
@@ -134,7 +153,7 @@ def _measure(
         inputs = random_inputs(shape, device, seed)
         return _time_both(contestant, inputs, device, timer)
 
-    row = _attempt(measure, contestant)
+    row = _attempt(measure)
     release_memory(device)
     if contestant.flops is None or "unavailable" in row:
         return row
@@ -179,24 +198,23 @@ def _time_both(
         both = timed(forward_backward).as_dict()
         return {"forward_backward": both, "peak_mib": peak_extra_mib(forward_backward, device)}
 
-    trained = _attempt(train, contestant)
+    trained = _attempt(train)
     if "unavailable" in trained:
         # the forward pass alone may still fit
-        return row | {"forward_backward_unavailable": trained["unavailable"]}
+        row["forward_backward_unavailable"] = trained.pop("unavailable")
     return row | trained
 
 
-def _attempt(function: Callable[[], Any], contestant: Contestant) -> Any:
-    """Return the result, or why there is none; our own bugs and red gates are raised."""
+def _attempt(function: Callable[[], Any]) -> Any:
+    """Return the result, or why there is none: one failure must not lose an hour of numbers."""
     try:
         return function()
     except UnavailableError as error:
         return {"unavailable": str(error)}
     except torch.OutOfMemoryError:
         return {"unavailable": OUT_OF_MEMORY}
+    except RedGateError:
+        raise
     except Exception as error:
-        # what another project's package raises is no reason to lose the run
-        if not contestant.is_foreign:
-            raise
-        reason = " ".join(str(error).split())[:200]
-        return {"unavailable": f"{type(error).__name__}: {reason}"}
+        reason = f"{type(error).__name__}: {' '.join(str(error).split())[:200]}"
+        return {"unavailable": reason, FAILED: reason}

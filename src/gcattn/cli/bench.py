@@ -134,6 +134,9 @@ def op(
         pictures.append(file.with_suffix(".png"))
         plot_operator(metrics, all_lengths, pictures[-1])
     report(operator_table(metrics), file, *pictures)
+    if metrics["failures"]:
+        console.print("\n".join(f"failed: {failure}" for failure in metrics["failures"]))
+        raise typer.Exit(1)
 
 
 @bench_app.command()
