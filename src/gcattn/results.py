@@ -98,12 +98,12 @@ def source_version() -> dict[str, Any]:
     the environment variable GCATTN_COMMIT if whoever copied it there says so.
     """
     version: dict[str, Any] = {"version": __version__}
+    if COMMIT_VARIABLE in os.environ:
+        version["commit"] = os.environ[COMMIT_VARIABLE]
     # a repository around an environment that holds an installed copy is not ours
-    if _git("ls-files", Path(__file__).name):
+    elif _git("ls-files", Path(__file__).name):
         version["commit"] = _git("rev-parse", "HEAD")
         version["dirty"] = bool(_git("status", "--porcelain", "--", "."))
-    elif COMMIT_VARIABLE in os.environ:
-        version["commit"] = os.environ[COMMIT_VARIABLE]
     return version
 
 

@@ -9,7 +9,7 @@ if TYPE_CHECKING:
     from rich.console import Console
 
 experiment_app = typer.Typer(
-    no_args_is_help=True, help="The first three experiments, each a command that writes results/."
+    no_args_is_help=True, help="Experiments, each a command that writes results/."
 )
 
 Steps = Annotated[int, typer.Option(min=10, help="Optimizer steps of every run.")]
@@ -149,6 +149,58 @@ def memory(
                 f"{tier:6} {int(length):>10,} tokens: {held['device']} on the device, "
                 f"{held['host']} on the host, {measured['seconds_per_token'] * 1e3:.2f} ms a token"
             )
+    console.print(f"{file}, {file.with_suffix('.png')}")
+
+
+@experiment_app.command()
+def recipe(
+    train: Annotated[Path, typer.Option(help="Token shards that rows are cut from.")],
+    validation: Annotated[Path, typer.Option(help="Token shards that questions are hidden in.")],
+    recipes: Annotated[str, typer.Option(help="Names, or all.")] = "all",
+    steps: Steps = 500,
+    seeds: Seeds = 3,
+    lengths: Annotated[str, typer.Option(help="Contexts asked, such as 240,2k,16k.")] = "240,2k",
+    samples: Annotated[int, typer.Option(min=1, help="Questions at each of eight depths.")] = 4,
+    runs: Runs = Path("runs/recipe"),
+    out: Out = Path("results"),
+) -> None:
+    """Compare ways to train a retriever: one part of the recipe taken away at a time."""
+    from gcattn.evals.lengths import parse_lengths
+    from gcattn.experiments.plots import plot_recipes
+    from gcattn.experiments.recipe import RECIPES, ROW_TOKENS, compare_recipes
+    from gcattn.results import write_result
+
+    console = _console()
+    names = list(RECIPES) if recipes == "all" else recipes.split(",")
+    asked = parse_lengths(lengths)
+    metrics = compare_recipes(
+        train,
+        validation,
+        runs,
+        names,
+        steps=steps,
+        seeds=range(seeds),
+        lengths=asked,
+        num_samples=samples,
+        on_run=console.print,
+    )
+    config = {
+        "preset": "drt_tiny",
+        "train": str(train),
+        "validation": str(validation),
+        "steps": steps,
+        "row_tokens": ROW_TOKENS,
+        "lengths": asked,
+        "samples_per_depth": samples,
+    }
+    file = write_result("recipe", config, metrics, folder=out, seed=0, trials=seeds)
+    plot_recipes(metrics, file.with_suffix(".png"))
+    for name, measured in metrics.items():
+        scores = "  ".join(
+            f"{length}: {100 * of['exact']['mean']:.0f} %"
+            for length, of in measured["lengths"].items()
+        )
+        console.print(f"{name:12} {scores}")
     console.print(f"{file}, {file.with_suffix('.png')}")
 
 

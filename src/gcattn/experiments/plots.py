@@ -52,6 +52,27 @@ def plot_retrieval(metrics: dict[str, Any], length: int, file: str | Path) -> No
     _save(figure, file)
 
 
+def plot_recipes(metrics: dict[str, Any], file: str | Path) -> None:
+    """Draw the exact share of needles of each recipe, every seed a dot, a panel per length."""
+    names = list(metrics)[::-1]
+    lengths = list(metrics[names[0]]["lengths"])
+    size = (1.6 + 2.8 * len(lengths), 1.1 + 0.3 * len(names))
+    figure = Figure(figsize=size, dpi=160, layout="constrained")
+    panels = figure.subplots(1, len(lengths), sharey=True, squeeze=False)[0]
+    for axes, length in zip(panels, lengths, strict=True):
+        for place, name in enumerate(names):
+            measured = metrics[name]["lengths"][length]["exact"]
+            axes.barh(place, 100 * measured["mean"], color=COLOURS["learned"], height=0.6)
+            seeds = [100 * value for value in measured["seeds"]]
+            axes.plot(seeds, [place] * len(seeds), "o", color=INK, markersize=3, clip_on=False)
+        axes.set_title(f"{format_length(int(length))} tokens", fontsize=10, color=INK)
+        axes.set_xlim(0, 100)
+        axes.set_yticks(range(len(names)), names)
+        axes.set_xlabel("whole answers right, %")
+        _plain(axes)
+    _save(figure, file)
+
+
 def plot_short_sequences(metrics: dict[str, Any], file: str | Path) -> None:
     """Draw the validation loss of the model with and without cross-attention."""
     figure = Figure(figsize=(6.4, 4.2), dpi=160, layout="constrained")

@@ -1,0 +1,197 @@
+"""What makes retrieval and copying begin: one thing changed at a time, needles as the measure.
+
+The base is what won so far; every variant takes one part of it away, and `paper` takes all. A tiny
+model sees rows of 16 chunks, a few needles in each, and is then asked at the length it was trained
+at and at lengths it has never seen.
+"""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from statistics import mean, stdev
+from typing import Any
+
+from gcattn.data import TokenShards
+from gcattn.data.needle_tasks import Haystack, NeedleTask, NeedleVocabulary
+from gcattn.data.tokenizer_loading import load_tokenizer
+from gcattn.evals.model_loading import load_causal_lm
+from gcattn.evals.needle_cells import evaluate_needles, even_depths
+from gcattn.evals.needle_report import by_task_and_length
+from gcattn.experiments.variants import loss_curve, train_variant
+from gcattn.train.config import (
+    DataSection,
+    ModelSection,
+    RetrievalSection,
+    TasksSection,
+    TopKChange,
+    TrainConfig,
+    TrainingSection,
+)
+
+# 16 chunks of 15 tokens
+ROW_TOKENS = 240
+TASK = NeedleTask.parse("single")
+DEPTHS = 8
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """How a variant is trained.
+
+    Attributes:
+        what: What it changes, in words.
+        model: Fields of `DRTConfig` that differ from `drt_tiny`'s.
+        dense_share: Share of the steps in which every past chunk is read.
+        mixture: Weights of the tasks.
+        question_break_rate: Share of the questions that close their chunk.
+        text_loss_share: Share of the tokens outside of answers that have a loss.
+        batch_size: Rows per step.
+    """
+
+    what: str
+    model: dict[str, Any] = field(default_factory=dict)
+    dense_share: float = 0.5
+    mixture: dict[str, float] = field(default_factory=lambda: {"single": 1})
+    question_break_rate: float = 0.5
+    text_loss_share: float = 0.25
+    batch_size: int = 16
+
+
+_PAPER = {
+    "cross_attention_init": "plain",
+    "retrieval_noise": "gumbel",
+    "residual_wiring": "bypass",
+    "softmax_off_by_one": True,
+}
+RECIPES = {
+    "base": Recipe("aligned start, every chunk read at first, loss mostly on answers"),
+    "plain-start": Recipe("all maps start at random", {"cross_attention_init": "plain"}),
+    "sparse": Recipe("K = 4 from the first step", dense_share=0),
+    "dense": Recipe("every chunk read to the end", dense_share=1),
+    "noise": Recipe("Gumbel noise on the scores", {"retrieval_noise": "gumbel"}),
+    "text-loss": Recipe("loss on all tokens alike", text_loss_share=1),
+    "paper": Recipe("the paper's: all of it", _PAPER, 0, {"single": 1}, 0, 1),
+    "bypass": Recipe("what is read bypasses the stream", {"residual_wiring": "bypass"}),
+    "off-by-one": Recipe("softmax-off-by-one", {"softmax_off_by_one": True}),
+    "no-breaks": Recipe("no question closes its chunk", question_break_rate=0),
+    "self-copy": Recipe("half of the rows copy spans", mixture={"single": 1, "self-copy": 1}),
+    "few-rows": Recipe("4 rows a step", batch_size=4),
+    "random": Recipe("random chunks", {"retrieval_method": "random"}),
+}
+
+
+def compare_recipes(
+    train: Path,
+    validation: Path,
+    folder: Path,
+    names: Sequence[str],
+    *,
+    steps: int,
+    seeds: Sequence[int],
+    lengths: Sequence[int],
+    num_samples: int,
+    on_run: Callable[[str], None] = lambda _: None,
+) -> dict[str, Any]:
+    """Train the named recipes with every seed and ask each model for needles.
+
+    Args:
+        train: Token shards that the rows are cut from.
+        validation: Token shards of the questions' haystack.
+        folder: Runs go here; those that an earlier call finished are taken as they are.
+        names: Of `RECIPES`.
+        steps: Optimizer steps of every run.
+        seeds: One run each.
+        lengths: Tokens of the contexts that are asked.
+        num_samples: Questions at each length and each of eight depths.
+        on_run: Told what begins.
+
+    Returns:
+        For each recipe what it changes, and by length the exact share of every seed, mean and
+        standard deviation, the teacher-forced share beside it, and the validation curves.
+
+    Raises:
+        ValueError: A recipe is not known.
+    """
+    if unknown := [name for name in names if name not in RECIPES]:
+        raise ValueError(f"Recipes are {', '.join(RECIPES)}; got {', '.join(unknown)}.")
+    haystack = Haystack(TokenShards(validation))
+    tokenizer = load_tokenizer(haystack.shards.tokenizer_folder)
+    results: dict[str, Any] = {}
+    for name in names:
+        scores, curves = [], []
+        for seed in seeds:
+            on_run(f"{name} ({RECIPES[name].what}), seed {seed}")
+            output = folder / f"{name}-{seed}"
+            config = recipe_config(RECIPES[name], train, validation, output, steps, seed)
+            model = load_causal_lm(str(train_variant(config)), device="auto", dtype="auto")
+            vocabulary = NeedleVocabulary(
+                tokenizer, "validation", excluded_ids=[model.config.landmark_token_id]
+            )
+            cells = evaluate_needles(
+                model,
+                haystack,
+                vocabulary,
+                [TASK],
+                lengths,
+                even_depths(DEPTHS),
+                num_samples,
+                segment_length=16_384,
+                batch_size=16,
+            )
+            scores.append({n: s for (_, n), s in by_task_and_length(cells).items()})
+            curves.append(loss_curve(output, "validation"))
+        results[name] = {
+            "what": RECIPES[name].what,
+            "lengths": {str(n): _summary([score[n] for score in scores]) for n in lengths},
+            "validation_curves": curves,
+        }
+    return results
+
+
+def recipe_config(
+    recipe: Recipe, train: Path, validation: Path, output: Path, steps: int, seed: int
+) -> TrainConfig:
+    """Configure the training of `drt_tiny` by a recipe."""
+    changes = [TopKChange(step=0, top_k="all")] if recipe.dense_share else []
+    if 0 < recipe.dense_share < 1:
+        changes.append(TopKChange(step=round(recipe.dense_share * steps), top_k=4))
+    return TrainConfig(
+        model=ModelSection(preset="drt_tiny", overrides=recipe.model),
+        data=DataSection(train=str(train), validation=str(validation), sequence_length=ROW_TOKENS),
+        tasks=TasksSection(
+            mixture=recipe.mixture,
+            exercises_per_row=3,
+            question_break_rate=recipe.question_break_rate,
+            text_loss_share=recipe.text_loss_share,
+        ),
+        training=TrainingSection(
+            steps=steps,
+            batch_size=recipe.batch_size,
+            learning_rate=2e-3,
+            min_learning_rate=5e-4,
+            warmup=0.02,
+            seed=seed,
+            eval_every=max(1, steps // 10),
+            eval_batches=4,
+            save_every=0,
+            log_every=max(1, steps // 50),
+            keep_checkpoints=1,
+        ),
+        retrieval=RetrievalSection(top_k_schedule=changes),
+        output=str(output),
+    )
+
+
+def _summary(seeds: Sequence[Any]) -> dict[str, Any]:
+    exact = [seed.accuracy for seed in seeds]
+    lenient = [seed.teacher_forced_first_token for seed in seeds]
+    return {
+        "exact": {
+            "seeds": exact,
+            "mean": mean(exact),
+            "standard_deviation": stdev(exact) if len(exact) > 1 else 0.0,
+        },
+        "teacher_forced_first_token": {"seeds": lenient, "mean": mean(lenient)},
+        "trials_per_seed": seeds[0].trials,
+        "failures": [seed.failures for seed in seeds],
+    }
