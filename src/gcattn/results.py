@@ -94,8 +94,8 @@ def read_result(file: str | Path) -> dict[str, Any]:
 def source_version() -> dict[str, Any]:
     """Return the commit this code runs from and whether the code differs from it.
 
-    Without its repository, the code is known by the version of the package, and by the commit in
-    the environment variable GCATTN_COMMIT if whoever copied it there says so.
+    Whoever copied the code to another machine says in the environment variable GCATTN_COMMIT which
+    commit it is: a repository that came along may be behind it.
     """
     version: dict[str, Any] = {"version": __version__}
     if COMMIT_VARIABLE in os.environ:

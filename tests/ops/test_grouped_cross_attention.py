@@ -179,5 +179,5 @@ def test_bad_input_says_what_was_expected_and_what_came(change, message):
 
 
 def test_unknown_implementation_is_refused():
-    with pytest.raises(ValueError, match="impl must be .*, got 'flash'"):
+    with pytest.raises(ValueError, match=r"impl must be .*, got 'flash'"):
         apply(cross_attention_inputs(), impl="flash")

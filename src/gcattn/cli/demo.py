@@ -1,5 +1,6 @@
-"""`gcattn demo`: the whole system in a few minutes on a CPU, without data or network."""
+"""`gcattn demo`: a tiny model learns to find needles, then finds them in a million tokens."""
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -7,12 +8,14 @@ import typer
 
 if TYPE_CHECKING:
     from rich.console import Console
-    from transformers import PreTrainedModel
+    from transformers import PreTrainedTokenizerFast
 
-    from gcattn.data import TokenShards
+    from gcattn.data.needle_tasks import NeedleSample
+    from gcattn.evals.needle_answer import NeedleAnswer
 
-LENGTHS = (526, 1024, 2048, 4096)
-VALIDATION_DOCUMENTS = 32
+# context lengths, and how many needles are asked for at each
+QUESTIONS = {1024: 16, 16_384: 16, 131_072: 8, 1_048_576: 3}
+HAYSTACK_DOCUMENTS, HAYSTACK_DOCUMENT_TOKENS = 256, 2048
 
 NEXT = """\
 Next, on real data:
@@ -24,83 +27,109 @@ Next, on real data:
 
 
 def demo(
-    steps: Annotated[int, typer.Option(min=10, help="Optimizer steps.")] = 600,
+    steps: Annotated[int, typer.Option(min=10, help="Optimizer steps.")] = 700,
     documents: Annotated[int, typer.Option(min=64, help="Documents to train on.")] = 6000,
     out: Annotated[Path, typer.Option(help="Everything goes here.")] = Path("runs/demo"),
 ) -> None:
-    """Make a corpus, train a tiny model on it, measure it by length and let it recall.
+    """Make a text, train a tiny model to find sentences in it, and ask it in a million tokens.
 
-    Documents state facts that are recalled hundreds of tokens later, far outside the model's
-    32-column window. Running it again goes on from where it stopped.
+    The model is trained on rows of 240 tokens and sees 32 of them at once; everything else it has
+    to retrieve. Running it again goes on from where it stopped.
     """
     from rich.console import Console
 
     from gcattn.data import TokenShards
+    from gcattn.data.needle_tasks import Haystack, NeedleVocabulary
+    from gcattn.data.tokenizer_loading import load_tokenizer
     from gcattn.evals.model_loading import load_causal_lm
-    from gcattn.evals.perplexity import evaluate_perplexity
-    from gcattn.evals.plot import plot_perplexity
-    from gcattn.experiments.corpus import TRAIN_DOCUMENT_TOKENS, make_corpus
-    from gcattn.experiments.variants import train_variant, variant_config
+    from gcattn.experiments.corpus import make_corpus
+    from gcattn.experiments.recipe import RECIPES, ROW_TOKENS, recipe_config
+    from gcattn.experiments.variants import train_variant
 
     console = Console(stderr=True, highlight=False, soft_wrap=True)
-    console.print("[bold]1. Documents[/] whose end repeats what was stated long before")
-    corpus = make_corpus(out / "corpus", documents, dict.fromkeys(LENGTHS, VALIDATION_DOCUMENTS))
-    console.print(f"   {documents:,} documents of {TRAIN_DOCUMENT_TOKENS} tokens in {corpus.train}")
+    console.print("[bold]1. Text[/] of our own making, in which sentences are hidden")
+    corpus = make_corpus(out / "corpus", documents, {HAYSTACK_DOCUMENT_TOKENS: HAYSTACK_DOCUMENTS})
+    validation = corpus.validation[HAYSTACK_DOCUMENT_TOKENS]
+    console.print(f"   {corpus.train}")
 
-    console.print("[bold]2. Training[/] drt_tiny; Ctrl-C saves, the same command goes on")
-    config = variant_config(corpus, out / "run", steps=steps, seed=0)
+    console.print(
+        f"[bold]2. Training[/] drt_tiny on rows of {ROW_TOKENS} tokens; Ctrl-C saves, the same "
+        "command goes on"
+    )
+    config = recipe_config(RECIPES["base"], corpus.train, validation, out / "run", steps, 0)
     folder = train_variant(config, quiet=False)
 
-    console.print("[bold]3. Loss by length[/] (trained on the first length only)")
+    console.print("[bold]3. Needles[/] with keys and values that training never saw")
     model = load_causal_lm(str(folder), device="auto", dtype="auto")
-    results = []
-    for length in LENGTHS:
-        shards = TokenShards(corpus.validation[length])
-        results += evaluate_perplexity(model, shards, [length - 1])
-        _report_recall(console, model, shards, length)
-    picture = out / "loss_by_position.png"
-    plot_perplexity(results, "drt_tiny on the synthetic corpus", picture)
-    console.print(f"   {picture}")
-
-    console.print("[bold]4. Recall[/] of what was stated far outside the window")
-    _recall(console, model, folder)
+    haystack = Haystack(TokenShards(validation))
+    tokenizer = load_tokenizer(haystack.shards.tokenizer_folder)
+    vocabulary = NeedleVocabulary(
+        tokenizer, "validation", excluded_ids=[model.config.landmark_token_id]
+    )
+    for length, count in QUESTIONS.items():
+        sample, answers = _ask(model, haystack, vocabulary, length, count)
+        right = sum(answer.exact for answer in answers)
+        seconds = sum(a.prefill_seconds + a.answer_seconds for a in answers) / count
+        console.print(
+            f"   {length:9,} tokens: {right} of {count} answers right, token for token; "
+            f"{seconds:.1f} s each"
+        )
+    console.print("[bold]4. The last one[/]")
+    _show(console, tokenizer, sample, answers[-1])
     console.print(NEXT)
 
 
-def _report_recall(
-    console: "Console", model: "PreTrainedModel", shards: "TokenShards", length: int
+def _ask(
+    model: object, haystack: object, vocabulary: object, length: int, count: int
+) -> tuple["NeedleSample", list["NeedleAnswer"]]:
+    """Hide one needle in each of `count` contexts, at even depths, and ask for it."""
+    from gcattn.cli.evaluate import reading_progress
+    from gcattn.data.needle_tasks import NeedleTask, draw_sample
+    from gcattn.evals.needle_answer import answer_samples
+
+    read, answers = 0, []
+    with reading_progress() as on_progress:
+        for index in range(count):
+            sample = draw_sample(
+                NeedleTask.parse("single"),
+                haystack,  # type: ignore[arg-type]
+                vocabulary,  # type: ignore[arg-type]
+                length=length,
+                seed=0,
+                index=index,
+                depth=(index + 1) / (count + 1),
+            )
+
+            def on_tokens(number: int) -> None:
+                nonlocal read
+                read += number
+                on_progress(read, length * count)
+
+            answers += answer_samples(
+                model,  # type: ignore[arg-type]
+                [sample],
+                [index],
+                segment_length=16_384,
+                on_tokens=on_tokens,
+            )
+    return sample, answers
+
+
+def _show(
+    console: "Console",
+    tokenizer: "PreTrainedTokenizerFast",
+    sample: "NeedleSample",
+    answer: "NeedleAnswer",
 ) -> None:
-    from gcattn.evals.recall import evaluate_recall
+    def text(ids: Sequence[int]) -> str:
+        return repr(str(tokenizer.decode(list(ids))))[1:-1]
 
-    loss = evaluate_recall(model, shards)
+    needle = sample.exercise.needles[0]
+    place = sample.context.starts[0]
+    total = sample.context.num_tokens
     console.print(
-        f"   {length:5,} tokens: {loss.overall:.3f} nats per token; "
-        f"recalled tokens {loss.recalled:.3f}, all others {loss.other:.3f}"
+        f"   hidden at token {place:,} of {total:,}: {text(needle.token_ids)}", markup=False
     )
-
-
-def _recall(console: "Console", model: "PreTrainedModel", folder: Path) -> None:
-    """Show a document, cut in front of a recalled description, and what the model goes on with."""
-    import torch
-
-    from gcattn.data import load_tokenizer, synthetic_documents
-    from gcattn.experiments.corpus import TRAIN_DOCUMENT_TOKENS
-
-    tokenizer = load_tokenizer(str(folder))
-    document = next(iter(synthetic_documents(1, TRAIN_DOCUMENT_TOKENS, 7, "validation", tokenizer)))
-    # descriptions are what so small a model learns within minutes
-    described = [s for s in document.recall_spans if document.text[: s.start].endswith(" were")]
-    span = described[0]
-    prompt, truth = document.text[: span.start], document.text[span.start : span.end]
-    ids = torch.tensor([tokenizer.encode(prompt, add_special_tokens=False)], device=model.device)
-    wanted = len(tokenizer.encode(truth, add_special_tokens=False))
-    new = model.generate(ids, max_new_tokens=wanted, do_sample=False)  # type: ignore[operator]
-    generated = str(tokenizer.decode(new[0, ids.shape[1] :])).strip()
-    stated = len(
-        tokenizer.encode(document.text[span.source : span.start], add_special_tokens=False)
-    )
-    console.print(f"   stated {stated} tokens before; the prompt ends with: …{prompt[-90:]}")
-    console.print(f"   [green]it was[/]      {truth.strip()}")
-    console.print(f"   [cyan]generated[/]   {generated}")
-    right = sum(a == b for a, b in zip(truth.split(), generated.split(), strict=False))
-    console.print(f"   {right} of {len(truth.split())} words right")
+    console.print(f"   asked: {text(sample.questions[0].prompt)}", markup=False)
+    console.print(f"   it was:    {text(answer.expected[0])}", markup=False)
+    console.print(f"   generated: {text(answer.generated[0])}", markup=False)
