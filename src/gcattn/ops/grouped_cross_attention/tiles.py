@@ -37,17 +37,23 @@ _BACKWARD_POOL = ((64, 64, 4, 5, None), (128, 32, 4, 7, None), (256, 32, 8, 1, N
 
 def forward_tiles(num_rows: int, k: Tensor) -> Tiles:
     """Sizes for the forward kernel."""
-    return _choose(_FORWARD, num_rows, k)
+    return _widen(_choose(_FORWARD, num_rows, k), num_rows, k)
 
 
 def backward_query_tiles(num_rows: int, k: Tensor) -> Tiles:
     """Sizes for the kernel that owns queries."""
-    return _choose(_BACKWARD_QUERIES, num_rows, k)
+    return _widen(_choose(_BACKWARD_QUERIES, num_rows, k), num_rows, k)
 
 
 def backward_pool_tiles(num_rows: int, k: Tensor) -> Tiles:
     """Sizes for the kernel that owns chunks of the pool."""
     return _choose(_BACKWARD_POOL, num_rows, k)
+
+
+def _widen(tiles: Tiles, num_rows: int, k: Tensor) -> Tiles:
+    """Let two warpgroups share each load of the keys where query heads are grouped."""
+    is_wide = num_rows >= 128 and tiles.block_m == 64 and tiles.block_s <= 64 and k.shape[4] <= 128
+    return tiles._replace(block_m=128, num_warps=8) if is_wide else tiles
 
 
 def _choose(table: tuple[_Row, ...], num_rows: int, k: Tensor) -> Tiles:
