@@ -36,7 +36,8 @@ def fail_with(monkeypatch, error):
 def test_help_lists_every_command(capsys):
     code, out, _ = run(capsys, "--help")
     assert code == 0
-    for command in ("data", "tokenizer", "train", "eval", "generate", "demo", "experiment", "bench"):
+    commands = ("data", "tokenizer", "train", "eval", "generate", "demo", "experiment", "bench")
+    for command in commands:
         assert f" {command} " in out
 
 

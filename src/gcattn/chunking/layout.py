@@ -23,6 +23,33 @@ def gather_columns(x: Tensor, index: Tensor) -> Tensor:
     return torch.where((index >= 0).view(index.shape + (1,) * (x.dim() - 2)), taken, 0)
 
 
+def move_columns(x: Tensor, index: Tensor, inverse: Tensor) -> Tensor:
+    """Take entries by index, as `gather_columns`, where no entry is taken twice.
+
+    Args:
+        x: Entries, [B, L, *rest].
+        index: Which of them goes to each place, [B, *places]; -1 gives zeros.
+        inverse: Which place, counted over all of them, each entry goes to, [B, L]; -1: to none.
+    """
+    moved: Tensor = _Move.apply(x, index, inverse)
+    return moved
+
+
+class _Move(torch.autograd.Function):
+    """Moving back is the gradient: a second gather, where autograd's own would add one by one."""
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, index: Tensor, inverse: Tensor) -> Tensor:
+        ctx.save_for_backward(inverse)
+        ctx.num_places = index[0].dim()
+        return gather_columns(x, index)
+
+    @staticmethod
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, None, None]:
+        (inverse,) = ctx.saved_tensors
+        return gather_columns(gradient.flatten(1, ctx.num_places), inverse), None, None
+
+
 @dataclass(frozen=True)
 class BlockGrid:
     """Columns grouped into blocks that are served by the same retrieval."""
@@ -37,11 +64,11 @@ class BlockGrid:
 
     def gather(self, x: Tensor) -> Tensor:
         """Bring columns into blocks, [B, L, …] → [B, C, M, …]; unused places are zero."""
-        return gather_columns(x, self.column)
+        return move_columns(x, self.column, self.place)
 
     def scatter(self, x: Tensor) -> Tensor:
         """Bring blocks back into columns, [B, C, M, …] → [B, L, …]; unused columns are zero."""
-        return gather_columns(x.flatten(1, 2), self.place)
+        return move_columns(x.flatten(1, 2), self.place, self.column.flatten(1))
 
     def to(self, device: torch.device) -> Self:
         """Return the same grid on `device`."""
@@ -143,22 +170,27 @@ class ChunkLayout:
 
     def columns_from_tokens(self, x: Tensor, landmark: Tensor) -> Tensor:
         """Place tokens, [B, T, …] → [B, L, …]; `landmark` fills every other column."""
-        rows = torch.arange(x.shape[0], device=x.device)[:, None]
         token = self.columns.token
-        taken = x[rows, token.clamp_min(0)]
+        taken = move_columns(x, token, self.column_of_token)
         return torch.where((token >= 0).view(token.shape + (1,) * (x.dim() - 2)), taken, landmark)
 
     def tokens_from_columns(self, x: Tensor, last: int = 0) -> Tensor:
         """Take what belongs to the `last` tokens (0: all), [B, L, …] → [B, T, …]."""
-        return gather_columns(x, self.column_of_token[:, -last:])
+        if last:
+            return gather_columns(x, self.column_of_token[:, -last:])
+        return move_columns(x, self.column_of_token, self.columns.token)
 
     def grid_from_columns(self, x: Tensor) -> Tensor:
         """Bring columns into their chunks, [B, L, …] → [B, C, S, …]; unused slots are zero."""
-        return gather_columns(x, self.column_of_slot)
+        place = self.columns.chunk * self.chunk_size + self.columns.slot
+        inverse = torch.where(self.columns.document >= 0, place, -1)
+        return move_columns(x, self.column_of_slot, inverse)
 
     def at_landmarks(self, x: Tensor) -> Tensor:
         """Take what belongs to landmarks, [B, L, …] → [B, F, …]."""
-        return gather_columns(x, self.landmark_column)
+        is_landmark = (self.columns.document >= 0) & (self.columns.slot == self.chunk_size - 1)
+        inverse = torch.where(is_landmark, self.columns.chunk, -1)
+        return move_columns(x, self.landmark_column, inverse)
 
     def blocks(self, *, from_landmark: bool) -> BlockGrid:
         """Group columns by the retrieval that serves them.

@@ -1,0 +1,65 @@
+"""The recipe experiment: every variant is what its name says, and the command measures it."""
+
+import json
+
+import pytest
+
+from gcattn.cli import main
+from gcattn.experiments.corpus import TRAIN_DOCUMENT_TOKENS, make_corpus
+from gcattn.experiments.recipe import RECIPES, compare_recipes, recipe_config
+
+
+def config(name, tmp_path, steps=100):
+    return recipe_config(RECIPES[name], tmp_path, tmp_path, tmp_path / "run", steps, 0)
+
+
+def test_base_reads_every_chunk_in_the_first_half_and_four_afterwards(tmp_path):
+    changes = config("base", tmp_path).retrieval.top_k_schedule
+    assert [(change.step, change.top_k) for change in changes] == [(0, "all"), (50, 4)]
+    assert config("base", tmp_path).model.overrides == {}
+
+
+def test_every_other_recipe_differs_from_base(tmp_path):
+    base = config("base", tmp_path)
+    for name in RECIPES:
+        assert (config(name, tmp_path) == base) == (name == "base")
+
+
+def test_the_papers_recipe_has_none_of_ours(tmp_path):
+    paper = config("paper", tmp_path)
+    assert paper.model.overrides["cross_attention_init"] == "plain"
+    assert paper.model.overrides["residual_wiring"] == "bypass"
+    assert paper.retrieval.top_k_schedule == []
+    assert paper.tasks.text_loss_share == 1 and paper.tasks.question_break_rate == 0
+
+
+def test_command_trains_asks_and_writes_result_and_picture(tmp_path, capsys):
+    corpus = make_corpus(tmp_path / "corpus", 64, {TRAIN_DOCUMENT_TOKENS: 2})
+    validation = corpus.validation[TRAIN_DOCUMENT_TOKENS]
+    command = ["experiment", "recipe", "--train", str(corpus.train), "--validation"]
+    command += [str(validation), "--recipes", "base,random", "--steps", "10", "--seeds", "1"]
+    command += ["--lengths", "200,300", "--samples", "1", "--runs", str(tmp_path / "runs")]
+    with pytest.raises(SystemExit) as ended:
+        main([*command, "--out", str(tmp_path)])
+    assert ended.value.code == 0
+    result = json.loads((tmp_path / "recipe.json").read_text())
+    assert set(result["metrics"]) == {"base", "random"}
+    for measured in result["metrics"].values():
+        for score in measured["lengths"].values():
+            assert 0 <= score["exact"]["mean"] <= 1 and score["trials_per_seed"] == 8
+        assert len(measured["validation_curves"][0]) > 1
+    assert (tmp_path / "recipe.png").stat().st_size > 5_000
+
+
+def test_an_unknown_recipe_is_refused(tmp_path):
+    with pytest.raises(ValueError, match="got soup"):
+        compare_recipes(
+            tmp_path,
+            tmp_path,
+            tmp_path,
+            ["soup"],
+            steps=1,
+            seeds=[0],
+            lengths=[200],
+            num_samples=1,
+        )
