@@ -43,6 +43,8 @@ def save_weights(run: Path, folder: Path) -> None:
     for name in ("tokenizer.json", "tokenizer_config.json"):
         shutil.copy(run / "model" / name, folder / name)
     shutil.copy(run / "config.yaml", folder / "training.yaml")
+    for file in folder.iterdir():
+        file.chmod(0o644)
 
 
 def model_card(name: str, folder: Path, data: str, results: list[Path]) -> str:

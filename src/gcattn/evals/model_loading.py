@@ -36,7 +36,8 @@ def load_causal_lm(
         source: A folder that `save_pretrained` or `gcattn train` wrote, or owner/name on the
             Hugging Face hub.
         device: A torch device; "auto" is the GPU if there is one.
-        dtype: "float32", "bfloat16", "float16", or "auto" for the one the model was saved in.
+        dtype: "float32", "bfloat16", "float16", or "auto" for the one the model was saved in; on a
+            CPU, which is slow in 16 bits, float32.
         memory_tier: Where a DRT keeps old chunks; None for what its configuration says.
 
     Raises:
@@ -67,6 +68,8 @@ def load_causal_lm(
             f"The model {source} is damaged: {len(missing)} of its tensors are not in its files, "
             f"{missing[0]} among them."
         )
+    if dtype == "auto" and target.type == "cpu" and model.dtype.itemsize == 2:
+        model = model.float()
     return model.to(target).eval()
 
 
