@@ -29,7 +29,7 @@ test: lint
 	$(TEST)/python -m build --outdir dist
 	@for file in gcattn/py.typed gcattn/data/tokenizer/tokenizer.json \
 	    gcattn/data/tokenizer/tokenizer_config.json; do \
-	  $(TEST)/python -m zipfile -l dist/*.whl | grep -q "^$$file " \
+	  $(TEST)/python -m zipfile -l dist/*.whl | grep "^$$file " >/dev/null \
 	    || { echo "the wheel lacks $$file" >&2; exit 1; }; \
 	done; echo "the wheel holds the tokenizer and py.typed"
 

@@ -120,6 +120,40 @@ def books_perplexity() -> str:
     return _table(header, rows) + note + _origin(result)
 
 
+def recipe() -> str:
+    """Return the exact share of needles of each recipe by length."""
+    result = _read("recipe")
+    rows = []
+    for name, measured in result["metrics"].items():
+        cells = [
+            f"{100 * score['exact']['mean']:.0f} ± {100 * score['exact']['standard_deviation']:.0f}"
+            for score in measured["lengths"].values()
+        ]
+        rows.append(f"| {name} | {measured['what']} | {' | '.join(cells)} |")
+    lengths = [f"{length:,} tokens, %" for length in result["config"]["lengths"]]
+    return _table(" | ".join(["recipe", "", *lengths]), rows) + _origin(result)
+
+
+def needle_tiny() -> str:
+    """Return scores of the tiny checkpoint by task and length."""
+    rows, origins = [], ""
+    for name in ("needle_tiny", "needle_tiny_1m"):
+        result = _read(name)
+        for entry in result["metrics"]["by_length"]:
+            low, high = entry["interval"]
+            rows.append(
+                f"| {entry['task']} | {entry['length']:,} | {entry['exact']} of {entry['trials']} "
+                f"| {100 * low:.0f} – {100 * high:.0f} % | "
+                f"{100 * entry['teacher_forced_first_token']:.0f} % | {entry['seconds']:.2f} |"
+            )
+        origins += _origin(result)
+    header = (
+        "task | context, tokens | whole answers right | 95 % interval | "
+        "first token, teacher-forced | s per sample"
+    )
+    return _table(header, rows) + origins
+
+
 def _read(name: str) -> dict[str, Any]:
     return json.loads((ROOT / "results" / f"{name}.json").read_text(encoding="utf-8"))
 
@@ -148,6 +182,8 @@ TABLES: dict[str, Callable[[], str]] = {
     "short-sequences": short_sequences,
     "memory-tiers": memory_tiers,
     "books-perplexity": books_perplexity,
+    "recipe": recipe,
+    "needle-tiny": needle_tiny,
 }
 
 if __name__ == "__main__":
