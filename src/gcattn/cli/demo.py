@@ -1,4 +1,4 @@
-"""`gcattn demo`: a tiny model learns to find needles, then finds them in a million tokens."""
+"""`gcattn demo`: a tiny model learns to find needles, then is asked in up to a million tokens."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -31,7 +31,7 @@ def demo(
     documents: Annotated[int, typer.Option(min=64, help="Documents to train on.")] = 6000,
     out: Annotated[Path, typer.Option(help="Everything goes here.")] = Path("runs/demo"),
 ) -> None:
-    """Make a text, train a tiny model to find sentences in it, and ask it in a million tokens.
+    """Make a text, train a tiny model to find sentences in it, and ask it in a million tokens too.
 
     The model is trained on rows of 240 tokens and sees 32 of them at once; everything else it has
     to retrieve. Running it again goes on from where it stopped.
