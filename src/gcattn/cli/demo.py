@@ -27,7 +27,7 @@ Next, on real data:
 
 
 def demo(
-    steps: Annotated[int, typer.Option(min=10, help="Optimizer steps.")] = 700,
+    steps: Annotated[int, typer.Option(min=10, help="Optimizer steps.")] = 1600,
     documents: Annotated[int, typer.Option(min=64, help="Documents to train on.")] = 6000,
     out: Annotated[Path, typer.Option(help="Everything goes here.")] = Path("runs/demo"),
 ) -> None:
