@@ -177,6 +177,9 @@ def test_what_the_kernels_cannot_do_is_refused_by_name():
     wide = moved(cross_attention_inputs(S=129)).to(torch.float32)
     with pytest.raises(ValueError, match="S <= 128"):
         run(wide, "triton")
+    large = moved(cross_attention_inputs(S=65, D=129)).to(torch.float32)
+    with pytest.raises(ValueError, match="in float32, got S = 65 and D = 129"):
+        run(large, "triton")
 
 
 def test_kernels_need_a_gpu(monkeypatch):

@@ -5,7 +5,7 @@ Shapes: B rows, T tokens per row.
 
 from torch import Tensor
 
-IGNORED = -100
+from gcattn.chunking.labels import IGNORED
 
 
 def cut_rows(batch: dict[str, Tensor], sequence_length: int) -> dict[str, Tensor]:

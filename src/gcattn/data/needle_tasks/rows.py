@@ -14,6 +14,7 @@ import torch
 from torch import Tensor
 from torch.utils.data import Dataset
 
+from gcattn.chunking.labels import IGNORED
 from gcattn.data.needle_tasks.exercise import Exercise
 from gcattn.data.needle_tasks.haystack import Haystack
 from gcattn.data.needle_tasks.interleaved_text import InterleavedText
@@ -25,7 +26,6 @@ from gcattn.data.token_shards import TokenShards
 from gcattn.data.tokenizer_loading import load_tokenizer
 
 TEXT = "text"
-IGNORED = -100
 DEFAULT_NUM_ROWS = 2**20
 
 

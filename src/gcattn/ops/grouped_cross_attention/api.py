@@ -46,9 +46,10 @@ def grouped_cross_attention(
             it.
         softmax_off_by_one: Add 1 to each softmax denominator, so a token may attend to nothing.
         scale: Factor on the logits; 1 / sqrt(D) without it.
-        impl: "reference" runs on any device; "triton" needs CUDA, S <= 128, D <= 256 and at most 32
-            bits per value, and reads k and v in place, from pinned host memory too; "auto" takes
-            "triton" where it can. A named one never falls back.
+        impl: "reference" runs on any device; "triton" needs CUDA, at most 32 bits per value, S <= 128
+            and D <= 256 (in float32 not both S > 64 and D > 128), and reads k and v in place, from
+            pinned host memory too; "auto" takes "triton" where it can. A named one never falls
+            back.
 
     Returns:
         Mixed output, [B, C, M, H, D], in the dtype of `q`; zero where nothing was retrieved.
@@ -104,6 +105,9 @@ def _unfit_for_triton(q: Tensor, k: Tensor) -> str:
         return f"takes bfloat16, float16 or float32, got {q.dtype}"
     if S > MAX_CHUNK_SIZE or D > MAX_HEAD_DIM:
         return f"takes S <= {MAX_CHUNK_SIZE} and D <= {MAX_HEAD_DIM}, got S = {S} and D = {D}"
+    if q.dtype == torch.float32 and S > 64 and D > 128:
+        # the tiles of keys and values would not fit a multiprocessor's shared memory
+        return f"takes S <= 64 or D <= 128 in float32, got S = {S} and D = {D}"
     return ""
 
 
