@@ -46,10 +46,10 @@ def grouped_cross_attention(
             it.
         softmax_off_by_one: Add 1 to each softmax denominator, so a token may attend to nothing.
         scale: Factor on the logits; 1 / sqrt(D) without it.
-        impl: "reference" runs on any device; "triton" needs CUDA, at most 32 bits per value, S <= 128
-            and D <= 256 (in float32 not both S > 64 and D > 128), and reads k and v in place, from
-            pinned host memory too; "auto" takes "triton" where it can. A named one never falls
-            back.
+        impl: "reference" runs on any device; "triton" needs CUDA, at most 32 bits per value,
+            S <= 128 and D <= 256 (in float32 not both S > 64 and D > 128), and reads k and v in
+            place, from pinned host memory too; "auto" takes "triton" where it can. A named one
+            never falls back.
 
     Returns:
         Mixed output, [B, C, M, H, D], in the dtype of `q`; zero where nothing was retrieved.
