@@ -88,6 +88,8 @@ def random_config(seed: int, **overrides: Any) -> DRTConfig:
         "softmax_off_by_one": draw.choice([True, False]),
         "residual_wiring": draw.choice(["bypass", "ordinary"]),
         "cross_attention_init": draw.choice(["aligned", "plain"]),
+        "embedding_convolution_size": draw.choice([1, 2, 4]),
+        "key_convolution_size": draw.choice([1, 2, 3]),
         "initializer_range": 0.2,  # large enough for every part to matter in the outputs
     }
     return DRTConfig(**(fields | overrides))

@@ -19,7 +19,7 @@ FLUSH_BYTES = 256 * 2**20
 MAX_REPETITIONS = 1000
 # a call that is slower is repeated three times and not warmed up again
 SLOW_MS = 500.0
-_MAX_FLUSHES = 32
+_MAX_FLUSHES = 256
 
 
 @dataclass(frozen=True)
@@ -114,8 +114,8 @@ def _time_on_gpu(call: Callable[[], object], device: torch.device, repetitions: 
         call()
         host.append((time.perf_counter() - began) * 1e3)
     host_ms = float(np.median(host)) if host else None
-    # while the device flushes, the host gets ahead of it
-    flushes = min(1 + math.ceil((host_ms or 0.0) / flush_ms), _MAX_FLUSHES)
+    # while the device flushes, the host gets ahead of it, also when it is slower than it was
+    flushes = min(1 + math.ceil(2 * max(host, default=0.0) / flush_ms), _MAX_FLUSHES)
     starts, ends = (
         [torch.cuda.Event(enable_timing=True) for _ in range(repetitions)] for _ in range(2)
     )

@@ -48,6 +48,8 @@ class DRTCache(Cache):
         self.upper_window = WindowCache(config.num_upper_layers, config.window_size)
         self.state: ChunkState | None = None
         self.open_chunk: Tensor | None = None  # [B, S, E], the lower decoder's states
+        # [B, taps - 1, E], embeddings that the convolution over columns goes on from
+        self.last_columns: Tensor | None = None
         self.serving: list[ServingRetrieval | None] = [None] * config.num_retrieval_groups
         self.num_tokens = 0
 
@@ -67,8 +69,8 @@ class DRTCache(Cache):
         """Return bytes held by place, {"device": …, "host": …}."""
         held = self.memory.num_bytes()
         held["device"] += self.lower_window.num_bytes() + self.upper_window.num_bytes()
-        if self.open_chunk is not None:
-            held["device"] += self.open_chunk.numel() * self.open_chunk.element_size()
+        for x in (self.open_chunk, self.last_columns):
+            held["device"] += 0 if x is None else x.numel() * x.element_size()
         return held
 
     def reorder_cache(self, beam_idx: Tensor) -> None:
@@ -77,6 +79,8 @@ class DRTCache(Cache):
             return
         self.state = self.state.select(beam_idx)
         self.open_chunk = self.open_chunk[beam_idx.to(self.open_chunk.device)]
+        if self.last_columns is not None:
+            self.last_columns = self.last_columns[beam_idx.to(self.last_columns.device)]
         for window in (self.lower_window, self.upper_window):
             window.select_rows(beam_idx)
         self.serving = [

@@ -36,6 +36,7 @@ SIZES = (
     "chunk_size",
     "window_size",
     "retrieval_serves",
+    "embedding_convolution_size",
 )
 
 
@@ -113,8 +114,9 @@ def _tensors(cache: DRTCache, state: ChunkState) -> dict[str, Tensor]:
     for name, window in (("lower", cache.lower_window), ("upper", cache.upper_window)):
         parts |= {f"{name}.{key}": x for key, x in window.tensors().items()}
     parts |= {f"memory.{key}": x for key, x in cache.memory.tensors().items()}
-    if cache.open_chunk is not None:
-        parts["open_chunk"] = cache.open_chunk
+    for name in ("open_chunk", "last_columns"):
+        if (x := getattr(cache, name)) is not None:
+            parts[name] = x
     for group, serving in enumerate(cache.serving):
         if serving is not None:
             parts |= {f"serving.{group}.{key}": x for key, x in serving._asdict().items()}
@@ -125,8 +127,9 @@ def _restore(cache: DRTCache, tensors: dict[str, Tensor], device: torch.device) 
     cache.state = ChunkState(**_part(tensors, "state"))
     for name, window in (("lower", cache.lower_window), ("upper", cache.upper_window)):
         window.restore({key: x.to(device) for key, x in _part(tensors, name).items()})
-    if "open_chunk" in tensors:
-        cache.open_chunk = tensors["open_chunk"].to(device)
+    for name in ("open_chunk", "last_columns"):
+        if name in tensors:
+            setattr(cache, name, tensors[name].to(device))
     if memory := _part(tensors, "memory"):
         cache.memory.restore(memory, device)
     for group in range(len(cache.serving)):

@@ -76,6 +76,10 @@ class DRTConfig(PreTrainedConfig):
         cross_attention_init: "aligned": embeddings dominate the stream and cross-attention starts
             as content matching and copying, which lets retrieval begin to learn; "plain": all maps
             start at random.
+        embedding_convolution_size: Columns whose embeddings enter the decoder as one, each column's
+            own and those before it, mixed channel by channel; 1 is the paper's.
+        key_convolution_size: Slots that a key is made of, its own and those before it in the chunk,
+            mixed channel by channel; 1 is the paper's.
         landmark_token_id: The id that the model keeps for landmarks; vocab_size - 1 without it.
         rope_theta: Base of the rotary positions.
         rms_norm_eps: Added to the variance in every norm.
@@ -109,6 +113,8 @@ class DRTConfig(PreTrainedConfig):
     softmax_off_by_one: bool = True
     residual_wiring: ResidualWiring = "bypass"
     cross_attention_init: Literal["aligned", "plain"] = "aligned"
+    embedding_convolution_size: int = 1
+    key_convolution_size: int = 1
     landmark_token_id: DerivedInt = None  # type: ignore[assignment]
     rope_theta: float | int = 10_000.0
     rms_norm_eps: float = 1e-6
@@ -158,6 +164,11 @@ class DRTConfig(PreTrainedConfig):
                 f"num_upper_layers = {self.num_upper_layers} must be a multiple of "
                 f"num_retrieval_groups = {self.num_retrieval_groups}."
             )
+        if self.key_convolution_size > self.chunk_size:
+            raise ValueError(
+                f"key_convolution_size must be at most chunk_size = {self.chunk_size}, "
+                f"got {self.key_convolution_size}."
+            )
         if not 0 <= self.landmark_token_id < self.vocab_size:
             raise ValueError(
                 f"landmark_token_id = {self.landmark_token_id} must be an id of the vocabulary, "
@@ -194,4 +205,6 @@ _LEAST = {
     "chunk_size": 2,
     "retrieval_top_k": 1,
     "window_size": 1,
+    "embedding_convolution_size": 1,
+    "key_convolution_size": 1,
 }

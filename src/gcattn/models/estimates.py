@@ -17,8 +17,9 @@ def count_parameters(config: "DRTConfig", *, embeddings: bool) -> int:
     if config.retrieval_method != "none":
         norms += E * (config.num_upper_layers + config.num_retrieval_groups)
         norms += E * (2 * config.num_encoder_layers + 2)
+    convolutions = E * sum(taps for taps in _taps(config) if taps > 1)
     tables = 1 if config.tie_word_embeddings else 2
-    return matrices + norms + (tables * config.vocab_size * E if embeddings else 0)
+    return matrices + norms + convolutions + (tables * config.vocab_size * E if embeddings else 0)
 
 
 def flops_per_token(config: "DRTConfig", *, training: bool) -> int:
@@ -42,6 +43,11 @@ def memory_bytes_per_token(config: "DRTConfig", bytes_per_value: int) -> dict[st
         "landmarks": config.hidden_size * bytes_per_value / tokens,
         "keys_values": pool * bytes_per_value / tokens,
     }
+
+
+def _taps(config: "DRTConfig") -> tuple[int, int]:
+    keys = 1 if config.retrieval_method == "none" else config.key_convolution_size
+    return config.embedding_convolution_size, keys
 
 
 def _matrix_sizes(config: "DRTConfig") -> dict[str, int]:

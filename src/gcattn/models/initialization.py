@@ -12,6 +12,7 @@ import torch
 from torch import nn
 from transformers import initialization as init
 
+from gcattn.nn.convolution import ColumnConvolution, SlotConvolution
 from gcattn.nn.cross_attention import GroupedCrossAttention
 
 if TYPE_CHECKING:
@@ -20,6 +21,8 @@ if TYPE_CHECKING:
 # standard deviation of the keys at the start, and of what is read relative to what was written
 KEY_SCALE = 0.9
 OUTPUT_SCALE = 0.5
+# weight at the start of the columns before a column, relative to its own
+NEIGHBOUR_SCALE = 0.4
 
 
 def align_embeddings(embeddings: nn.Embedding, landmark_token_id: int) -> None:
@@ -49,6 +52,10 @@ def align_cross_attention(encoder: "ChunkEncoder", modules: list[GroupedCrossAtt
     # normed inputs have a mean square of 1, so keys get the standard deviation KEY_SCALE
     init.normal_(key_weight, std=KEY_SCALE * key_weight.shape[1] ** -0.5)
     init.orthogonal_(value_weight)
+    if encoder.key_convolution is not None:
+        # a key is what stands in front of its slot: what is read is what followed
+        weight = encoder.key_convolution.weight
+        init.copy_(weight, _taps(weight, own=1.0, others=0.0).roll(1, 0))
     for module in modules:
         groups = module.q_proj.out_features // key_weight.shape[0]
         init.copy_(module.q_proj.weight, _repeat_heads(key_weight, module.head_dim, groups))
@@ -62,6 +69,17 @@ def initialize_module(module: nn.Module, initializer_range: float) -> None:
         init.normal_(module.weight, std=initializer_range)
     elif isinstance(module, nn.RMSNorm):
         init.ones_(module.weight)
+    elif isinstance(module, ColumnConvolution):
+        init.copy_(module.weight, _taps(module.weight, own=1.0, others=NEIGHBOUR_SCALE))
+    elif isinstance(module, SlotConvolution):
+        # a key is what its slot holds, until it is aligned
+        init.copy_(module.weight, _taps(module.weight, own=1.0, others=0.0))
+
+
+def _taps(weight: torch.Tensor, *, own: float, others: float) -> torch.Tensor:
+    taps = torch.full_like(weight, others)
+    taps[0] = own
+    return taps
 
 
 def _repeat_heads(weight: torch.Tensor, head_dim: int, groups: int) -> torch.Tensor:

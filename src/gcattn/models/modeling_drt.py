@@ -29,6 +29,7 @@ from gcattn.models.initialization import (
 from gcattn.models.outputs import DRTCausalLMOutput, DRTModelOutput
 from gcattn.models.retrieval_group import RetrievalGroup
 from gcattn.nn.chunk_encoder import ChunkEncoder
+from gcattn.nn.convolution import ColumnConvolution
 from gcattn.nn.decoder_layer import DecoderLayer, RetrievalDecoderLayer
 from gcattn.nn.rms_norm import RMSNorm
 from gcattn.nn.rotary import rotary_angles
@@ -73,6 +74,8 @@ class DRTModel(DRTPreTrainedModel):
     def __init__(self, config: DRTConfig) -> None:
         super().__init__(config)
         self.embed_tokens = nn.Embedding(config.vocab_size, config.hidden_size)
+        taps = config.embedding_convolution_size
+        self.convolution = ColumnConvolution(taps, config.hidden_size) if taps > 1 else None
         self.lower_layers = nn.ModuleList(
             DecoderLayer(config, i) for i in range(config.num_lower_layers)
         )
@@ -128,6 +131,8 @@ class DRTModel(DRTPreTrainedModel):
         landmark = self.embed_tokens.weight[self.config.landmark_token_id]
         hidden = plan.layout.columns_from_tokens(embeds, landmark.to(embeds.dtype))  # [B, L, E]
         trace = [plan.layout.tokens_from_columns(hidden)] if output_hidden_states else None
+        if self.convolution is not None:
+            hidden = self._convolve(hidden, plan.layout, cache)
 
         context = self._context(plan.layout, hidden, None if cache is None else cache.lower_window)
         for layer in self.lower_layers:
@@ -211,6 +216,17 @@ class DRTModel(DRTPreTrainedModel):
         dtype = hidden.dtype
         rotation = rotary_angles(layout.positions, config.head_dim, config.rope_theta, dtype)
         return ColumnContext(rotation, documents, window)
+
+    def _convolve(
+        self, hidden: Tensor, layout: ChunkLayout | RegularLayout, cache: DRTCache | None
+    ) -> Tensor:
+        assert self.convolution is not None
+        before = None if cache is None else cache.last_columns
+        if cache is not None:
+            assert layout.documents is not None  # a regular layout has no next call
+            num_used = (layout.documents >= 0).sum(1)
+            cache.last_columns = self.convolution.last_columns(hidden, num_used, before)
+        return self.convolution(hidden, layout.positions, before)
 
     def _remember(
         self, hidden: Tensor, plan: CallPlan, cache: DRTCache | None

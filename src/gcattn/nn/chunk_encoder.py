@@ -13,6 +13,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from gcattn.nn.convolution import SlotConvolution
 from gcattn.nn.mlp import SwiGLU
 from gcattn.nn.rms_norm import RMSNorm
 from gcattn.nn.rotary import Rotation, rotary_angles, rotate
@@ -31,6 +32,8 @@ class ChunkEncoder(nn.Module):
         self.input_norm = RMSNorm(config.hidden_size, eps=config.rms_norm_eps)
         self.layers = nn.ModuleList(EncoderLayer(config) for _ in range(config.num_encoder_layers))
         self.output_norm = RMSNorm(config.hidden_size, eps=config.rms_norm_eps)
+        taps = config.key_convolution_size
+        self.key_convolution = SlotConvolution(taps, config.hidden_size) if taps > 1 else None
         self.k_proj = nn.Linear(config.hidden_size, key_size, bias=False)
         self.v_proj = nn.Linear(config.hidden_size, key_size, bias=False)
 
@@ -59,9 +62,10 @@ class ChunkEncoder(nn.Module):
         for layer in self.layers if num_chunks else ():
             hidden = layer(hidden, rotation, mask)
         hidden = self.output_norm(hidden).unflatten(0, (B, num_chunks))
+        matched = hidden if self.key_convolution is None else self.key_convolution(hidden)
         keys, values = (
-            project(hidden).unflatten(-1, (-1, self.config.head_dim))
-            for project in (self.k_proj, self.v_proj)
+            x.unflatten(-1, (-1, self.config.head_dim))
+            for x in (self.k_proj(matched), self.v_proj(hidden))
         )
         return hidden[:, :, -1], keys, values
 

@@ -31,17 +31,18 @@ def triton_grouped_cross_attention(
     from gcattn.ops.grouped_cross_attention.triton_forward import grouped_cross_attention_forward
 
     q, k, v = (_with_adjacent_values(x) for x in (q, k, v))
-    return grouped_cross_attention_forward(
-        q,
-        k,
-        v,
-        chunk_indices.contiguous(),
-        chunk_weights.contiguous(),
-        chunk_lengths,
-        softmax_off_by_one,
-        scale,
-        save_lse,
-    )
+    with torch.cuda.device_of(q):
+        return grouped_cross_attention_forward(
+            q,
+            k,
+            v,
+            chunk_indices.contiguous(),
+            chunk_weights.contiguous(),
+            chunk_lengths,
+            softmax_off_by_one,
+            scale,
+            save_lse,
+        )
 
 
 @torch.library.custom_op("gcattn::grouped_cross_attention_backward", mutates_args=())
@@ -59,17 +60,18 @@ def _backward(
     from gcattn.ops.grouped_cross_attention.triton_backward import grouped_cross_attention_backward
 
     dout, q, k, v = (_with_adjacent_values(x) for x in (dout, q, k, v))
-    return grouped_cross_attention_backward(
-        dout,
-        q,
-        k,
-        v,
-        chunk_indices.contiguous(),
-        chunk_weights.contiguous(),
-        chunk_lengths,
-        lse,
-        scale,
-    )
+    with torch.cuda.device_of(q):
+        return grouped_cross_attention_backward(
+            dout,
+            q,
+            k,
+            v,
+            chunk_indices.contiguous(),
+            chunk_weights.contiguous(),
+            chunk_lengths,
+            lse,
+            scale,
+        )
 
 
 @triton_grouped_cross_attention.register_fake
@@ -93,10 +95,14 @@ def _(dout: Tensor, q: Tensor, k: Tensor, v: Tensor, indices: Tensor, *args: Any
 def _save(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, Tensor]) -> None:
     *tensors, _, ctx.scale, _ = inputs
     ctx.mark_non_differentiable(output[1])
+    # or autograd would make and fill a gradient of the logarithms, as large as they are
+    ctx.set_materialize_grads(False)
     ctx.save_for_backward(*tensors, output[1])
 
 
-def _differentiate(ctx: Any, dout: Tensor, _: Tensor) -> tuple[Tensor | None, ...]:
+def _differentiate(ctx: Any, dout: Tensor | None, _: None) -> tuple[Tensor | None, ...]:
+    if dout is None:
+        return (None,) * 9
     dq, dk, dv, dweights = _backward(dout, *ctx.saved_tensors, ctx.scale)
     return dq, dk, dv, None, dweights, None, None, None, None
 

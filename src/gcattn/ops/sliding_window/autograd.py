@@ -77,10 +77,14 @@ def _(dout: Tensor, q: Tensor, k: Tensor, v: Tensor, *args: Any, **kwargs: Any) 
 def _save(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, Tensor]) -> None:
     *tensors, ctx.window_size = inputs
     ctx.mark_non_differentiable(output[1])
+    # or autograd would make and fill a gradient of the logarithms
+    ctx.set_materialize_grads(False)
     ctx.save_for_backward(*tensors, *output)
 
 
-def _differentiate(ctx: Any, dout: Tensor, _: Tensor) -> tuple[Tensor | None, ...]:
+def _differentiate(ctx: Any, dout: Tensor | None, _: None) -> tuple[Tensor | None, ...]:
+    if dout is None:
+        return (None,) * 6
     return (*_backward(dout, *ctx.saved_tensors, ctx.window_size), None, None, None)
 
 
