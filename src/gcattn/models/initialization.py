@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 KEY_SCALE = 0.9
 OUTPUT_SCALE = 0.5
 # weight at the start of the columns before a column, relative to its own
-NEIGHBOUR_SCALE = 0.4
+NEIGHBOUR_SCALE = 0.2
 
 
 def align_embeddings(embeddings: nn.Embedding, landmark_token_id: int) -> None:
