@@ -89,6 +89,7 @@ def random_config(seed: int, **overrides: Any) -> DRTConfig:
         "residual_wiring": draw.choice(["bypass", "ordinary"]),
         "cross_attention_init": draw.choice(["aligned", "plain"]),
         "embedding_convolution_size": draw.choice([1, 2, 4]),
+        "landmark_pooling": draw.choice([True, False]),
         "key_convolution_size": draw.choice([1, 2, 3]),
         "initializer_range": 0.2,  # large enough for every part to matter in the outputs
     }

@@ -13,7 +13,7 @@ def config(name, tmp_path, steps=100):
     return recipe_config(RECIPES[name], tmp_path, tmp_path, tmp_path / "run", steps, 0)
 
 
-def test_base_reads_every_chunk_in_the_first_half_and_four_afterwards(tmp_path):
+def test_dense_first_reads_every_chunk_in_the_first_half_and_four_afterwards(tmp_path):
     changes = config("base", tmp_path).retrieval.top_k_schedule
     assert [(change.step, change.top_k) for change in changes] == [(0, "all"), (50, 4)]
     assert config("base", tmp_path).model.overrides == {}

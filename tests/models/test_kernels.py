@@ -36,8 +36,9 @@ def test_loss_and_gradients_are_those_of_the_reference(monkeypatch):
         num_upper_layers=1,
         softmax_off_by_one=True,
     )
-    model = DRTForCausalLM(config).train()
-    ids = torch.randint(0, 49, (1, 70))
+    device = "cuda" if ON_GPU else "cpu"
+    model = DRTForCausalLM(config).train().to(device)
+    ids = torch.randint(0, 49, (1, 70), device=device)
     results = []
     for impl in ("reference", "triton"):
         use(monkeypatch, impl)

@@ -50,23 +50,29 @@ class Recipe:
 
     what: str
     model: dict[str, Any] = field(default_factory=dict)
-    dense_share: float = 0.5
+    dense_share: float = 0.0
     mixture: dict[str, float] = field(default_factory=lambda: {"single": 1})
     question_break_rate: float = 0.5
     text_loss_share: float = 0.25
     batch_size: int = 16
 
 
+_NO_CONVOLUTION = {"embedding_convolution_size": 1, "key_convolution_size": 1}
 _PAPER = {
     "cross_attention_init": "plain",
+    **_NO_CONVOLUTION,
+    "landmark_pooling": False,
     "retrieval_noise": "gumbel",
     "residual_wiring": "bypass",
     "softmax_off_by_one": True,
 }
 RECIPES = {
-    "base": Recipe("aligned start, every chunk read at first, loss mostly on answers"),
+    "base": Recipe("aligned start, convolutions, pooled landmarks, loss mostly on answers"),
     "plain-start": Recipe("all maps start at random", {"cross_attention_init": "plain"}),
-    "sparse": Recipe("K = 4 from the first step", dense_share=0),
+    "no-convolutions": Recipe("no convolutions", _NO_CONVOLUTION),
+    "no-pooling": Recipe("landmarks from their own slot alone", {"landmark_pooling": False}),
+    "no-both": Recipe("neither of these", {**_NO_CONVOLUTION, "landmark_pooling": False}),
+    "dense-first": Recipe("every chunk read in the first half", dense_share=0.5),
     "dense": Recipe("every chunk read to the end", dense_share=1),
     "noise": Recipe("Gumbel noise on the scores", {"retrieval_noise": "gumbel"}),
     "text-loss": Recipe("loss on all tokens alike", text_loss_share=1),

@@ -80,6 +80,8 @@ class DRTConfig(PreTrainedConfig):
             own and those before it, mixed channel by channel; 1 is the paper's.
         key_convolution_size: Slots that a key is made of, its own and those before it in the chunk,
             mixed channel by channel; 1 is the paper's.
+        landmark_pooling: Make landmarks of the mean of their chunk's tokens too; the paper's are
+            the encoder's output at the landmark alone.
         landmark_token_id: The id that the model keeps for landmarks; vocab_size - 1 without it.
         rope_theta: Base of the rotary positions.
         rms_norm_eps: Added to the variance in every norm.
@@ -115,6 +117,7 @@ class DRTConfig(PreTrainedConfig):
     cross_attention_init: Literal["aligned", "plain"] = "aligned"
     embedding_convolution_size: int = 1
     key_convolution_size: int = 1
+    landmark_pooling: bool = False
     landmark_token_id: DerivedInt = None  # type: ignore[assignment]
     rope_theta: float | int = 10_000.0
     rms_norm_eps: float = 1e-6

@@ -19,6 +19,8 @@ def count_parameters(config: "DRTConfig", *, embeddings: bool) -> int:
         norms += E * (2 * config.num_encoder_layers + 2)
     convolutions = E * sum(taps for taps in _taps(config) if taps > 1)
     tables = 1 if config.tie_word_embeddings else 2
+    if config.retrieval_method != "none" and config.landmark_pooling:
+        convolutions += 2 * E
     return matrices + norms + convolutions + (tables * config.vocab_size * E if embeddings else 0)
 
 

@@ -6,23 +6,22 @@ too weak for retrieval to begin; `docs/training.md` has what was measured.
 Shapes: H query heads, G key/value heads, D head dim, E hidden size.
 """
 
-from typing import TYPE_CHECKING
-
 import torch
 from torch import nn
 from transformers import initialization as init
 
+from gcattn.nn.chunk_encoder import ChunkEncoder, LandmarkPool
 from gcattn.nn.convolution import ColumnConvolution, SlotConvolution
 from gcattn.nn.cross_attention import GroupedCrossAttention
-
-if TYPE_CHECKING:
-    from gcattn.nn.chunk_encoder import ChunkEncoder
+from gcattn.nn.retriever import Retriever
 
 # standard deviation of the keys at the start, and of what is read relative to what was written
-KEY_SCALE = 0.9
+KEY_SCALE = 1.3
 OUTPUT_SCALE = 0.5
 # weight at the start of the columns before a column, relative to its own
-NEIGHBOUR_SCALE = 0.2
+NEIGHBOUR_SCALE = 0.15
+# what layers add at the start, relative to the plain start
+LAYER_SCALE = 0.1
 
 
 def align_embeddings(embeddings: nn.Embedding, landmark_token_id: int) -> None:
@@ -38,7 +37,31 @@ def align_embeddings(embeddings: nn.Embedding, landmark_token_id: int) -> None:
         init.zeros_(embeddings.weight[landmark_token_id])
 
 
-def align_cross_attention(encoder: "ChunkEncoder", modules: list[GroupedCrossAttention]) -> None:
+def quiet_layers(model: nn.Module, initializer_range: float) -> None:
+    """Start with layers that add little, so that the stream holds the tokens at any width.
+
+    Embeddings have a root mean square of 1 / sqrt(E), while what a feed-forward block adds at the
+    plain start does not shrink with the width: from E = 512 on it would drown them.
+    """
+    for name, weight in model.named_parameters():
+        if name.endswith(("self_attention.o_proj.weight", "mlp.down_proj.weight")) or (
+            "chunk_encoder" in name and name.endswith(".o_proj.weight")
+        ):
+            init.normal_(weight, std=LAYER_SCALE * initializer_range)
+
+
+def align_retrievers(retrievers: list[Retriever]) -> None:
+    """Start with scores that are cosines, so that all chunks weigh nearly the same.
+
+    Scores of normed vectors grow with sqrt(E): a wide model would begin with weights of 0 and 1 on
+    chunks chosen by chance, and never hear of the others.
+    """
+    for retriever in retrievers:
+        weight = retriever.norm.weight
+        init.constant_(weight, weight.numel() ** -0.5)
+
+
+def align_cross_attention(encoder: ChunkEncoder, modules: list[GroupedCrossAttention]) -> None:
     """Start cross-attention as content matching and copying.
 
     Queries use the map of the keys, so a token attends to slots that hold what it holds; values are
@@ -56,6 +79,8 @@ def align_cross_attention(encoder: "ChunkEncoder", modules: list[GroupedCrossAtt
         # a key is what stands in front of its slot: what is read is what followed
         weight = encoder.key_convolution.weight
         init.copy_(weight, _taps(weight, own=1.0, others=0.0).roll(1, 0))
+    if encoder.landmark_pool is not None:
+        init.zeros_(encoder.landmark_pool.own)
     for module in modules:
         groups = module.q_proj.out_features // key_weight.shape[0]
         init.copy_(module.q_proj.weight, _repeat_heads(key_weight, module.head_dim, groups))
@@ -71,6 +96,9 @@ def initialize_module(module: nn.Module, initializer_range: float) -> None:
         init.ones_(module.weight)
     elif isinstance(module, ColumnConvolution):
         init.copy_(module.weight, _taps(module.weight, own=1.0, others=NEIGHBOUR_SCALE))
+    elif isinstance(module, LandmarkPool):
+        init.ones_(module.own)
+        init.ones_(module.mean)
     elif isinstance(module, SlotConvolution):
         # a key is what its slot holds, until it is aligned
         init.copy_(module.weight, _taps(module.weight, own=1.0, others=0.0))

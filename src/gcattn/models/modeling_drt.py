@@ -24,13 +24,16 @@ from gcattn.models.generation import DRTGenerationMixin
 from gcattn.models.initialization import (
     align_cross_attention,
     align_embeddings,
+    align_retrievers,
     initialize_module,
+    quiet_layers,
 )
 from gcattn.models.outputs import DRTCausalLMOutput, DRTModelOutput
 from gcattn.models.retrieval_group import RetrievalGroup
 from gcattn.nn.chunk_encoder import ChunkEncoder
 from gcattn.nn.convolution import ColumnConvolution
 from gcattn.nn.decoder_layer import DecoderLayer, RetrievalDecoderLayer
+from gcattn.nn.retriever import Retriever
 from gcattn.nn.rms_norm import RMSNorm
 from gcattn.nn.rotary import rotary_angles
 from gcattn.nn.self_attention import ColumnContext
@@ -64,6 +67,8 @@ class DRTPreTrainedModel(PreTrainedModel):
         if encoder is not None and is_new and self.config.cross_attention_init == "aligned":
             layers = [m for m in self.modules() if isinstance(m, RetrievalDecoderLayer)]
             embeddings: nn.Embedding = self.base_model.embed_tokens  # type: ignore[assignment]
+            quiet_layers(self, self.config.initializer_range)
+            align_retrievers([m for m in self.modules() if isinstance(m, Retriever)])
             align_embeddings(embeddings, self.config.landmark_token_id)
             align_cross_attention(encoder, [m.cross_attention for m in layers])
 

@@ -32,6 +32,7 @@ class ChunkEncoder(nn.Module):
         self.input_norm = RMSNorm(config.hidden_size, eps=config.rms_norm_eps)
         self.layers = nn.ModuleList(EncoderLayer(config) for _ in range(config.num_encoder_layers))
         self.output_norm = RMSNorm(config.hidden_size, eps=config.rms_norm_eps)
+        self.landmark_pool = LandmarkPool(config.hidden_size) if config.landmark_pooling else None
         taps = config.key_convolution_size
         self.key_convolution = SlotConvolution(taps, config.hidden_size) if taps > 1 else None
         self.k_proj = nn.Linear(config.hidden_size, key_size, bias=False)
@@ -51,8 +52,9 @@ class ChunkEncoder(nn.Module):
         B, num_chunks, S, _ = grid.shape
         slots = torch.arange(S, device=grid.device)
         mask = None
+        is_token = slots < (S - 1 if lengths is None else lengths.unsqueeze(-1))  # [(B, F,) S]
         if lengths is not None:
-            used = (slots < lengths.unsqueeze(-1)) | (slots == S - 1)  # [B, F, S]
+            used = is_token | (slots == S - 1)
             mask = used.flatten(0, 1)[:, None, None]  # every slot reads the used ones
         rotation = rotary_angles(
             slots.unsqueeze(0), self.config.head_dim, self.config.rope_theta, grid.dtype
@@ -61,13 +63,36 @@ class ChunkEncoder(nn.Module):
         # most decoded tokens finish no chunk, and some attention kernels refuse an empty batch
         for layer in self.layers if num_chunks else ():
             hidden = layer(hidden, rotation, mask)
-        hidden = self.output_norm(hidden).unflatten(0, (B, num_chunks))
+        hidden = hidden.unflatten(0, (B, num_chunks))
+        landmarks = hidden[:, :, -1]
+        if self.landmark_pool is not None:
+            landmarks = self.landmark_pool(hidden, is_token)
+        hidden, landmarks = self.output_norm(hidden), self.output_norm(landmarks)
         matched = hidden if self.key_convolution is None else self.key_convolution(hidden)
         keys, values = (
             x.unflatten(-1, (-1, self.config.head_dim))
             for x in (self.k_proj(matched), self.v_proj(hidden))
         )
-        return hidden[:, :, -1], keys, values
+        return landmarks, keys, values
+
+
+class LandmarkPool(nn.Module):
+    """A landmark made of its own slot and of the mean of the chunk's tokens, channel by channel.
+
+    The mean speaks for all tokens of the chunk from the first step; a landmark's own slot begins as
+    an echo of the last few.
+    """
+
+    def __init__(self, hidden_size: int) -> None:
+        super().__init__()
+        self.own = nn.Parameter(torch.empty(hidden_size))
+        self.mean = nn.Parameter(torch.empty(hidden_size))
+
+    def forward(self, hidden: Tensor, is_token: Tensor) -> Tensor:
+        """Return landmarks [B, F, E] of slots [B, F, S, E], `is_token` [B, F, S] or [S]."""
+        is_token = is_token.unsqueeze(-1).to(hidden.dtype)
+        mean = (hidden * is_token).sum(2) / is_token.sum(-2).clamp_min(1)
+        return hidden[:, :, -1] * self.own.to(mean.dtype) + mean * self.mean.to(mean.dtype)
 
 
 class EncoderLayer(nn.Module):
