@@ -14,9 +14,9 @@ def config(name, tmp_path, steps=100):
 
 
 def test_dense_first_reads_every_chunk_in_the_first_half_and_four_afterwards(tmp_path):
-    changes = config("base", tmp_path).retrieval.top_k_schedule
+    changes = config("dense-first", tmp_path).retrieval.top_k_schedule
     assert [(change.step, change.top_k) for change in changes] == [(0, "all"), (50, 4)]
-    assert config("base", tmp_path).model.overrides == {}
+    assert config("dense-first", tmp_path).model.overrides == {}
 
 
 def test_every_other_recipe_differs_from_base(tmp_path):
