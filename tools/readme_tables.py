@@ -154,6 +154,22 @@ def needle_tiny() -> str:
     return _table(header, rows) + origins
 
 
+def bench_op() -> str:
+    """Return milliseconds and memory of the operator and its peers at the fixed shapes."""
+    result = _read("bench_op")
+    rows = []
+    for measured in result["metrics"]["shapes"][:3]:
+        for name, row in measured["contestants"].items():
+            if "forward_backward" not in row:
+                continue
+            rows.append(
+                f"| {measured['label']} | {name} | {row['forward']['median_ms']:.3f} | "
+                f"{row['forward_backward']['median_ms']:.3f} | {row['peak_mib']:,.0f} |"
+            )
+    header = "shape | operator | forward, ms | forward + backward, ms | memory beyond inputs, MiB"
+    return _table(header, rows) + _origin(result)
+
+
 def _read(name: str) -> dict[str, Any]:
     return json.loads((ROOT / "results" / f"{name}.json").read_text(encoding="utf-8"))
 
@@ -184,6 +200,7 @@ TABLES: dict[str, Callable[[], str]] = {
     "books-perplexity": books_perplexity,
     "recipe": recipe,
     "needle-tiny": needle_tiny,
+    "bench-op": bench_op,
 }
 
 if __name__ == "__main__":
