@@ -56,13 +56,14 @@ def test_training_goes_on_from_a_saved_model(make_config):
         f"model={{from: {folder}}}", "training.steps=1", f"output={first.output}-2"
     )
     run_training(second)
-    assert losses(second)[1] == pytest.approx(losses(first)[20], abs=0.3)
+    assert losses(second)[1] == pytest.approx(losses(first)[20], abs=0.6)
+    assert losses(second)[1] < losses(first)[1] - 1
 
 
 @pytest.mark.parametrize("documents", ["ignore", "pack", "separate"])
 def test_every_documents_mode_trains(make_config, documents):
     config = make_config(
-        "training.steps=2",
+        "training.steps=12",
         f"data.documents={documents}",
         "data.sequence_length=32",
         "data.close_chunks_early=0.1",
@@ -70,7 +71,7 @@ def test_every_documents_mode_trains(make_config, documents):
         "retrieval.top_k_schedule=[{step: 0, top_k: all}, {step: 1, top_k: 1}]",
     )
     run_training(config)
-    assert losses(config)[2] < losses(config)[1]
+    assert losses(config)[12] < losses(config)[1]
 
 
 def test_vocabulary_size_comes_from_the_data_with_room_for_the_landmark(make_config, tmp_path):
