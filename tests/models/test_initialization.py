@@ -57,6 +57,7 @@ def test_untrained_model_retrieves_and_copies_at_any_width(hidden_size):
         hidden_size=hidden_size,
         num_attention_heads=hidden_size // 32,
         num_upper_layers=4,
+        landmark_pooling=True,
     )
     B, T = 24, 600
     ids = torch.randint(0, 499, (B, T))

@@ -61,17 +61,15 @@ _NO_CONVOLUTION = {"embedding_convolution_size": 1, "key_convolution_size": 1}
 _PAPER = {
     "cross_attention_init": "plain",
     **_NO_CONVOLUTION,
-    "landmark_pooling": False,
     "retrieval_noise": "gumbel",
     "residual_wiring": "bypass",
     "softmax_off_by_one": True,
 }
 RECIPES = {
-    "base": Recipe("aligned start, convolutions, pooled landmarks, loss mostly on answers"),
+    "base": Recipe("aligned start, convolutions, loss mostly on answers"),
     "plain-start": Recipe("all maps start at random", {"cross_attention_init": "plain"}),
     "no-convolutions": Recipe("no convolutions", _NO_CONVOLUTION),
-    "no-pooling": Recipe("landmarks from their own slot alone", {"landmark_pooling": False}),
-    "no-both": Recipe("neither of these", {**_NO_CONVOLUTION, "landmark_pooling": False}),
+    "pooling": Recipe("landmarks of the mean of their tokens", {"landmark_pooling": True}),
     "dense-first": Recipe("every chunk read in the first half", dense_share=0.5),
     "dense": Recipe("every chunk read to the end", dense_share=1),
     "noise": Recipe("Gumbel noise on the scores", {"retrieval_noise": "gumbel"}),

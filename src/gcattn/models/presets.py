@@ -28,8 +28,10 @@ def drt_tiny(**overrides: Any) -> DRTConfig:
         "chunk_size": 16,
         "retrieval_top_k": 4,
         "window_size": 32,
+        # chunks of 15 tokens are told apart by their landmarks' own slots (results/recipe.json)
+        "landmark_pooling": False,
     }
-    return DRTConfig(**(sizes | _LEARNS_SOONEST | overrides))
+    return DRTConfig(**(_LEARNS_SOONEST | sizes | overrides))
 
 
 def drt_34m(**overrides: Any) -> DRTConfig:
