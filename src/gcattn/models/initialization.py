@@ -66,8 +66,8 @@ def align_cross_attention(encoder: ChunkEncoder, modules: list[GroupedCrossAtten
 
     Queries use the map of the keys, so a token attends to slots that hold what it holds; values are
     an orthogonal map and the output is its transpose, so what is read comes back as it was written.
-    That holds for the last layer; the others start by adding nothing. If each of them read, a layer
-    would ask with what the one before it read, and so find what follows the answer.
+    That holds for the last layer; the others start with a tenth of it. If each of them read, a
+    layer would ask with what the one before it read, and so find what follows the answer.
 
     Args:
         encoder: Holds the maps of the pool's keys and values, [G · D, E] each.
@@ -87,7 +87,7 @@ def align_cross_attention(encoder: ChunkEncoder, modules: list[GroupedCrossAtten
         groups = module.q_proj.out_features // key_weight.shape[0]
         init.copy_(module.q_proj.weight, _repeat_heads(key_weight, module.head_dim, groups))
         back = _repeat_heads(value_weight, module.head_dim, groups).T / groups
-        scale = OUTPUT_SCALE if module is modules[-1] else 0.0
+        scale = OUTPUT_SCALE * (1 if module is modules[-1] else LAYER_SCALE)
         init.copy_(module.o_proj.weight, scale * back)
 
 
