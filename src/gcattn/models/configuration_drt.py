@@ -78,8 +78,9 @@ class DRTConfig(PreTrainedConfig):
             start at random.
         embedding_convolution_size: Columns whose embeddings enter the decoder as one, each column's
             own and those before it, mixed channel by channel; 1 is the paper's.
-        key_convolution_size: Slots that a key is made of, its own and those before it in the chunk,
-            mixed channel by channel; 1 is the paper's.
+        key_convolution_size: Slots that a key is made of, its own and those before it in the chunk
+            (in front of the first the last token of the chunk before), mixed channel by channel; 1
+            is the paper's.
         landmark_pooling: Make landmarks of the mean of their chunk's tokens too; the paper's are
             the encoder's output at the landmark alone.
         landmark_token_id: The id that the model keeps for landmarks; vocab_size - 1 without it.

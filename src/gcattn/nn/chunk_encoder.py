@@ -7,7 +7,7 @@ Shapes: B batch, F finished chunks, S slots per chunk, H heads, G key/value head
 E hidden size.
 """
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple, Self
 
 import torch
 import torch.nn.functional as F
@@ -20,6 +20,36 @@ from gcattn.nn.rotary import Rotation, rotary_angles, rotate
 
 if TYPE_CHECKING:
     from gcattn.models.configuration_drt import DRTConfig
+
+
+class LastToken(NamedTuple):
+    """The last token of a row's last finished chunk, which stands in front of the next chunk."""
+
+    state: Tensor  # [B, E], what the encoder made of it
+    document: Tensor  # [B], the chunk's document; -1 where the row has finished no chunk
+
+    @classmethod
+    def none(cls, last: Tensor) -> Self:
+        """Return that of rows which have finished no chunk; `last` is [B, F, E]."""
+        document = torch.full(last.shape[:1], -1, dtype=torch.long, device=last.device)
+        return cls(last.new_zeros(last.shape[0], last.shape[2]), document)
+
+    def after(self, last: Tensor, documents: Tensor, num_finished: Tensor) -> Self:
+        """Go on by the chunks that a call finished: [B, F, E], [B, F] and their number, [B]."""
+        place = num_finished.unsqueeze(-1)
+        document = torch.cat([self.document.unsqueeze(1), documents], dim=1).gather(1, place)
+        state = torch.cat([self.state.unsqueeze(1), last], dim=1)
+        state = state.gather(1, place.unsqueeze(-1).expand(-1, -1, state.shape[-1]))
+        return type(self)(state.squeeze(1).detach(), document.squeeze(1))
+
+
+class EncoderOutput(NamedTuple):
+    """What the chunk encoder makes of finished chunks."""
+
+    landmarks: Tensor  # [B, F, E]
+    keys: Tensor  # [B, F, S, G, D]
+    values: Tensor  # [B, F, S, G, D]
+    last_tokens: Tensor | None  # [B, F, E], if keys are made of them; see `LastToken`
 
 
 class ChunkEncoder(nn.Module):
@@ -38,16 +68,21 @@ class ChunkEncoder(nn.Module):
         self.k_proj = nn.Linear(config.hidden_size, key_size, bias=False)
         self.v_proj = nn.Linear(config.hidden_size, key_size, bias=False)
 
-    def forward(self, grid: Tensor, lengths: Tensor | None) -> tuple[Tensor, Tensor, Tensor]:
+    def forward(
+        self,
+        grid: Tensor,
+        lengths: Tensor | None,
+        documents: Tensor | None = None,
+        before: LastToken | None = None,
+    ) -> EncoderOutput:
         """Encode chunks.
 
         Args:
             grid: The lower decoder's output in chunks, [B, F, S, E].
             lengths: Tokens of each chunk, [B, F]; slots between them and the landmark are not read.
                 None: every chunk is full.
-
-        Returns:
-            Landmarks [B, F, E], keys and values [B, F, S, G, D].
+            documents: Document of each chunk, [B, F]; None: one document.
+            before: The last token of the calls before this one.
         """
         B, num_chunks, S, _ = grid.shape
         slots = torch.arange(S, device=grid.device)
@@ -68,12 +103,34 @@ class ChunkEncoder(nn.Module):
         if self.landmark_pool is not None:
             landmarks = self.landmark_pool(hidden, is_token)
         hidden, landmarks = self.output_norm(hidden), self.output_norm(landmarks)
-        matched = hidden if self.key_convolution is None else self.key_convolution(hidden)
+        matched, last = hidden, None
+        if self.key_convolution is not None:
+            last = _last_tokens(hidden, lengths)
+            matched = self.key_convolution(hidden, _in_front(last, documents, before))
         keys, values = (
             x.unflatten(-1, (-1, self.config.head_dim))
             for x in (self.k_proj(matched), self.v_proj(hidden))
         )
-        return landmarks, keys, values
+        return EncoderOutput(landmarks, keys, values, last)
+
+
+def _last_tokens(hidden: Tensor, lengths: Tensor | None) -> Tensor:
+    """Take the last token of each chunk, [B, F, S, E] → [B, F, E]."""
+    if lengths is None:
+        return hidden[:, :, -2]
+    place = (lengths - 1).clamp_min(0)[..., None, None].expand(-1, -1, 1, hidden.shape[-1])
+    return hidden.gather(2, place).squeeze(2)
+
+
+def _in_front(last: Tensor, documents: Tensor | None, before: LastToken | None) -> Tensor:
+    """Return the last token of the chunk before each chunk of its document, [B, F, E], or zeros."""
+    if before is None:
+        before = LastToken.none(last)
+    state = torch.cat([before.state.unsqueeze(1), last], dim=1)[:, :-1]
+    if documents is None:
+        return state
+    document = torch.cat([before.document.unsqueeze(1), documents], dim=1)[:, :-1]
+    return torch.where((documents == document).unsqueeze(-1), state, 0)
 
 
 class LandmarkPool(nn.Module):

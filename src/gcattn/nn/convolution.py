@@ -57,9 +57,15 @@ class SlotConvolution(nn.Module):
         super().__init__()
         self.weight = nn.Parameter(torch.empty(num_taps, hidden_size))
 
-    def forward(self, x: Tensor) -> Tensor:
-        """Convolve, [..., S, E] → [..., S, E]; in front of the first slot there are zeros."""
+    def forward(self, x: Tensor, in_front: Tensor) -> Tensor:
+        """Convolve, [..., S, E] → [..., S, E].
+
+        Args:
+            x: Slots.
+            in_front: What stands in front of the first slot, [..., E]; before that there are zeros.
+        """
+        whole = torch.cat([in_front.unsqueeze(-2), x], dim=-2)
         out = x * self.weight[0].to(x.dtype)
         for i in range(1, self.weight.shape[0]):
-            out = out + F.pad(x, (0, 0, i, -i)) * self.weight[i].to(x.dtype)
+            out = out + F.pad(whole, (0, 0, i - 1, -i)) * self.weight[i].to(x.dtype)
         return out

@@ -1,0 +1,26 @@
+"""The chunk encoder beyond its own chunk: the last token of the chunk before stands in front."""
+
+import pytest
+import torch
+
+from gcattn.nn.chunk_encoder import ChunkEncoder
+from gcattn.testing import random_config
+
+
+@pytest.mark.parametrize(
+    ("chunk", "slot", "reaches_next"),
+    [(0, 2, True), (0, 4, False), (1, 4, False)],
+    ids=["last token", "unused slot", "next chunk of another document"],
+)
+def test_a_key_at_slot_0_is_made_of_the_last_token_of_the_chunk_before(chunk, slot, reaches_next):
+    torch.manual_seed(0)
+    config = random_config(0, chunk_size=6, key_convolution_size=2)
+    encoder = ChunkEncoder(config).double()
+    torch.nn.init.normal_(encoder.key_convolution.weight)
+    grid = torch.randn(1, 3, 6, config.hidden_size, dtype=torch.float64)
+    lengths, documents = torch.tensor([[3, 5, 5]]), torch.tensor([[0, 0, 1]])
+    changed = grid.clone()
+    changed[0, chunk, slot] += 1
+    keys, moved = (encoder(x, lengths, documents).keys for x in (grid, changed))
+    assert (keys[0, chunk + 1, 0] != moved[0, chunk + 1, 0]).any().item() is reaches_next
+    assert torch.equal(keys[0, chunk + 1, 1:], moved[0, chunk + 1, 1:])
