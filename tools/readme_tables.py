@@ -37,10 +37,10 @@ def _made(name: str) -> str:
 
 def presets() -> str:
     """Return parameters, operations and memory of the presets."""
-    from gcattn.models import drt_34m, drt_128m, drt_350m, drt_tiny
+    from gcattn.models import PRESETS
 
     rows = []
-    for preset in (drt_tiny, drt_34m, drt_128m, drt_350m):
+    for preset in PRESETS.values():
         config = preset()
         held = config.memory_bytes_per_token()
         rows.append(

@@ -14,6 +14,7 @@ _HOME = {
     "DRTForCausalLM": "gcattn.models",
     "DRTModel": "gcattn.models",
     "chunk_topk": "gcattn.ops",
+    "drt_12m": "gcattn.models",
     "drt_34m": "gcattn.models",
     "drt_128m": "gcattn.models",
     "drt_350m": "gcattn.models",

@@ -2,7 +2,7 @@
 
 import pytest
 
-from gcattn.models import DRTConfig, DRTForCausalLM, drt_34m, drt_128m, drt_350m, drt_tiny
+from gcattn.models import PRESETS, DRTConfig, DRTForCausalLM, drt_34m, drt_128m
 from gcattn.testing import random_config
 
 
@@ -19,9 +19,9 @@ def test_parameter_count_is_exact(seed, method):
 
 def test_presets_have_the_sizes_that_their_names_say():
     millions = {
-        preset.__name__: round(preset().count_parameters() / 1e6, 1)
-        for preset in (drt_tiny, drt_34m, drt_128m, drt_350m)
+        name: round(preset().count_parameters() / 1e6, 1) for name, preset in PRESETS.items()
     }
+    assert 10 <= millions["drt_12m"] <= 13
     assert 30 <= millions["drt_34m"] <= 38
     assert 115 <= millions["drt_128m"] <= 135
     assert 320 <= millions["drt_350m"] <= 380

@@ -99,7 +99,7 @@ def retrieval(
 
 @experiment_app.command()
 def memory(
-    preset: Annotated[str, typer.Option(help="drt_tiny, drt_34m, drt_128m or drt_350m.")] = (
+    preset: Annotated[str, typer.Option(help="drt_tiny, drt_12m, drt_34m, drt_128m …")] = (
         "drt_34m"
     ),
     lengths: Annotated[str, typer.Option(help="Context lengths, such as 16k,1m.")] = "16k,64k,256k",
@@ -112,21 +112,20 @@ def memory(
     """Measure bytes and latency with old chunks on the device and in host memory."""
     import torch
 
-    from gcattn import models
     from gcattn.evals.lengths import parse_lengths
     from gcattn.experiments.memory_tiers import measure_memory_tiers
     from gcattn.experiments.plots import plot_memory_tiers
+    from gcattn.models import PRESETS
     from gcattn.results import write_result
 
-    presets = ("drt_tiny", "drt_34m", "drt_128m", "drt_350m")
-    if preset not in presets:
-        raise ValueError(f"--preset must be one of {', '.join(presets)}, got {preset!r}.")
+    if preset not in PRESETS:
+        raise ValueError(f"--preset must be one of {', '.join(PRESETS)}, got {preset!r}.")
     if device == "auto":
         device = "cuda" if torch.cuda.is_available() else "cpu"
     dtype = torch.bfloat16 if device.startswith("cuda") else torch.float32
     console = _console()
     metrics = measure_memory_tiers(
-        getattr(models, preset)(),
+        PRESETS[preset](),
         parse_lengths(lengths),
         device=device,
         dtype=dtype,

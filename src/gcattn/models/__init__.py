@@ -4,17 +4,19 @@ from transformers import AutoConfig, AutoModel, AutoModelForCausalLM
 
 from gcattn.models.configuration_drt import DRTConfig
 from gcattn.models.modeling_drt import DRTForCausalLM, DRTModel, DRTPreTrainedModel
-from gcattn.models.presets import drt_34m, drt_128m, drt_350m, drt_tiny
+from gcattn.models.presets import PRESETS, drt_12m, drt_34m, drt_128m, drt_350m, drt_tiny
 
 AutoConfig.register(DRTConfig.model_type, DRTConfig, exist_ok=True)
 AutoModel.register(DRTConfig, DRTModel, exist_ok=True)
 AutoModelForCausalLM.register(DRTConfig, DRTForCausalLM, exist_ok=True)
 
 __all__ = [
+    "PRESETS",
     "DRTConfig",
     "DRTForCausalLM",
     "DRTModel",
     "DRTPreTrainedModel",
+    "drt_12m",
     "drt_34m",
     "drt_128m",
     "drt_350m",

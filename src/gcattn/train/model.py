@@ -94,17 +94,11 @@ def _vocabulary(shards: TokenShards, tokenizer: PreTrainedTokenizerFast) -> dict
 
 
 def _preset(name: str | None) -> Callable[..., DRTConfig]:
-    import gcattn.models as models
+    from gcattn.models import PRESETS
 
-    presets = {
-        "drt_tiny": models.drt_tiny,
-        "drt_34m": models.drt_34m,
-        "drt_128m": models.drt_128m,
-        "drt_350m": models.drt_350m,
-    }
-    if name not in presets:
-        raise ValueError(f"model.preset must be one of {', '.join(presets)}, got {name!r}.")
-    return presets[name]
+    if name not in PRESETS:
+        raise ValueError(f"model.preset must be one of {', '.join(PRESETS)}, got {name!r}.")
+    return PRESETS[name]
 
 
 def _checked(build: Callable[[], DRTConfig]) -> DRTConfig:
