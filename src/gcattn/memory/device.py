@@ -11,7 +11,7 @@ from gcattn.memory.chunk_memory import ChunkMemory, RetrievedChunks
 
 
 class DeviceMemory(ChunkMemory):
-    """Keys and values in one device tensor each, [P, S, G, D], grown by doubling."""
+    """Keys and values in one device tensor each, [P, S, G, D], grown by a quarter."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -30,7 +30,8 @@ class DeviceMemory(ChunkMemory):
     def _store(self, keys: Tensor, values: Tensor, lengths: Tensor) -> None:
         start = self._num_stored - len(keys)
         if self._num_stored > len(self._lengths) or self._keys.dim() != keys.dim():
-            capacity = max(self._num_stored, 2 * start, 16)
+            # while it is copied the old tensor lives too: doubling would take three times its bytes
+            capacity = max(self._num_stored, start + start // 4, 16)
             self._keys = _grown(self._keys, keys, start, capacity)
             self._values = _grown(self._values, values, start, capacity)
             self._lengths = _grown(self._lengths, lengths, start, capacity)
@@ -53,7 +54,7 @@ class DeviceMemory(ChunkMemory):
 
 
 def _grown(old: Tensor, like: Tensor, used: int, capacity: int) -> Tensor:
-    grown = like.new_zeros(capacity, *like.shape[1:])
+    grown = like.new_empty(capacity, *like.shape[1:])
     if used:
         grown[:used] = old[:used]
     return grown
