@@ -70,6 +70,7 @@ def random_config(seed: int, **overrides: Any) -> DRTConfig:
     draw = random.Random(seed)
     kv_heads = draw.choice([1, 2])
     groups = draw.choice([1, 2, 3])
+    pooling = draw.choice([True, False])
     fields: dict[str, Any] = {
         "vocab_size": 61,
         "hidden_size": 24,
@@ -89,7 +90,8 @@ def random_config(seed: int, **overrides: Any) -> DRTConfig:
         "residual_wiring": draw.choice(["bypass", "ordinary"]),
         "cross_attention_init": draw.choice(["aligned", "plain"]),
         "embedding_convolution_size": draw.choice([1, 2, 4]),
-        "landmark_pooling": draw.choice([True, False]),
+        "landmark_pooling": pooling,
+        "landmark_overlap": draw.choice([0, 1, 3]) if pooling else 0,
         "key_convolution_size": draw.choice([1, 2, 3]),
         "initializer_range": 0.2,  # large enough for every part to matter in the outputs
     }

@@ -13,7 +13,7 @@ from gcattn.chunking import ChunkState
 from gcattn.memory.chunk_memory import ChunkMemory
 from gcattn.memory.tiers import MemoryTier, make_memory
 from gcattn.memory.window import WindowCache
-from gcattn.nn.chunk_encoder import LastToken
+from gcattn.nn.chunk_encoder import ChunkTail
 
 if TYPE_CHECKING:
     from gcattn.models.configuration_drt import DRTConfig
@@ -51,8 +51,8 @@ class DRTCache(Cache):
         self.open_chunk: Tensor | None = None  # [B, S, E], the lower decoder's states
         # [B, taps - 1, E], embeddings that the convolution over columns goes on from
         self.last_columns: Tensor | None = None
-        # what stands in front of the next finished chunk, where keys are made of it
-        self.last_token: LastToken | None = None
+        # end of the last finished chunk, where the next one is made of it too
+        self.chunk_tail: ChunkTail | None = None
         self.serving: list[ServingRetrieval | None] = [None] * config.num_retrieval_groups
         self.num_tokens = 0
 
@@ -72,7 +72,7 @@ class DRTCache(Cache):
         """Return bytes held by place, {"device": …, "host": …}."""
         held = self.memory.num_bytes()
         held["device"] += self.lower_window.num_bytes() + self.upper_window.num_bytes()
-        for x in (self.open_chunk, self.last_columns, *(self.last_token or ())):
+        for x in (self.open_chunk, self.last_columns, *(self.chunk_tail or ())):
             held["device"] += 0 if x is None else x.numel() * x.element_size()
         return held
 
@@ -84,8 +84,8 @@ class DRTCache(Cache):
         self.open_chunk = self.open_chunk[beam_idx.to(self.open_chunk.device)]
         if self.last_columns is not None:
             self.last_columns = self.last_columns[beam_idx.to(self.last_columns.device)]
-        if self.last_token is not None:
-            self.last_token = _rows(self.last_token, beam_idx)
+        if self.chunk_tail is not None:
+            self.chunk_tail = _rows(self.chunk_tail, beam_idx)
         for window in (self.lower_window, self.upper_window):
             window.select_rows(beam_idx)
         self.serving = [None if s is None else _rows(s, beam_idx) for s in self.serving]
@@ -128,7 +128,7 @@ class DRTCache(Cache):
         return self.state is not None
 
 
-_Parts = TypeVar("_Parts", LastToken, ServingRetrieval)
+_Parts = TypeVar("_Parts", ChunkTail, ServingRetrieval)
 
 
 def _rows(parts: _Parts, rows: Tensor) -> _Parts:

@@ -18,7 +18,7 @@ from torch import Tensor
 from gcattn.chunking import ChunkState
 from gcattn.memory.cache import DRTCache, ServingRetrieval
 from gcattn.memory.tiers import MemoryTier
-from gcattn.nn.chunk_encoder import LastToken
+from gcattn.nn.chunk_encoder import ChunkTail
 
 if TYPE_CHECKING:
     from gcattn.models.configuration_drt import DRTConfig
@@ -39,9 +39,14 @@ SIZES = (
     "retrieval_serves",
     "embedding_convolution_size",
     "key_convolution_size",
+    "landmark_overlap",
 )
 # fields that caches made before them lack, with what they stood for
-ADDED_SIZES = {"embedding_convolution_size": 1, "key_convolution_size": 1}
+ADDED_SIZES = {
+    "embedding_convolution_size": 1,
+    "key_convolution_size": 1,
+    "landmark_overlap": 0,
+}
 
 
 def save_cache(cache: DRTCache, folder: str | Path) -> None:
@@ -122,8 +127,8 @@ def _tensors(cache: DRTCache, state: ChunkState) -> dict[str, Tensor]:
     for name in ("open_chunk", "last_columns"):
         if (x := getattr(cache, name)) is not None:
             parts[name] = x
-    if cache.last_token is not None:
-        parts |= {f"last_token.{key}": x for key, x in cache.last_token._asdict().items()}
+    if cache.chunk_tail is not None:
+        parts |= {f"chunk_tail.{key}": x for key, x in cache.chunk_tail._asdict().items()}
     for group, serving in enumerate(cache.serving):
         if serving is not None:
             parts |= {f"serving.{group}.{key}": x for key, x in serving._asdict().items()}
@@ -137,8 +142,8 @@ def _restore(cache: DRTCache, tensors: dict[str, Tensor], device: torch.device) 
     for name in ("open_chunk", "last_columns"):
         if name in tensors:
             setattr(cache, name, tensors[name].to(device))
-    if last_token := _part(tensors, "last_token"):
-        cache.last_token = LastToken(**{key: x.to(device) for key, x in last_token.items()})
+    if chunk_tail := _part(tensors, "chunk_tail"):
+        cache.chunk_tail = ChunkTail(**{key: x.to(device) for key, x in chunk_tail.items()})
     if memory := _part(tensors, "memory"):
         cache.memory.restore(memory, device)
     for group in range(len(cache.serving)):

@@ -81,8 +81,10 @@ class DRTConfig(PreTrainedConfig):
         key_convolution_size: Slots that a key is made of, its own and those before it in the chunk
             (in front of the first the last token of the chunk before), mixed channel by channel; 1
             is the paper's.
-        landmark_pooling: Make landmarks of the mean of their chunk's tokens too; the paper's are
-            the encoder's output at the landmark alone.
+        landmark_pooling: Gather landmarks from all slots of their chunk, by attention that begins
+            as the mean; the paper's are the encoder's output at the landmark alone.
+        landmark_overlap: Last tokens of the chunk before that are gathered too, with
+            `landmark_pooling`.
         landmark_token_id: The id that the model keeps for landmarks; vocab_size - 1 without it.
         rope_theta: Base of the rotary positions.
         rms_norm_eps: Added to the variance in every norm.
@@ -119,6 +121,7 @@ class DRTConfig(PreTrainedConfig):
     embedding_convolution_size: int = 1
     key_convolution_size: int = 1
     landmark_pooling: bool = False
+    landmark_overlap: int = 0
     landmark_token_id: DerivedInt = None  # type: ignore[assignment]
     rope_theta: float | int = 10_000.0
     rms_norm_eps: float = 1e-6
@@ -172,6 +175,21 @@ class DRTConfig(PreTrainedConfig):
             raise ValueError(
                 f"key_convolution_size must be at most chunk_size = {self.chunk_size}, "
                 f"got {self.key_convolution_size}."
+            )
+        if self.landmark_overlap >= self.chunk_size or self.landmark_overlap < 0:
+            raise ValueError(
+                "landmark_overlap must be at least 0 and less than chunk_size = "
+                f"{self.chunk_size}, got {self.landmark_overlap}."
+            )
+        if self.landmark_overlap and not self.landmark_pooling:
+            raise ValueError(
+                f"landmark_overlap = {self.landmark_overlap} needs landmark_pooling: without it a "
+                "landmark is what its own slot holds."
+            )
+        if self.landmark_pooling and self.hidden_size % self.num_attention_heads:
+            raise ValueError(
+                f"landmark_pooling needs a hidden_size that num_attention_heads = "
+                f"{self.num_attention_heads} divides, got {self.hidden_size}."
             )
         if not 0 <= self.landmark_token_id < self.vocab_size:
             raise ValueError(

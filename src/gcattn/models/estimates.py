@@ -16,11 +16,9 @@ def count_parameters(config: "DRTConfig", *, embeddings: bool) -> int:
     norms = E * (2 * config.num_hidden_layers + 1)  # two in each decoder layer, one at the end
     if config.retrieval_method != "none":
         norms += E * (config.num_upper_layers + config.num_retrieval_groups)
-        norms += E * (2 * config.num_encoder_layers + 2)
+        norms += E * (2 * config.num_encoder_layers + 2 + config.landmark_pooling)
     convolutions = E * sum(taps for taps in _taps(config) if taps > 1)
     tables = 1 if config.tie_word_embeddings else 2
-    if config.retrieval_method != "none" and config.landmark_pooling:
-        convolutions += 2 * E
     return matrices + norms + convolutions + (tables * config.vocab_size * E if embeddings else 0)
 
 
@@ -63,4 +61,5 @@ def _matrix_sizes(config: "DRTConfig") -> dict[str, int]:
         sizes["cross_attention"] = config.num_upper_layers * 2 * E * query_size
         sizes["encoder"] = config.num_encoder_layers * (4 * E * query_size + mlp)
         sizes["pool"] = 2 * E * key_size
+        sizes["landmark_pool"] = E * config.num_attention_heads if config.landmark_pooling else 0
     return sizes

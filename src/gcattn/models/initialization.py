@@ -10,7 +10,7 @@ import torch
 from torch import nn
 from transformers import initialization as init
 
-from gcattn.nn.chunk_encoder import ChunkEncoder, LandmarkPool
+from gcattn.nn.chunk_encoder import ChunkEncoder
 from gcattn.nn.convolution import ColumnConvolution, SlotConvolution
 from gcattn.nn.cross_attention import GroupedCrossAttention
 from gcattn.nn.retriever import Retriever
@@ -82,7 +82,7 @@ def align_cross_attention(encoder: ChunkEncoder, modules: list[GroupedCrossAtten
         weight = encoder.key_convolution.weight
         init.copy_(weight, _taps(weight, own=1.0, others=0.0).roll(1, 0))
     if encoder.landmark_pool is not None:
-        init.zeros_(encoder.landmark_pool.own)
+        init.zeros_(encoder.landmark_pool.score.weight)
     for module in modules:
         groups = module.q_proj.out_features // key_weight.shape[0]
         init.copy_(module.q_proj.weight, _repeat_heads(key_weight, module.head_dim, groups))
@@ -99,9 +99,6 @@ def initialize_module(module: nn.Module, initializer_range: float) -> None:
         init.ones_(module.weight)
     elif isinstance(module, ColumnConvolution):
         init.copy_(module.weight, _taps(module.weight, own=1.0, others=NEIGHBOUR_SCALE))
-    elif isinstance(module, LandmarkPool):
-        init.ones_(module.own)
-        init.ones_(module.mean)
     elif isinstance(module, SlotConvolution):
         # a key is what its slot holds, until it is aligned
         init.copy_(module.weight, _taps(module.weight, own=1.0, others=0.0))

@@ -30,7 +30,7 @@ from gcattn.models.initialization import (
 )
 from gcattn.models.outputs import DRTCausalLMOutput, DRTModelOutput
 from gcattn.models.retrieval_group import RetrievalGroup
-from gcattn.nn.chunk_encoder import ChunkEncoder, LastToken
+from gcattn.nn.chunk_encoder import ChunkEncoder, ChunkTail
 from gcattn.nn.convolution import ColumnConvolution
 from gcattn.nn.decoder_layer import DecoderLayer, RetrievalDecoderLayer
 from gcattn.nn.retriever import Retriever
@@ -247,18 +247,18 @@ class DRTModel(DRTPreTrainedModel):
                 grid = torch.cat([grid[:, :1] + cache.open_chunk.unsqueeze(1), grid[:, 1:]], dim=1)
             cache.open_chunk = _chunk_after(grid, layout.num_finished)
         lengths, documents = layout.chunk_lengths, layout.chunk_documents
-        before = None if cache is None else cache.last_token
+        before = None if cache is None else cache.chunk_tail
         output = self.chunk_encoder(
             grid[:, : layout.num_finished_chunks],
             None if isinstance(layout, RegularLayout) else lengths,
             documents,
             before,
         )
-        if cache is not None and output.last_tokens is not None:
+        if cache is not None and output.tails is not None:
             assert isinstance(layout, ChunkLayout)
             assert documents is not None
-            before = LastToken.none(output.last_tokens) if before is None else before
-            cache.last_token = before.after(output.last_tokens, documents, layout.num_finished)
+            before = ChunkTail.none(output.tails) if before is None else before
+            cache.chunk_tail = before.after(output.tails, documents, layout.num_finished)
         encoded = EncodedChunks(output.landmarks, documents, output.keys, output.values, lengths)
         if cache is None or plan.finished is None:
             return encoded

@@ -10,6 +10,7 @@ _LEARNS_SOONEST: dict[str, Any] = {
     "embedding_convolution_size": 4,
     "key_convolution_size": 2,
     "landmark_pooling": True,
+    "landmark_overlap": 16,
     "softmax_off_by_one": False,
     "residual_wiring": "ordinary",
     # contents are compared from the first step, and noise drowns that
@@ -31,6 +32,7 @@ def drt_tiny(**overrides: Any) -> DRTConfig:
         "window_size": 32,
         # chunks of 15 tokens are told apart by their landmarks' own slots (results/recipe.json)
         "landmark_pooling": False,
+        "landmark_overlap": 0,
     }
     return DRTConfig(**(_LEARNS_SOONEST | sizes | overrides))
 

@@ -22,25 +22,51 @@ if TYPE_CHECKING:
     from gcattn.models.configuration_drt import DRTConfig
 
 
-class LastToken(NamedTuple):
-    """The last token of a row's last finished chunk, which stands in front of the next chunk."""
+class ChunkTail(NamedTuple):
+    """The last tokens of a row's last finished chunk, n of them: the next chunk goes on from it."""
 
-    state: Tensor  # [B, E], what the encoder made of it
+    states: Tensor  # [B, n, E], what the encoder made of them; zeros in front if there are fewer
+    length: Tensor  # [B], how many there are
     document: Tensor  # [B], the chunk's document; -1 where the row has finished no chunk
 
     @classmethod
-    def none(cls, last: Tensor) -> Self:
-        """Return that of rows which have finished no chunk; `last` is [B, F, E]."""
-        document = torch.full(last.shape[:1], -1, dtype=torch.long, device=last.device)
-        return cls(last.new_zeros(last.shape[0], last.shape[2]), document)
+    def none(cls, tails: "ChunkTails") -> Self:
+        """Return that of rows which have finished no chunk yet."""
+        states = tails.states.new_zeros(tails.states.shape[0], *tails.states.shape[2:])
+        length = tails.lengths.new_zeros(tails.lengths.shape[0])
+        return cls(states, length, torch.full_like(length, -1))
 
-    def after(self, last: Tensor, documents: Tensor, num_finished: Tensor) -> Self:
-        """Go on by the chunks that a call finished: [B, F, E], [B, F] and their number, [B]."""
-        place = num_finished.unsqueeze(-1)
-        document = torch.cat([self.document.unsqueeze(1), documents], dim=1).gather(1, place)
-        state = torch.cat([self.state.unsqueeze(1), last], dim=1)
-        state = state.gather(1, place.unsqueeze(-1).expand(-1, -1, state.shape[-1]))
-        return type(self)(state.squeeze(1).detach(), document.squeeze(1))
+    def after(self, tails: "ChunkTails", documents: Tensor, num_finished: Tensor) -> Self:
+        """Go on by the chunks that a call finished: documents [B, F] and their number, [B]."""
+        rows = torch.arange(len(num_finished), device=num_finished.device)
+        states, lengths = tails.behind(self)
+        document = torch.cat([self.document.unsqueeze(1), documents], dim=1)
+        at = rows, num_finished
+        return type(self)(states[at].detach(), lengths[at], document[at])
+
+
+class ChunkTails(NamedTuple):
+    """The last tokens of every chunk that a call finished."""
+
+    states: Tensor  # [B, F, n, E]
+    lengths: Tensor  # [B, F]
+
+    def behind(self, before: ChunkTail) -> "ChunkTails":
+        """Put the tail that earlier calls ended with in front: F + 1 chunks."""
+        states = torch.cat([before.states.unsqueeze(1).to(self.states.dtype), self.states], dim=1)
+        return ChunkTails(states, torch.cat([before.length.unsqueeze(1), self.lengths], dim=1))
+
+    def of_previous(self, documents: Tensor | None, before: ChunkTail | None) -> "ChunkTails":
+        """Return the tail of the chunk before each chunk of its document, empty where none is."""
+        before = ChunkTail.none(self) if before is None else before
+        states, lengths = self.behind(before)
+        states, lengths = states[:, :-1], lengths[:, :-1]
+        if documents is not None:
+            previous = torch.cat([before.document.unsqueeze(1), documents], dim=1)[:, :-1]
+            follows = documents == previous
+            states = torch.where(follows[..., None, None], states, 0)
+            lengths = torch.where(follows, lengths, 0)
+        return ChunkTails(states, lengths)
 
 
 class EncoderOutput(NamedTuple):
@@ -49,7 +75,7 @@ class EncoderOutput(NamedTuple):
     landmarks: Tensor  # [B, F, E]
     keys: Tensor  # [B, F, S, G, D]
     values: Tensor  # [B, F, S, G, D]
-    last_tokens: Tensor | None  # [B, F, E], if keys are made of them; see `LastToken`
+    tails: ChunkTails | None  # if the next chunk needs them
 
 
 class ChunkEncoder(nn.Module):
@@ -62,8 +88,9 @@ class ChunkEncoder(nn.Module):
         self.input_norm = RMSNorm(config.hidden_size, eps=config.rms_norm_eps)
         self.layers = nn.ModuleList(EncoderLayer(config) for _ in range(config.num_encoder_layers))
         self.output_norm = RMSNorm(config.hidden_size, eps=config.rms_norm_eps)
-        self.landmark_pool = LandmarkPool(config.hidden_size) if config.landmark_pooling else None
+        self.landmark_pool = LandmarkPool(config) if config.landmark_pooling else None
         taps = config.key_convolution_size
+        self.tail_length = max(config.landmark_overlap, int(taps > 1))
         self.key_convolution = SlotConvolution(taps, config.hidden_size) if taps > 1 else None
         self.k_proj = nn.Linear(config.hidden_size, key_size, bias=False)
         self.v_proj = nn.Linear(config.hidden_size, key_size, bias=False)
@@ -73,7 +100,7 @@ class ChunkEncoder(nn.Module):
         grid: Tensor,
         lengths: Tensor | None,
         documents: Tensor | None = None,
-        before: LastToken | None = None,
+        before: ChunkTail | None = None,
     ) -> EncoderOutput:
         """Encode chunks.
 
@@ -82,14 +109,14 @@ class ChunkEncoder(nn.Module):
             lengths: Tokens of each chunk, [B, F]; slots between them and the landmark are not read.
                 None: every chunk is full.
             documents: Document of each chunk, [B, F]; None: one document.
-            before: The last token of the calls before this one.
+            before: The tail that the calls before this one ended with.
         """
         B, num_chunks, S, _ = grid.shape
         slots = torch.arange(S, device=grid.device)
         mask = None
-        is_token = slots < (S - 1 if lengths is None else lengths.unsqueeze(-1))  # [(B, F,) S]
+        used = mask = None
         if lengths is not None:
-            used = is_token | (slots == S - 1)
+            used = (slots < lengths.unsqueeze(-1)) | (slots == S - 1)  # [B, F, S]
             mask = used.flatten(0, 1)[:, None, None]  # every slot reads the used ones
         rotation = rotary_angles(
             slots.unsqueeze(0), self.config.head_dim, self.config.rope_theta, grid.dtype
@@ -98,58 +125,71 @@ class ChunkEncoder(nn.Module):
         # most decoded tokens finish no chunk, and some attention kernels refuse an empty batch
         for layer in self.layers if num_chunks else ():
             hidden = layer(hidden, rotation, mask)
-        hidden = hidden.unflatten(0, (B, num_chunks))
-        landmarks = hidden[:, :, -1]
+        hidden = self.output_norm(hidden.unflatten(0, (B, num_chunks)))
+        landmarks, matched, tails, previous = hidden[:, :, -1], hidden, None, None
+        if self.tail_length:
+            tails = _tails(hidden, lengths, self.tail_length)
+            previous = tails.of_previous(documents, before)
         if self.landmark_pool is not None:
-            landmarks = self.landmark_pool(hidden, is_token)
-        hidden, landmarks = self.output_norm(hidden), self.output_norm(landmarks)
-        matched, last = hidden, None
+            landmarks = self.landmark_pool(hidden, used, previous)
         if self.key_convolution is not None:
-            last = _last_tokens(hidden, lengths)
-            matched = self.key_convolution(hidden, _in_front(last, documents, before))
+            assert previous is not None
+            matched = self.key_convolution(hidden, previous.states[:, :, -1])
         keys, values = (
             x.unflatten(-1, (-1, self.config.head_dim))
             for x in (self.k_proj(matched), self.v_proj(hidden))
         )
-        return EncoderOutput(landmarks, keys, values, last)
+        return EncoderOutput(landmarks, keys, values, tails)
 
 
-def _last_tokens(hidden: Tensor, lengths: Tensor | None) -> Tensor:
-    """Take the last token of each chunk, [B, F, S, E] → [B, F, E]."""
+def _tails(hidden: Tensor, lengths: Tensor | None, num_tokens: int) -> ChunkTails:
+    """Take the last `num_tokens` tokens of each chunk, [B, F, S, E]; zeros where it has fewer."""
+    S = hidden.shape[2]
     if lengths is None:
-        return hidden[:, :, -2]
-    place = (lengths - 1).clamp_min(0)[..., None, None].expand(-1, -1, 1, hidden.shape[-1])
-    return hidden.gather(2, place).squeeze(2)
-
-
-def _in_front(last: Tensor, documents: Tensor | None, before: LastToken | None) -> Tensor:
-    """Return the last token of the chunk before each chunk of its document, [B, F, E], or zeros."""
-    if before is None:
-        before = LastToken.none(last)
-    state = torch.cat([before.state.unsqueeze(1), last], dim=1)[:, :-1]
-    if documents is None:
-        return state
-    document = torch.cat([before.document.unsqueeze(1), documents], dim=1)[:, :-1]
-    return torch.where((documents == document).unsqueeze(-1), state, 0)
+        lengths = torch.full(hidden.shape[:2], num_tokens, device=hidden.device)
+        return ChunkTails(hidden[:, :, S - 1 - num_tokens : S - 1], lengths)
+    place = lengths.unsqueeze(-1) - num_tokens + torch.arange(num_tokens, device=hidden.device)
+    index = place.clamp_min(0).unsqueeze(-1).expand(-1, -1, -1, hidden.shape[-1])
+    states = torch.where((place >= 0).unsqueeze(-1), hidden.gather(2, index), 0)
+    return ChunkTails(states, lengths.clamp_max(num_tokens))
 
 
 class LandmarkPool(nn.Module):
-    """A landmark made of its own slot and of the mean of the chunk's tokens, channel by channel.
+    """A landmark gathered from its chunk's slots by attention that asks the same of all chunks.
 
-    The mean speaks for all tokens of the chunk from the first step; a landmark's own slot begins as
-    an echo of the last few.
+    It begins as their mean, which speaks for every token of the chunk from the first step (a
+    landmark's own slot begins as an echo of the last few), and learns what is worth finding. The
+    last tokens of the chunk before are gathered too, if `landmark_overlap` says so: what is said
+    across the border of two chunks is then found in both.
     """
 
-    def __init__(self, hidden_size: int) -> None:
+    def __init__(self, config: "DRTConfig") -> None:
         super().__init__()
-        self.own = nn.Parameter(torch.empty(hidden_size))
-        self.mean = nn.Parameter(torch.empty(hidden_size))
+        self.overlap = config.landmark_overlap
+        self.score = nn.Linear(config.hidden_size, config.num_attention_heads, bias=False)
+        self.norm = RMSNorm(config.hidden_size, eps=config.rms_norm_eps)
 
-    def forward(self, hidden: Tensor, is_token: Tensor) -> Tensor:
-        """Return landmarks [B, F, E] of slots [B, F, S, E], `is_token` [B, F, S] or [S]."""
-        is_token = is_token.unsqueeze(-1).to(hidden.dtype)
-        mean = (hidden * is_token).sum(2) / is_token.sum(-2).clamp_min(1)
-        return hidden[:, :, -1] * self.own.to(mean.dtype) + mean * self.mean.to(mean.dtype)
+    def forward(self, hidden: Tensor, used: Tensor | None, previous: ChunkTails | None) -> Tensor:
+        """Return landmarks [B, F, E].
+
+        Args:
+            hidden: Slots, [B, F, S, E].
+            used: Which of them are in use, bool [B, F, S]; None: all.
+            previous: The tail of the chunk before each chunk.
+        """
+        scores = self.score(hidden).float()  # [B, F, S, H]
+        if used is not None:
+            scores = scores.masked_fill(~used.unsqueeze(-1), -torch.inf)
+        if self.overlap:
+            assert previous is not None
+            tail = previous.states[:, :, -self.overlap :]
+            place = torch.arange(-self.overlap, 0, device=hidden.device)
+            is_token = place >= -previous.lengths.unsqueeze(-1)  # [B, F, overlap]
+            tail_scores = self.score(tail).float().masked_fill(~is_token.unsqueeze(-1), -torch.inf)
+            hidden, scores = torch.cat([tail, hidden], dim=2), torch.cat([tail_scores, scores], 2)
+        weights = scores.softmax(2).to(hidden.dtype)
+        heads = hidden.unflatten(-1, (weights.shape[-1], -1))  # [B, F, S, H, E / H]
+        return self.norm((weights.unsqueeze(-1) * heads).sum(2).flatten(-2))
 
 
 class EncoderLayer(nn.Module):
