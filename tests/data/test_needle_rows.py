@@ -32,13 +32,37 @@ def runs(mask):
     )
 
 
+def test_near_questions_come_at_every_order_of_magnitude(shards):
+    words = NeedleVocabulary(load_tokenizer(), "train")
+    options = {"include_answer_mask": True, "exercises_per_row": 1}
+    share = {}
+    for near in (0.0, 1.0):
+        rows = NeedleRows(shards, T, {"single": 1}, near_question_rate=near, **options)
+        distances = []
+        for index in range(60):
+            ids, answer = rows[index]["input_ids"].tolist(), rows[index]["answer_mask"]
+            asked = runs(answer)[0][0]
+            distances.append(asked - find(ids, words.phrases.secret_of))
+        share[near] = sum(distance < 64 for distance in distances) / 60
+        assert max(distances) > 200
+    assert share[0.0] < 0.25 and share[1.0] > 0.4
+
+
+@pytest.mark.parametrize("near", [0.0, 1.0])
 @pytest.mark.parametrize("name", TASK_NAMES)
-def test_every_answer_follows_from_the_row_before_it(name, shards):
+def test_every_answer_follows_from_the_row_before_it(name, near, shards):
     words = NeedleVocabulary(load_tokenizer(), "train")
     say = words.phrases
     openings = [say.what_is_final_secret_of, say.what_is_secret_of]
     openings += [say.what_are_secrets_of, say.which_variables_equal]
-    rows = NeedleRows(shards, T, {name: 1}, include_answer_mask=True, exercises_per_row=3)
+    rows = NeedleRows(
+        shards,
+        T,
+        {name: 1},
+        include_answer_mask=True,
+        exercises_per_row=3,
+        near_question_rate=near,
+    )
     num_answers = 0
     for index in range(6):
         row = rows[index]

@@ -149,6 +149,8 @@ class TasksSection:
     """Exercises in one row, as long as they fill no more than half of it."""
     question_break_rate: float = 0.0
     """Probability that a chunk closes in front of a question's last token, as in generation."""
+    near_question_rate: float = 0.0
+    """Probability that needles lie close to their question, some within the sliding window."""
     text_loss_share: float = 1.0
     """Share of the tokens outside of answers that count; less gives the answers more weight."""
 
@@ -156,7 +158,7 @@ class TasksSection:
         from gcattn.data.needle_tasks.rows import read_mixture
 
         _at_least(1, "tasks.exercises_per_row", self.exercises_per_row)
-        for name in ("question_break_rate", "text_loss_share"):
+        for name in ("question_break_rate", "near_question_rate", "text_loss_share"):
             if not 0 <= getattr(self, name) <= 1:
                 raise ValueError(f"tasks.{name} must lie in [0, 1], got {getattr(self, name)}.")
         try:

@@ -157,6 +157,7 @@ def _rows_of(
         seed=config.training.seed,
         exercises_per_row=tasks.exercises_per_row,
         question_break_rate=tasks.question_break_rate,
+        near_question_rate=tasks.near_question_rate,
         text_loss_share=tasks.text_loss_share,
         excluded_ids=[model.config.landmark_token_id],
     )

@@ -49,6 +49,9 @@ class NeedleRows(Dataset[dict[str, Tensor]]):
             `question_break_rate`, rows hold "chunk_breaks" [T], bool.
         question_break_rate: Probability that a chunk closes in front of the last token of a
             question, as it does when a model is asked to generate.
+        near_question_rate: Probability that the needles of an exercise lie close to its questions,
+            within a stretch of any order of magnitude. The others lie anywhere before them, so
+            hardly ever in the same chunk or window, where nothing can be retrieved.
         text_loss_share: Share of the tokens outside of answers that have a label; 0.25 gives the
             answers four times the weight that they have with 1.
         include_answer_mask: Add "answer_mask" [T], one where a token belongs to an answer.
@@ -70,6 +73,7 @@ class NeedleRows(Dataset[dict[str, Tensor]]):
         exercises_per_row: int = 4,
         random_break_rate: float = 0.0,
         question_break_rate: float = 0.0,
+        near_question_rate: float = 0.0,
         text_loss_share: float = 1.0,
         include_answer_mask: bool = False,
         excluded_ids: Iterable[int] = (),
@@ -81,6 +85,7 @@ class NeedleRows(Dataset[dict[str, Tensor]]):
             raise ValueError(f"random_break_rate must lie in [0, 1), got {random_break_rate}.")
         for name, share in (
             ("question_break_rate", question_break_rate),
+            ("near_question_rate", near_question_rate),
             ("text_loss_share", text_loss_share),
         ):
             if not 0 <= share <= 1:
@@ -90,6 +95,7 @@ class NeedleRows(Dataset[dict[str, Tensor]]):
         self.exercises_per_row = exercises_per_row
         self.random_break_rate = random_break_rate
         self.question_break_rate = question_break_rate
+        self.near_question_rate = near_question_rate
         self.text_loss_share = text_loss_share
         self.include_answer_mask = include_answer_mask
         self._tasks, self._weights = list(tasks), list(tasks.values())
@@ -129,7 +135,7 @@ class NeedleRows(Dataset[dict[str, Tensor]]):
 
     def _row(self, number: int, length: int) -> dict[str, np.ndarray]:
         rng = Random(f"{self._seed} {self._words.split} {length} {number}")
-        inserts = _place(rng, self._exercises(rng, length), length)
+        inserts = _place(rng, self._exercises(rng, length), length, self.near_question_rate)
         num_inserted = sum(len(insert.token_ids) for insert in inserts)
         text = InterleavedText(
             self._haystack,
@@ -209,12 +215,17 @@ class _Insert:
     answers: list[tuple[int, int]] = field(default_factory=list)
 
 
-def _place(rng: Random, exercises: list[Exercise], sequence_length: int) -> list[_Insert]:
+def _place(
+    rng: Random, exercises: list[Exercise], sequence_length: int, near_rate: float
+) -> list[_Insert]:
     """Choose gaps so that every needle comes before its questions."""
     num_text = sequence_length - sum(exercise.num_tokens for exercise in exercises)
     inserts = []
     for exercise in exercises:
         *gaps, last = sorted(rng.randint(0, num_text) for _ in range(len(exercise.needles) + 1))
+        if near_rate and rng.random() < near_rate:
+            first = max(0, last - int(num_text ** rng.random()))
+            gaps = [rng.randint(first, last) for _ in gaps]
         rng.shuffle(gaps)
         for group in exercise.groups:
             own, gaps = sorted(gaps[: len(group)]), gaps[len(group) :]
