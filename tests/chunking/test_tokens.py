@@ -22,7 +22,14 @@ def test_a_chunk_without_room_for_a_token_is_refused():
         insert_landmarks(torch.tensor([[1, 2]]), 1, 99)
 
 
-def test_a_prompt_closes_in_front_of_its_last_token():
+def test_a_prompt_closes_in_front_of_its_last_token_and_of_what_asks():
+    one, padded = torch.ones(1, 13).bool(), torch.ones(1, 13).bool()
+    padded[0, :3] = False
+    assert prompt_breaks(one).nonzero()[:, 1].tolist() == [3, 11]
+    assert prompt_breaks(padded).nonzero()[:, 1].tolist() == [3, 11]
+
+
+def test_a_short_prompt_closes_in_front_of_its_last_token():
     valid = torch.tensor([[0, 1, 1, 1], [1, 1, 1, 0], [0, 0, 0, 1]]).bool()
     expected = [[0, 0, 1, 0], [0, 1, 0, 0], [0, 0, 0, 0]]
     assert prompt_breaks(valid).int().tolist() == expected

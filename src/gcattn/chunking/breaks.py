@@ -1,4 +1,4 @@
-"""Where a prompt's open chunk closes, so that generation starts with a fresh retrieval.
+"""Where a prompt's chunks close, so that generation starts with a fresh retrieval.
 
 Shapes: B batch, T tokens.
 """
@@ -6,21 +6,27 @@ Shapes: B batch, T tokens.
 import torch
 from torch import Tensor
 
+# tokens at the end of a prompt that ask for what it needs
+ASKING_TOKENS = 8
+
 
 def prompt_breaks(valid: Tensor) -> Tensor:
-    """Mark the token before each row's last one, bool [B, T].
+    """Mark where a prompt's chunks close, bool [B, T]: behind two tokens of each row.
 
     The last prompt token predicts the first generated one, so it must be *served by* the fresh
-    retrieval rather than take part in asking for it: the chunk closes in front of it.
+    retrieval rather than take part in asking for it: a chunk closes in front of it. That chunk asks
+    and so is never among what is retrieved; it holds the `ASKING_TOKENS` before, and what the
+    prompt says just before them closes in a chunk of its own, to be found like everything else.
 
     Args:
         valid: False where a token is padding, bool [B, T].
 
     Returns:
-        `chunk_breaks` for `forward`; rows of one token are left open.
+        `chunk_breaks` for `forward`; rows of one token are left open, those of fewer than
+        `ASKING_TOKENS + 2` close once.
     """
     behind = valid.flip(1).cumsum(1).flip(1)  # valid tokens from here to the end
-    return valid & (behind == 2)
+    return valid & ((behind == 2) | (behind == ASKING_TOKENS + 2))
 
 
 def random_breaks(shape: tuple[int, int], probability: float, generator: torch.Generator) -> Tensor:

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any, Literal, get_args
 import numpy as np
 import torch
 
+from gcattn.chunking.breaks import ASKING_TOKENS
 from gcattn.evals.stream_reader import StreamReader
 
 if TYPE_CHECKING:
@@ -200,7 +201,7 @@ def _chunks_of(model: PreTrainedModel, sample: NeedleSample, number: int) -> set
     question = sample.questions[number]
     # a context has no breaks: each of its chunks holds S - 1 tokens
     chunks = {position // (size - 1) for place in sample.evidence(question) for position in place}
-    if number == 0:
+    if number == 0 and len(question.prompt) < ASKING_TOKENS + 2:
         # a chunk can't retrieve itself: what the asking one holds is within the window
         asking = (sample.context.num_tokens + len(question.prompt) - 2) // (size - 1)
         chunks.discard(asking)

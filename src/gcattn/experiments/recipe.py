@@ -78,7 +78,7 @@ RECIPES = {
     "bypass": Recipe("what is read bypasses the stream", {"residual_wiring": "bypass"}),
     "off-by-one": Recipe("softmax-off-by-one", {"softmax_off_by_one": True}),
     "no-breaks": Recipe("no question closes its chunk", question_break_rate=0),
-    "self-copy": Recipe("half of the rows copy spans", mixture={"single": 1, "self-copy": 1}),
+    "self-copy": Recipe("half of the rows copy spans", mixture={"single": 1, "self-copy:4": 1}),
     "few-rows": Recipe("4 rows a step", batch_size=4),
     "random": Recipe("random chunks", {"retrieval_method": "random"}),
 }
