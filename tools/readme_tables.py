@@ -11,6 +11,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from needle_table import needle_table
+
 ROOT = Path(__file__).parents[1]
 BLOCK = re.compile(r"(<!-- table: ([\w-]+) -->\n).*?(<!-- end -->)", re.DOTALL)
 
@@ -136,22 +138,17 @@ def recipe() -> str:
 
 def needle_tiny() -> str:
     """Return scores of the tiny checkpoint by task and length."""
-    rows, origins = [], ""
-    for name in ("needle_tiny", "needle_tiny_1m"):
-        result = _read(name)
-        for entry in result["metrics"]["by_length"]:
-            low, high = entry["interval"]
-            rows.append(
-                f"| {entry['task']} | {entry['length']:,} | {entry['exact']} of {entry['trials']} "
-                f"| {100 * low:.0f} – {100 * high:.0f} % | "
-                f"{100 * entry['teacher_forced_first_token']:.0f} % | {entry['seconds']:.2f} |"
-            )
-        origins += _origin(result)
-    header = (
-        "task | context, tokens | whole answers right | 95 % interval | "
-        "first token, teacher-forced | s per sample"
-    )
-    return _table(header, rows) + origins
+    return _needles("needle_tiny", "needle_tiny_1m")
+
+
+def needle_12m() -> str:
+    """Return scores of the checkpoint trained on a GPU by task and length."""
+    return _needles("needle_12m", "needle_12m_1m", *(f"needle_12m_16m_seed{i}" for i in range(3)))
+
+
+def _needles(*names: str) -> str:
+    results = [_read(name) for name in names]
+    return needle_table(results) + "".join(_origin(result) for result in results)
 
 
 def bench_op() -> str:
@@ -199,6 +196,7 @@ TABLES: dict[str, Callable[[], str]] = {
     "memory-tiers": memory_tiers,
     "books-perplexity": books_perplexity,
     "recipe": recipe,
+    "needle-12m": needle_12m,
     "needle-tiny": needle_tiny,
     "bench-op": bench_op,
 }

@@ -12,12 +12,13 @@ from typing import Any
 
 import torch
 import yaml
+from needle_table import needle_table
 
-from gcattn.evals.lengths import format_length
 from gcattn.evals.model_loading import load_causal_lm
 
 ROOT = Path(__file__).parents[1]
 SHARD_SIZE = "15MB"
+_NO_TASKS: dict[str, Any] = {"mixture": {}}
 
 
 def main() -> None:
@@ -50,10 +51,11 @@ def save_weights(run: Path, folder: Path) -> None:
 def model_card(name: str, folder: Path, data: str, results: list[Path]) -> str:
     """Return the card: what the model is, how it was made, what it can do."""
     model = load_causal_lm(str(folder), device="cpu", dtype="float32")
-    training = yaml.safe_load((folder / "training.yaml").read_text(encoding="utf-8"))
-    section = training["training"]
-    rows = section["batch_size"] * section["gradient_accumulation"]
-    tokens = section["steps"] * rows * training["data"]["sequence_length"]
+    stages = sorted(folder.glob("training*.yaml"))
+    configs = [yaml.safe_load(stage.read_text(encoding="utf-8")) for stage in stages]
+    tokens = sum(_tokens(config) for config in configs)
+    tasks = {name: None for config in configs for name in (config["tasks"] or _NO_TASKS)["mixture"]}
+    commands = ", ".join(f"`gcattn train {stage.name}`" for stage in stages)
     lines = [
         "---",
         "license: apache-2.0",
@@ -63,12 +65,13 @@ def model_card(name: str, folder: Path, data: str, results: list[Path]) -> str:
         f"# {name}",
         "",
         f"A Differentiable Retrieval-based Transformer of {model.num_parameters():,} parameters, "
-        f"trained on {tokens / 1e6:.1f}M tokens in rows of {training['data']['sequence_length']}.",
+        f"trained on {tokens / 1e6:.1f}M tokens in rows of at most "
+        f"{max(config['data']['sequence_length'] for config in configs):,}.",
         "",
         f"- **Data:** {data}",
-        f"- **Needles:** {', '.join((training['tasks'] or {'mixture': {}})['mixture'])}; keys and "
-        "values of evaluation are never those of training",
-        "- **Command:** `gcattn train training.yaml`, with the data prepared to the paths in it",
+        f"- **Needles:** {', '.join(tasks)}; keys and values of evaluation are never those of "
+        "training",
+        f"- **Commands:** {commands}, with the data prepared to the paths in the files",
         "- **Licence of the weights:** Apache-2.0",
         "",
         "```sh",
@@ -80,30 +83,23 @@ def model_card(name: str, folder: Path, data: str, results: list[Path]) -> str:
         "Exact match of the whole answer, generated greedily; a question may end anywhere in a "
         "chunk. Beside it the lenient score of the first token under the true text.",
     ]
-    for result in results:
-        lines += ["", *_scores(json.loads(result.read_text(encoding="utf-8")))]
+    read = [json.loads(result.read_text(encoding="utf-8")) for result in results]
+    lines += ["", needle_table(read), "\n\n".join(map(_origin, read))]
     return "\n".join(lines) + "\n"
 
 
-def _scores(result: dict[str, Any]) -> list[str]:
-    lines = [
-        "| task | length | exact | 95 % interval | teacher-forced first token | s per sample |",
-        "| --- | --- | --- | --- | --- | --- |",
-    ]
-    for row in result["metrics"]["by_length"]:
-        low, high = row["interval"]
-        lines.append(
-            f"| {row['task']} | {format_length(row['length'])} | {row['exact']} of {row['trials']} "
-            f"| {100 * low:.1f}–{100 * high:.1f} % | "
-            f"{100 * row['teacher_forced_first_token']:.1f} % | {row['seconds']:.2f} |"
-        )
+def _tokens(config: dict[str, Any]) -> int:
+    section = config["training"]
+    rows = section["batch_size"] * section["gradient_accumulation"]
+    return int(section["steps"] * rows * config["data"]["sequence_length"])
+
+
+def _origin(result: dict[str, Any]) -> str:
     hardware = result["hardware"]
-    return [
-        *lines,
-        "",
+    return (
         f"`{result['command']}` · {hardware.get('gpu', hardware['cpu'])} · "
-        f"torch {result['software']['torch']} · {result['date'][:10]}",
-    ]
+        f"torch {result['software']['torch']} · {result['date'][:10]}"
+    )
 
 
 if __name__ == "__main__":
