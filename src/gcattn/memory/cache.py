@@ -6,6 +6,7 @@ Shapes: B batch, S slots per chunk, K retrieved chunks, E hidden size.
 from typing import TYPE_CHECKING, NamedTuple, TypeVar
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 from transformers.cache_utils import Cache
 
@@ -75,6 +76,17 @@ class DRTCache(Cache):
         for x in (self.open_chunk, self.last_columns, *(self.chunk_tail or ())):
             held["device"] += 0 if x is None else x.numel() * x.element_size()
         return held
+
+    def keep_open_chunk(self, grid: Tensor, num_finished: Tensor) -> None:
+        """Keep the chunk that is open after a call, zero where none is.
+
+        Args:
+            grid: The chunks that the call touched, [B, C, S, E].
+            num_finished: How many of them it finished, [B].
+        """
+        rows = torch.arange(grid.shape[0], device=grid.device)
+        padded = F.pad(grid, (0, 0, 0, 0, 0, 1))  # a row may have finished the last one it touched
+        self.open_chunk = padded[rows, num_finished].detach()
 
     def reorder_cache(self, beam_idx: Tensor) -> None:
         """Keep the rows `beam_idx` [B'], in this order; rows that repeat share their chunks."""

@@ -10,7 +10,6 @@ K retrieved chunks, E hidden size, V vocabulary, R retrieval groups.
 from typing import Any
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 from transformers.modeling_utils import PreTrainedModel
 from transformers.utils import logging
@@ -30,7 +29,7 @@ from gcattn.models.initialization import (
 )
 from gcattn.models.outputs import DRTCausalLMOutput, DRTModelOutput
 from gcattn.models.retrieval_group import RetrievalGroup
-from gcattn.nn.chunk_encoder import ChunkEncoder, ChunkTail
+from gcattn.nn.chunk_encoder import ChunkEncoder
 from gcattn.nn.convolution import ColumnConvolution
 from gcattn.nn.decoder_layer import DecoderLayer, RetrievalDecoderLayer
 from gcattn.nn.retriever import Retriever
@@ -245,23 +244,19 @@ class DRTModel(DRTPreTrainedModel):
             assert isinstance(layout, ChunkLayout)  # a regular one has no next call
             if cache.open_chunk is not None:  # the slots that earlier calls filled; zero elsewhere
                 grid = torch.cat([grid[:, :1] + cache.open_chunk.unsqueeze(1), grid[:, 1:]], dim=1)
-            cache.open_chunk = _chunk_after(grid, layout.num_finished)
+            cache.keep_open_chunk(grid, layout.num_finished)
         lengths, documents = layout.chunk_lengths, layout.chunk_documents
-        before = None if cache is None else cache.chunk_tail
         output = self.chunk_encoder(
             grid[:, : layout.num_finished_chunks],
             None if isinstance(layout, RegularLayout) else lengths,
             documents,
-            before,
+            None if cache is None else cache.chunk_tail,
         )
-        if cache is not None and output.tails is not None:
-            assert isinstance(layout, ChunkLayout)
-            assert documents is not None
-            before = ChunkTail.none(output.tails) if before is None else before
-            cache.chunk_tail = before.after(output.tails, documents, layout.num_finished)
         encoded = EncodedChunks(output.landmarks, documents, output.keys, output.values, lengths)
-        if cache is None or plan.finished is None:
+        if cache is None:
             return encoded
+        assert isinstance(layout, ChunkLayout) and plan.finished is not None
+        cache.chunk_tail = output.tail_after(cache.chunk_tail, documents, layout.num_finished)
         return cache.memory.append(encoded, plan.finished)
 
 
@@ -398,10 +393,3 @@ def _record(
 ) -> None:
     if trace is not None:
         trace.append(layout.tokens_from_columns(hidden))
-
-
-def _chunk_after(grid: Tensor, num_finished: Tensor) -> Tensor:
-    """Return the chunk that is open after the call, [B, S, E]; zero where none is."""
-    rows = torch.arange(grid.shape[0], device=grid.device)
-    padded = F.pad(grid, (0, 0, 0, 0, 0, 1))  # a row may have finished the last chunk it touched
-    return padded[rows, num_finished].detach()

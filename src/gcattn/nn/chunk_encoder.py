@@ -36,14 +36,6 @@ class ChunkTail(NamedTuple):
         length = tails.lengths.new_zeros(tails.lengths.shape[0])
         return cls(states, length, torch.full_like(length, -1))
 
-    def after(self, tails: "ChunkTails", documents: Tensor, num_finished: Tensor) -> Self:
-        """Go on by the chunks that a call finished: documents [B, F] and their number, [B]."""
-        rows = torch.arange(len(num_finished), device=num_finished.device)
-        states, lengths = tails.behind(self)
-        document = torch.cat([self.document.unsqueeze(1), documents], dim=1)
-        at = rows, num_finished
-        return type(self)(states[at].detach(), lengths[at], document[at])
-
 
 class ChunkTails(NamedTuple):
     """The last tokens of every chunk that a call finished."""
@@ -76,6 +68,25 @@ class EncoderOutput(NamedTuple):
     keys: Tensor  # [B, F, S, G, D]
     values: Tensor  # [B, F, S, G, D]
     tails: ChunkTails | None  # if the next chunk needs them
+
+    def tail_after(
+        self, before: ChunkTail | None, documents: Tensor | None, num_finished: Tensor
+    ) -> ChunkTail | None:
+        """Return where the next call goes on, from where this one did; None if it needs nothing.
+
+        Args:
+            before: The tail that the calls before ended with.
+            documents: Document of each chunk, [B, F].
+            num_finished: Chunks of each row, [B].
+        """
+        if self.tails is None:
+            return None
+        assert documents is not None  # only training leaves them out
+        before = ChunkTail.none(self.tails) if before is None else before
+        at = torch.arange(len(num_finished), device=num_finished.device), num_finished
+        states, lengths = self.tails.behind(before)
+        document = torch.cat([before.document.unsqueeze(1), documents], dim=1)
+        return ChunkTail(states[at].detach(), lengths[at], document[at])
 
 
 class ChunkEncoder(nn.Module):
