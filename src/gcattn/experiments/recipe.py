@@ -69,7 +69,7 @@ RECIPES = {
     "base": Recipe("aligned start, convolutions, loss mostly on answers"),
     "plain-start": Recipe("all maps start at random", {"cross_attention_init": "plain"}),
     "no-convolutions": Recipe("no convolutions", _NO_CONVOLUTION),
-    "pooling": Recipe("landmarks of the mean of their tokens", {"landmark_pooling": True}),
+    "pooling": Recipe("landmarks gathered from all slots", {"landmark_pooling": True}),
     "dense-first": Recipe("every chunk read in the first half", dense_share=0.5),
     "dense": Recipe("every chunk read to the end", dense_share=1),
     "noise": Recipe("Gumbel noise on the scores", {"retrieval_noise": "gumbel"}),

@@ -17,6 +17,12 @@ _LEARNS_SOONEST: dict[str, Any] = {
     "retrieval_noise": "none",
 }
 
+_SHALLOW: dict[str, Any] = {
+    "num_lower_layers": 3,
+    "num_upper_layers": 3,
+    "num_encoder_layers": 2,
+}
+
 
 def drt_tiny(**overrides: Any) -> DRTConfig:
     """Return a model for a CPU and a few minutes: 16-slot chunks, a 32-column window."""
@@ -43,11 +49,8 @@ def drt_12m(**overrides: Any) -> DRTConfig:
         "hidden_size": 256,
         "intermediate_size": 704,
         "num_attention_heads": 4,
-        "num_lower_layers": 3,
-        "num_upper_layers": 3,
-        "num_encoder_layers": 2,
     }
-    return DRTConfig(**(sizes | _LEARNS_SOONEST | overrides))
+    return DRTConfig(**(_LEARNS_SOONEST | _SHALLOW | sizes | overrides))
 
 
 def drt_34m(**overrides: Any) -> DRTConfig:
@@ -56,11 +59,8 @@ def drt_34m(**overrides: Any) -> DRTConfig:
         "hidden_size": 512,
         "intermediate_size": 1408,
         "num_attention_heads": 8,
-        "num_lower_layers": 3,
-        "num_upper_layers": 3,
-        "num_encoder_layers": 2,
     }
-    return DRTConfig(**(sizes | _LEARNS_SOONEST | overrides))
+    return DRTConfig(**(_LEARNS_SOONEST | _SHALLOW | sizes | overrides))
 
 
 def drt_128m(**overrides: Any) -> DRTConfig:

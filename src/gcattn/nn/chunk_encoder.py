@@ -200,7 +200,7 @@ class LandmarkPool(nn.Module):
             hidden, scores = torch.cat([tail, hidden], dim=2), torch.cat([tail_scores, scores], 2)
         weights = scores.softmax(2).to(hidden.dtype)
         heads = hidden.unflatten(-1, (weights.shape[-1], -1))  # [B, F, S, H, E / H]
-        return self.norm((weights.unsqueeze(-1) * heads).sum(2).flatten(-2))
+        return self.norm(torch.einsum("bfsh,bfshd->bfhd", weights, heads).flatten(-2))
 
 
 class EncoderLayer(nn.Module):
