@@ -4,9 +4,12 @@ import json
 from dataclasses import replace
 
 import pytest
+import torch
 
 from gcattn.bench import contestants as contestants_module
 from gcattn.bench.contestants import PreparedCall
+from gcattn.bench.extremes import READERS, with_readers
+from gcattn.bench.inputs import random_inputs
 from gcattn.cli import main
 from gcattn.results import read_result
 
@@ -165,3 +168,36 @@ def test_op_keeps_its_numbers_and_fails_when_an_operator_of_ours_fails(
     assert "failed: broken at B1 L32 H2 G1 D8 K2 S8: KeyError" in err
     metrics = written(tmp_path, "bench_op")["metrics"]
     assert metrics["shapes"][0]["contestants"]["gcattn"]["forward"]["median_ms"] > 0
+
+
+def test_extremes_measures_scan_few_queries_and_popularity(capsys, tmp_path):
+    options = "--landmarks 512,1k --hidden-size 16 --length 256 --measure-ms 1 --device cpu"
+    code, out, err = run(capsys, f"bench extremes {options} --out {tmp_path}")
+    assert code == 0, err
+    result = read_result(tmp_path / "bench_extremes.json")
+    assert result["trials"] >= 10 and result["software"]["torch"]
+    metrics = result["metrics"]
+    assert [(r["landmarks"], r["queries"]) for r in metrics["scan"]] == [
+        (512, 1),
+        (512, 64),
+        (1024, 1),
+        (1024, 64),
+    ]
+    assert all(row["median_ms"] > 0 and row["read_ms"] > 0 for row in metrics["scan"])
+    assert [row["slots"] for row in metrics["few_queries"]] == [1, 2, 4, 8]
+    assert [row["readers"] for row in metrics["popularity"]] == list(READERS)
+    assert "read uniformly" in out and "gathered first" in out
+
+
+def test_crowded_readers_read_what_lies_before_them(tmp_path):
+    shape = contestants_module.OperatorShape(
+        length=96, heads=2, kv_heads=2, head_dim=8, top_k=4, chunk_size=8, dtype="float32"
+    )
+    inputs = random_inputs(shape, torch.device("cpu"), 0)
+    for name in READERS:
+        indices = with_readers(inputs, name).chunk_indices
+        own = torch.arange(12)[:, None]
+        assert (indices < own).all()
+        assert (indices[:, 4:] >= 0).sum() >= 8 * 3
+    assert (with_readers(inputs, READERS[1]).chunk_indices[0, -1] == torch.arange(4)).all()
+    assert (with_readers(inputs, READERS[2]).chunk_indices[0, 1:, 0] == 0).all()

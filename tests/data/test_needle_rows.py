@@ -48,9 +48,9 @@ def test_near_questions_come_at_every_order_of_magnitude(shards):
     assert share[0.0] < 0.25 and share[1.0] > 0.4
 
 
-@pytest.mark.parametrize("near", [0.0, 1.0])
+@pytest.mark.parametrize(("near", "noisy"), [(0.0, 0.0), (1.0, 1.0)])
 @pytest.mark.parametrize("name", TASK_NAMES)
-def test_every_answer_follows_from_the_row_before_it(name, near, shards):
+def test_every_answer_follows_from_the_row_before_it(name, near, noisy, shards):
     words = NeedleVocabulary(load_tokenizer(), "train")
     say = words.phrases
     openings = [say.what_is_final_secret_of, say.what_is_secret_of]
@@ -62,6 +62,7 @@ def test_every_answer_follows_from_the_row_before_it(name, near, shards):
         include_answer_mask=True,
         exercises_per_row=3,
         near_question_rate=near,
+        noisy_text_rate=noisy,
     )
     num_answers = 0
     for index in range(6):
@@ -131,6 +132,28 @@ def test_labels_are_the_text_and_all_answers_keep_theirs(shards):
     answers = thin["answer_mask"].bool()
     assert kept[answers].all()
     assert 0.15 < kept[~answers].float().mean() < 0.35
+
+
+def test_noise_spoils_the_text_and_leaves_needles_and_questions(shards):
+    options = {"include_answer_mask": True, "exercises_per_row": 6, "excluded_ids": [1, 2]}
+    clean = NeedleRows(shards, T, {"multi-key": 1}, **options)
+    noisy = NeedleRows(shards, T, {"multi-key": 1}, noisy_text_rate=1.0, **options)
+    shares = []
+    for index in range(12):
+        before, after = clean[index], noisy[index]
+        answers = after["answer_mask"].bool()
+        assert torch.equal(answers, before["answer_mask"].bool())
+        differs = before["input_ids"] != after["input_ids"]
+        assert not differs[answers].any()
+        shares.append(differs.float().mean().item())
+        drawn = after["input_ids"][differs]
+        assert not torch.isin(drawn, torch.tensor([1, 2, shards.eos_token_id])).any()
+        # only answers are learned from
+        assert torch.equal(after["labels"] != -100, answers)
+    assert min(shares) < 0.3 and max(shares) > 0.5
+    other = NeedleRows(shards, T, {"multi-key": 1}, noisy_text_rate=0.5, **options)
+    spoiled = [not torch.equal(other[i]["input_ids"], clean[i]["input_ids"]) for i in range(40)]
+    assert 8 <= sum(spoiled) <= 32
 
 
 def test_questions_close_their_chunk_as_generation_does(shards):

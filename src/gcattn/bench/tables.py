@@ -125,6 +125,41 @@ def decoding_table(metrics: dict[str, Any]) -> Table:
     return table
 
 
+def extremes_table(metrics: dict[str, Any]) -> Table:
+    """Return the unusual shapes, each with what it is held to."""
+    table = _table("what", "shape", "ms", "held to", "takes")
+    for row in metrics["scan"]:
+        table.add_row(
+            "scan",
+            f"{row['queries']} queries, {row['landmarks']:,} landmarks",
+            row.get("unavailable") or _spread(row),
+            f"{_number(row.get('read_ms'), '.3g')} ms: reading them once",
+            "" if "unavailable" in row else f"{row['median_ms'] / row['read_ms']:.2f}x",
+        )
+    table.add_section()
+    for row in metrics["few_queries"]:
+        ways = row["ways"]
+        table.add_row(
+            "few queries",
+            f"{row['slots']} slots, pool on the {row['pool']}",
+            _spread(ways["in place"]),
+            f"{_number(ways['gathered first']['median_ms'], '.3g')} ms: gathered first",
+            f"{ways['in place']['median_ms'] / ways['gathered first']['median_ms']:.2f}x",
+        )
+    table.add_section()
+    even = metrics["popularity"][0]["forward_backward"]["median_ms"]
+    for row in metrics["popularity"]:
+        both = row["forward_backward"]
+        table.add_row(
+            "forward + backward",
+            f"readers: {row['readers']}",
+            _spread(both),
+            f"{even:.3g} ms: read uniformly",
+            f"{both['median_ms'] / even:.2f}x",
+        )
+    return table
+
+
 def _table(*columns: str) -> Table:
     table = Table(*columns)
     for number, column in enumerate(table.columns):

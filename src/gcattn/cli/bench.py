@@ -3,38 +3,30 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from typing import Annotated, Any, Literal
 
 import typer
 
+from gcattn.cli.bench_options import (
+    Batch,
+    Device,
+    FullAttention,
+    Lengths,
+    Out,
+    Presets,
+    Seed,
+    begin,
+    model_dtype,
+    read_length,
+    read_lengths,
+    read_presets,
+)
 from gcattn.cli.bench_report import fewest_repetitions, progress_console, report
-
-if TYPE_CHECKING:
-    import torch
-
-    from gcattn.models import DRTConfig
 
 bench_app = typer.Typer(
     no_args_is_help=True,
     help="Measure the operator, prefill, training steps and decoding beside their peers.",
 )
-
-Lengths = Annotated[
-    str | None,
-    typer.Option("--lengths", "--length", help="Such as 1k,64k,1m (default: by device)."),
-]
-Presets = Annotated[
-    str | None,
-    typer.Option(help="Such as drt_34m,drt_128m (default: by device)."),
-]
-Batch = Annotated[int, typer.Option(min=1, help="Rows.")]
-Device = Annotated[str, typer.Option(help="cpu, cuda, or auto: the GPU if there is one.")]
-FullAttention = Annotated[
-    bool | None,
-    typer.Option(help="Measure a full-attention Transformer too (default: on a GPU)."),
-]
-Seed = Annotated[int, typer.Option(help="Of weights and data.")]
-Out = Annotated[Path, typer.Option(help="Folder of the result and its pictures.")]
 
 
 @bench_app.command()
@@ -76,10 +68,12 @@ def op(
     from gcattn.bench.tables import operator_table
     from gcattn.results import write_result
 
-    target = _begin(device, out)
+    target = begin(device, out)
     on_gpu = target.type == "cuda"
     dtype = dtype or ("bfloat16" if on_gpu else "float32")
-    all_lengths = _lengths(lengths, "1k,2k,4k,8k,16k,32k,64k,128k,256k,512k,1m", "1k,2k", on_gpu)
+    all_lengths = read_lengths(
+        lengths, "1k,2k,4k,8k,16k,32k,64k,128k,256k,512k,1m", "1k,2k", on_gpu
+    )
     taking_part = contestants()
     if only is not None:
         known = [c.name for c in taking_part]
@@ -163,13 +157,15 @@ def model(
     from gcattn.bench.tables import prefill_table
     from gcattn.results import write_result
 
-    target = _begin(device, out)
+    target = begin(device, out)
     on_gpu = target.type == "cuda"
-    dtype = _model_dtype(target)
-    configs = _presets(preset, "drt_128m" if on_gpu else "drt_tiny")
-    all_lengths = _lengths(lengths, "1k,2k,4k,8k,16k,32k,64k,128k,256k,512k,1m", "1k,4k", on_gpu)
+    dtype = model_dtype(target)
+    configs = read_presets(preset, "drt_128m" if on_gpu else "drt_tiny")
+    all_lengths = read_lengths(
+        lengths, "1k,2k,4k,8k,16k,32k,64k,128k,256k,512k,1m", "1k,4k", on_gpu
+    )
     with_full = on_gpu if full_attention is None else full_attention
-    segment = _length("--segment-length", segment_length)
+    segment = read_length("--segment-length", segment_length)
     console = progress_console()
     metrics = {
         name: bench_prefill(
@@ -228,11 +224,11 @@ def train(
     from gcattn.bench.training import bench_training
     from gcattn.results import write_result
 
-    target = _begin(device, out)
+    target = begin(device, out)
     on_gpu = target.type == "cuda"
-    configs = _presets(preset, "drt_34m,drt_128m" if on_gpu else "drt_tiny")
-    all_lengths = _lengths(lengths, "16k", "1k", on_gpu)
-    per_step = _length("--batch-tokens", batch_tokens or ("64k" if on_gpu else "2k"))
+    configs = read_presets(preset, "drt_34m,drt_128m" if on_gpu else "drt_tiny")
+    all_lengths = read_lengths(lengths, "16k", "1k", on_gpu)
+    per_step = read_length("--batch-tokens", batch_tokens or ("64k" if on_gpu else "2k"))
     compiles = on_gpu if compile_model is None else compile_model
     console = progress_console()
     console.print("ceilings of the device")
@@ -289,11 +285,11 @@ def decode(
     from gcattn.bench.tables import decoding_table
     from gcattn.results import write_result
 
-    target = _begin(device, out)
+    target = begin(device, out)
     on_gpu = target.type == "cuda"
-    dtype = _model_dtype(target)
-    configs = _presets(preset, "drt_128m" if on_gpu else "drt_tiny")
-    all_lengths = _lengths(lengths, "1k,4k,16k,64k,256k,1m", "1k,16k", on_gpu)
+    dtype = model_dtype(target)
+    configs = read_presets(preset, "drt_128m" if on_gpu else "drt_tiny")
+    all_lengths = read_lengths(lengths, "1k,4k,16k,64k,256k,1m", "1k,16k", on_gpu)
     with_full = on_gpu if full_attention is None else full_attention
     console = progress_console()
     metrics = {
@@ -324,48 +320,63 @@ def decode(
     report(decoding_table(metrics), file, file.with_suffix(".png"))
 
 
-def _begin(name: str, out: Path) -> torch.device:
-    """Return the device, after checking what would otherwise fail when all is measured."""
-    import torch
+@bench_app.command()
+def extremes(
+    landmarks: Annotated[
+        str | None, typer.Option(help="Chunks in a scanned memory, such as 1m,16m.")
+    ] = None,
+    hidden_size: Annotated[int, typer.Option(min=1, help="Of the landmarks.")] = 768,
+    length: Annotated[
+        str | None, typer.Option(help="Columns of the rows whose readers crowd.")
+    ] = None,
+    measure_ms: Annotated[float, typer.Option(min=1, help="Least time measured.")] = 100.0,
+    seed: Seed = 0,
+    device: Device = "auto",
+    out: Out = Path("results"),
+) -> None:
+    """Time the operators at a huge memory, at few queries and where readers crowd."""
+    from gcattn.bench.ceilings import measure_ceilings
+    from gcattn.bench.extremes import bench_extremes
+    from gcattn.bench.shapes import OperatorShape
+    from gcattn.bench.tables import extremes_table
+    from gcattn.results import write_result
 
-    from gcattn.cli.evaluate import check_writable
-
-    check_writable(out)
-    has_gpu = torch.cuda.is_available()
-    if name == "auto":
-        return torch.device("cuda" if has_gpu else "cpu")
-    if name not in ("cpu", "cuda"):
-        raise ValueError(f"--device must be auto, cpu or cuda, got {name!r}.")
-    if name == "cuda" and not has_gpu:
-        raise ValueError("There is no GPU for --device cuda; use cpu.")
-    return torch.device(name)
-
-
-def _model_dtype(device: torch.device) -> torch.dtype:
-    import torch
-
-    return torch.bfloat16 if device.type == "cuda" else torch.float32
-
-
-def _lengths(given: str | None, on_gpu: str, on_cpu: str, has_gpu: bool) -> list[int]:
-    from gcattn.evals.lengths import parse_lengths
-
-    return parse_lengths(given or (on_gpu if has_gpu else on_cpu))
-
-
-def _length(option: str, text: str) -> int:
-    from gcattn.evals.lengths import parse_lengths
-
-    numbers = parse_lengths(text)
-    if len(numbers) != 1:
-        raise ValueError(f"{option} must be one number such as 16k, got {text!r}.")
-    return numbers[0]
-
-
-def _presets(given: str | None, default: str) -> dict[str, DRTConfig]:
-    from gcattn.models import PRESETS
-
-    names = [name.strip() for name in (given or default).split(",")]
-    if unknown := [name for name in names if name not in PRESETS]:
-        raise ValueError(f"--preset must be of {', '.join(PRESETS)}, got {', '.join(unknown)}.")
-    return {name: PRESETS[name]() for name in names}
+    target = begin(device, out)
+    on_gpu = target.type == "cuda"
+    sizes: dict[str, Any] = {} if on_gpu else {"heads": 2, "kv_heads": 2, "head_dim": 32}
+    shape = OperatorShape(
+        length=read_length("--length", length or ("16k" if on_gpu else "2k")),
+        dtype="bfloat16" if on_gpu else "float32",
+        **sizes,
+    )
+    counts = read_lengths(landmarks, "1m,4m,16m", "16k", on_gpu)
+    console = progress_console()
+    console.print("ceilings of the device")
+    ceilings = measure_ceilings(target, shape.torch_dtype)
+    config: dict[str, Any] = {
+        "shape": shape.as_dict(),
+        "num_landmarks": counts,
+        "hidden_size": hidden_size,
+        "num_queries": [1, 64, 256] if on_gpu else [1, 64],
+        "slots": [1, 2, 4, 8],
+        "pool_chunks": 16_384 if on_gpu else 256,
+        "measure_ms": measure_ms,
+        "device": target.type,
+    }
+    metrics = bench_extremes(
+        shape,
+        target,
+        num_landmarks=counts,
+        hidden_size=hidden_size,
+        num_queries=config["num_queries"],
+        slots=config["slots"],
+        pool_chunks=config["pool_chunks"],
+        copy_bytes_per_second=ceilings.bytes_per_second,
+        seed=seed,
+        measure_ms=measure_ms,
+        on_progress=console.print,
+    )
+    metrics["copy_tb_per_s"] = ceilings.bytes_per_second / 1e12
+    trials = min(row["repetitions"] for row in metrics["scan"] if "repetitions" in row)
+    file = write_result("bench_extremes", config, metrics, folder=out, seed=seed, trials=trials)
+    report(extremes_table(metrics), file)

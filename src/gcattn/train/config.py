@@ -151,6 +151,8 @@ class TasksSection:
     """Probability that a chunk closes in front of a question's last token, as in generation."""
     near_question_rate: float = 0.0
     """Probability that needles lie close to their question, some within the sliding window."""
+    noisy_text_rate: float = 0.0
+    """Probability that a share of a row's text is replaced by tokens drawn by chance."""
     text_loss_share: float = 1.0
     """Share of the tokens outside of answers that count; less gives the answers more weight."""
 
@@ -158,7 +160,8 @@ class TasksSection:
         from gcattn.data.needle_tasks.rows import read_mixture
 
         _at_least(1, "tasks.exercises_per_row", self.exercises_per_row)
-        for name in ("question_break_rate", "near_question_rate", "text_loss_share"):
+        rates = ("question_break_rate", "near_question_rate", "noisy_text_rate", "text_loss_share")
+        for name in rates:
             if not 0 <= getattr(self, name) <= 1:
                 raise ValueError(f"tasks.{name} must lie in [0, 1], got {getattr(self, name)}.")
         try:

@@ -158,6 +158,7 @@ def _rows_of(
         exercises_per_row=tasks.exercises_per_row,
         question_break_rate=tasks.question_break_rate,
         near_question_rate=tasks.near_question_rate,
+        noisy_text_rate=tasks.noisy_text_rate,
         text_loss_share=tasks.text_loss_share,
         excluded_ids=[model.config.landmark_token_id],
     )

@@ -52,6 +52,10 @@ class NeedleRows(Dataset[dict[str, Tensor]]):
         near_question_rate: Probability that the needles of an exercise lie close to its questions,
             within a stretch of any order of magnitude. The others lie anywhere before them, so
             hardly ever in the same chunk or window, where nothing can be retrieved.
+        noisy_text_rate: Probability that a row's text is spoiled: a share of its tokens, drawn anew
+            for each row, gives way to ids drawn from the whole vocabulary. Needles and questions
+            stay as they are, and only answers have a label. What is read beside a needle is then
+            not always text of the kind that the model knows.
         text_loss_share: Share of the tokens outside of answers that have a label; 0.25 gives the
             answers four times the weight that they have with 1.
         include_answer_mask: Add "answer_mask" [T], one where a token belongs to an answer.
@@ -74,6 +78,7 @@ class NeedleRows(Dataset[dict[str, Tensor]]):
         random_break_rate: float = 0.0,
         question_break_rate: float = 0.0,
         near_question_rate: float = 0.0,
+        noisy_text_rate: float = 0.0,
         text_loss_share: float = 1.0,
         include_answer_mask: bool = False,
         excluded_ids: Iterable[int] = (),
@@ -86,6 +91,7 @@ class NeedleRows(Dataset[dict[str, Tensor]]):
         for name, share in (
             ("question_break_rate", question_break_rate),
             ("near_question_rate", near_question_rate),
+            ("noisy_text_rate", noisy_text_rate),
             ("text_loss_share", text_loss_share),
         ):
             if not 0 <= share <= 1:
@@ -96,12 +102,15 @@ class NeedleRows(Dataset[dict[str, Tensor]]):
         self.random_break_rate = random_break_rate
         self.question_break_rate = question_break_rate
         self.near_question_rate = near_question_rate
+        self.noisy_text_rate = noisy_text_rate
         self.text_loss_share = text_loss_share
         self.include_answer_mask = include_answer_mask
         self._tasks, self._weights = list(tasks), list(tasks.values())
         self._seed = seed
         self._num_rows = num_rows
         self._haystack = Haystack(shards)
+        ids = np.arange(shards.vocab_size)
+        self._noise_ids = ids[~np.isin(ids, [shards.eos_token_id, *excluded_ids])]
         self._words = NeedleVocabulary(
             load_tokenizer(shards.tokenizer_folder), split, excluded_ids=excluded_ids
         )
@@ -144,18 +153,24 @@ class NeedleRows(Dataset[dict[str, Tensor]]):
             [(insert.gap, insert.token_ids) for insert in inserts],
         )
         input_ids = text.tokens(0, length)
-        answers = np.zeros(length, dtype=bool)
+        answers, inserted = np.zeros(length, dtype=bool), np.zeros(length, dtype=bool)
         question_breaks = np.zeros(length, dtype=bool)
         for insert, start in zip(inserts, text.starts, strict=True):
+            inserted[start : start + len(insert.token_ids)] = True
             for begin, stop in insert.answers:
                 answers[start + begin : start + stop] = True
                 if rng.random() < self.question_break_rate:
                     # in front of the last token of the question: the token before it closes
                     question_breaks[start + begin - 2] = True
         draw = np.random.default_rng(rng.getrandbits(63))
+        text_loss_share = self.text_loss_share
+        if self.noisy_text_rate and rng.random() < self.noisy_text_rate:
+            spoiled = ~inserted & (draw.random(length) < draw.random())
+            input_ids[spoiled] = draw.choice(self._noise_ids, spoiled.sum())
+            text_loss_share = 0.0
         labels = input_ids.copy()
-        if self.text_loss_share < 1:
-            kept = draw.random(length) < self.text_loss_share
+        if text_loss_share < 1:
+            kept = draw.random(length) < text_loss_share
             labels[~(kept | answers)] = IGNORED
         row = {"input_ids": input_ids, "labels": labels}
         if self.random_break_rate or self.question_break_rate:

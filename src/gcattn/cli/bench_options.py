@@ -1,0 +1,81 @@
+"""Options that the commands of `gcattn bench` share, and what is read from them."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+if TYPE_CHECKING:
+    import torch
+
+    from gcattn.models import DRTConfig
+
+Lengths = Annotated[
+    str | None,
+    typer.Option("--lengths", "--length", help="Such as 1k,64k,1m (default: by device)."),
+]
+Presets = Annotated[
+    str | None,
+    typer.Option(help="Such as drt_34m,drt_128m (default: by device)."),
+]
+Batch = Annotated[int, typer.Option(min=1, help="Rows.")]
+Device = Annotated[str, typer.Option(help="cpu, cuda, or auto: the GPU if there is one.")]
+FullAttention = Annotated[
+    bool | None,
+    typer.Option(help="Measure a full-attention Transformer too (default: on a GPU)."),
+]
+Seed = Annotated[int, typer.Option(help="Of weights and data.")]
+Out = Annotated[Path, typer.Option(help="Folder of the result and its pictures.")]
+
+
+def begin(name: str, out: Path) -> torch.device:
+    """Return the device, after checking what would otherwise fail when all is measured."""
+    import torch
+
+    from gcattn.cli.evaluate import check_writable
+
+    check_writable(out)
+    has_gpu = torch.cuda.is_available()
+    if name == "auto":
+        return torch.device("cuda" if has_gpu else "cpu")
+    if name not in ("cpu", "cuda"):
+        raise ValueError(f"--device must be auto, cpu or cuda, got {name!r}.")
+    if name == "cuda" and not has_gpu:
+        raise ValueError("There is no GPU for --device cuda; use cpu.")
+    return torch.device(name)
+
+
+def model_dtype(device: torch.device) -> torch.dtype:
+    """Return the dtype of the weights: bfloat16 on a GPU."""
+    import torch
+
+    return torch.bfloat16 if device.type == "cuda" else torch.float32
+
+
+def read_lengths(given: str | None, on_gpu: str, on_cpu: str, has_gpu: bool) -> list[int]:
+    """Return the given lengths, or those that suit the device."""
+    from gcattn.evals.lengths import parse_lengths
+
+    return parse_lengths(given or (on_gpu if has_gpu else on_cpu))
+
+
+def read_length(option: str, text: str) -> int:
+    """Return one length; raise ValueError if there are several."""
+    from gcattn.evals.lengths import parse_lengths
+
+    numbers = parse_lengths(text)
+    if len(numbers) != 1:
+        raise ValueError(f"{option} must be one number such as 16k, got {text!r}.")
+    return numbers[0]
+
+
+def read_presets(given: str | None, default: str) -> dict[str, DRTConfig]:
+    """Return the configurations of presets by name; raise ValueError for an unknown one."""
+    from gcattn.models import PRESETS
+
+    names = [name.strip() for name in (given or default).split(",")]
+    if unknown := [name for name in names if name not in PRESETS]:
+        raise ValueError(f"--preset must be of {', '.join(PRESETS)}, got {', '.join(unknown)}.")
+    return {name: PRESETS[name]() for name in names}
