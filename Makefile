@@ -3,7 +3,7 @@
 #
 #   make test    what must pass before a change goes in
 #   make lint    its quick part: style and types
-#   make demo    train a tiny model on made-up documents, evaluate it, generate from it
+#   make demo    ask the released model for what is hidden in up to a million tokens
 #   make docs    the documentation, into site/
 #   make clean   delete environments and everything built
 #
@@ -39,7 +39,7 @@ lint: .venv-test/installed-$(KEY)
 	$(TEST)/mypy src
 
 demo: .venv-demo/installed-$(KEY)
-	OMP_NUM_THREADS= $(DEMO)/gcattn demo
+	OMP_NUM_THREADS= $(DEMO)/gcattn demo --model checkpoints/gcattn-12m
 
 docs: .venv-docs/installed-$(KEY)
 	$(DOCS)/zensical build --clean --strict

@@ -1,4 +1,4 @@
-"""`gcattn demo`: a tiny model learns to find needles, then is asked in up to a million tokens."""
+"""`gcattn demo`: needles in up to a million tokens, for a released model or one trained here."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -15,6 +15,8 @@ if TYPE_CHECKING:
 
 # context lengths, and how many needles are asked for at each
 QUESTIONS = {1024: 16, 16_384: 16, 131_072: 8, 1_048_576: 3}
+# … for a model that takes some minutes for a million tokens
+RELEASED_QUESTIONS = {1024: 8, 65_536: 2, 1_048_576: 1}
 HAYSTACK_DOCUMENTS, HAYSTACK_DOCUMENT_TOKENS = 256, 2048
 
 NEXT = """\
@@ -27,56 +29,71 @@ Next, on real data:
 
 
 def demo(
-    steps: Annotated[int, typer.Option(min=10, help="Optimizer steps.")] = 1600,
-    documents: Annotated[int, typer.Option(min=64, help="Documents to train on.")] = 6000,
+    model: Annotated[
+        str | None,
+        typer.Option(help="Folder of a trained model to ask, such as checkpoints/gcattn-12m."),
+    ] = None,
+    steps: Annotated[
+        int, typer.Option(min=10, help="Optimizer steps, where a model is trained.")
+    ] = 1600,
+    documents: Annotated[
+        int, typer.Option(min=64, help="Documents to train on, where a model is trained.")
+    ] = 6000,
     out: Annotated[Path, typer.Option(help="Everything goes here.")] = Path("runs/demo"),
 ) -> None:
-    """Make a text, train a tiny model to find sentences in it, and ask it in a million tokens too.
+    """Find sentences in up to a million tokens, with a trained model or with one trained here.
 
-    The model is trained on rows of 240 tokens and sees 32 of them at once; everything else it has
-    to retrieve. Running it again goes on from where it stopped.
+    With --model, a released model is asked in a text made here. Without it, a tiny model is
+    trained first, on rows of 240 tokens of which it sees 32 at once; everything else it has to
+    retrieve. Running that again goes on from where it stopped.
     """
     from rich.console import Console
 
-    from gcattn.data import TokenShards
-    from gcattn.data.needle_tasks import Haystack, NeedleVocabulary
+    from gcattn.data.needle_tasks import NeedleVocabulary
     from gcattn.data.tokenizer_loading import load_tokenizer
     from gcattn.evals.model_loading import load_causal_lm
+    from gcattn.evals.needle_haystack import open_haystack
+
+    console = Console(stderr=True, highlight=False, soft_wrap=True)
+    text, questions = None, RELEASED_QUESTIONS
+    if model is None:
+        folder, text = _train(console, steps, documents, out)
+        model, questions = str(folder), QUESTIONS
+    asked = load_causal_lm(model, device="auto", dtype="auto")
+    console.print("[bold]Needles[/] with keys and values that training never saw")
+    with open_haystack(text, model, asked, seed=0) as haystack:
+        tokenizer = load_tokenizer(haystack.shards.tokenizer_folder)
+        landmark: int = asked.config.landmark_token_id
+        vocabulary = NeedleVocabulary(tokenizer, "validation", excluded_ids=[landmark])
+        for length, count in questions.items():
+            sample, answers = _ask(asked, haystack, vocabulary, length, count)
+            right = sum(answer.exact for answer in answers)
+            seconds = sum(a.prefill_seconds + a.answer_seconds for a in answers) / count
+            console.print(
+                f"   {length:9,} tokens: {right} of {count} answers right, token for token; "
+                f"{seconds:.1f} s each"
+            )
+        console.print("[bold]The last one[/]")
+        _show(console, tokenizer, sample, answers[-1])
+    console.print(NEXT)
+
+
+def _train(console: "Console", steps: int, documents: int, out: Path) -> tuple[Path, Path]:
+    """Train a tiny model; return its folder and that of the text to hide needles in."""
     from gcattn.experiments.corpus import make_corpus
     from gcattn.experiments.recipe import RECIPES, ROW_TOKENS, recipe_config
     from gcattn.experiments.variants import train_variant
 
-    console = Console(stderr=True, highlight=False, soft_wrap=True)
-    console.print("[bold]1. Text[/] of our own making, in which sentences are hidden")
+    console.print("[bold]Text[/] of our own making, in which sentences are hidden")
     corpus = make_corpus(out / "corpus", documents, {HAYSTACK_DOCUMENT_TOKENS: HAYSTACK_DOCUMENTS})
     validation = corpus.validation[HAYSTACK_DOCUMENT_TOKENS]
     console.print(f"   {corpus.train}")
-
     console.print(
-        f"[bold]2. Training[/] drt_tiny on rows of {ROW_TOKENS} tokens; Ctrl-C saves, the same "
+        f"[bold]Training[/] drt_tiny on rows of {ROW_TOKENS} tokens; Ctrl-C saves, the same "
         "command goes on"
     )
     config = recipe_config(RECIPES["base"], corpus.train, validation, out / "run", steps, 0)
-    folder = train_variant(config, quiet=False)
-
-    console.print("[bold]3. Needles[/] with keys and values that training never saw")
-    model = load_causal_lm(str(folder), device="auto", dtype="auto")
-    haystack = Haystack(TokenShards(validation))
-    tokenizer = load_tokenizer(haystack.shards.tokenizer_folder)
-    vocabulary = NeedleVocabulary(
-        tokenizer, "validation", excluded_ids=[model.config.landmark_token_id]
-    )
-    for length, count in QUESTIONS.items():
-        sample, answers = _ask(model, haystack, vocabulary, length, count)
-        right = sum(answer.exact for answer in answers)
-        seconds = sum(a.prefill_seconds + a.answer_seconds for a in answers) / count
-        console.print(
-            f"   {length:9,} tokens: {right} of {count} answers right, token for token; "
-            f"{seconds:.1f} s each"
-        )
-    console.print("[bold]4. The last one[/]")
-    _show(console, tokenizer, sample, answers[-1])
-    console.print(NEXT)
+    return train_variant(config, quiet=False), validation
 
 
 def _ask(

@@ -188,7 +188,7 @@ class LandmarkPool(nn.Module):
             used: Which of them are in use, bool [B, F, S]; None: all.
             previous: The tail of the chunk before each chunk.
         """
-        scores = self.score(hidden).float()  # [B, F, S, H]
+        scores = self._scores(hidden)  # [B, F, S, H]
         if used is not None:
             scores = scores.masked_fill(~used.unsqueeze(-1), -torch.inf)
         if self.overlap:
@@ -196,11 +196,15 @@ class LandmarkPool(nn.Module):
             tail = previous.states[:, :, -self.overlap :]
             place = torch.arange(-self.overlap, 0, device=hidden.device)
             is_token = place >= -previous.lengths.unsqueeze(-1)  # [B, F, overlap]
-            tail_scores = self.score(tail).float().masked_fill(~is_token.unsqueeze(-1), -torch.inf)
+            tail_scores = self._scores(tail).masked_fill(~is_token.unsqueeze(-1), -torch.inf)
             hidden, scores = torch.cat([tail, hidden], dim=2), torch.cat([tail_scores, scores], 2)
         weights = scores.softmax(2).to(hidden.dtype)
         heads = hidden.unflatten(-1, (weights.shape[-1], -1))  # [B, F, S, H, E / H]
         return self.norm(torch.einsum("bfsh,bfshd->bfhd", weights, heads).flatten(-2))
+
+    def _scores(self, slots: Tensor) -> Tensor:
+        scores = self.score(slots)
+        return scores.to(torch.promote_types(scores.dtype, torch.float32))
 
 
 class EncoderLayer(nn.Module):
