@@ -9,11 +9,13 @@ import re
 import sys
 from collections.abc import Callable
 from pathlib import Path
+from statistics import mean, stdev
 from typing import Any
 
 from needle_table import needle_table
 
 ROOT = Path(__file__).parents[1]
+FROM_POSITIONS = (128, 512, 1024, 2048, 4096, 8192)
 BLOCK = re.compile(r"(<!-- table: ([\w-]+) -->\n).*?(<!-- end -->)", re.DOTALL)
 
 
@@ -151,6 +153,54 @@ def _needles(*names: str) -> str:
     return needle_table(results) + "".join(_origin(result) for result in results)
 
 
+def long_range() -> str:
+    """Return the loss by position of DRTs and of sliding-window models of the same size."""
+    rows = []
+    for corpus in ("books", "math"):
+        for name, models in (("DRT, R 2", "r2s"), ("sliding window, +2 layers", "sw")):
+            results = [_read(f"long_range_mixed/ppl_{corpus}_{models}{i}") for i in range(3)]
+            by_seed = [_losses_by_position(result) for result in results]
+            cells = [
+                f"{mean(seed[start] for seed in by_seed):.3f} ± "
+                f"{stdev(seed[start] for seed in by_seed):.3f}"
+                for start in FROM_POSITIONS
+            ]
+            rows.append(f"| {corpus} | {name} | {' | '.join(cells)} |")
+    columns = [f"{start:,} – {2 * start:,}" for start in FROM_POSITIONS]
+    return _table(" | ".join(["text", "model", *columns]), rows) + _origin(results[-1])
+
+
+def _losses_by_position(result: dict[str, Any]) -> dict[int, float]:
+    """Return the mean loss from each position to twice as far, in the longest context."""
+    longest = max(result["metrics"]["lengths"], key=lambda row: row["length"])
+    return {p["start"]: p["loss"]["mean"] for p in longest["positions"]}
+
+
+def bench_extremes() -> str:
+    """Return the operators at unusual shapes, each beside what it is held to."""
+    result = _read("bench_extremes")
+    metrics, rows = result["metrics"], []
+    for row in metrics["scan"]:
+        shape = f"{row['queries']} queries, {row['landmarks']:,} landmarks"
+        ratio = row["median_ms"] / row["read_ms"]
+        held = f"{row['read_ms']:.3g}, to read them once"
+        rows.append(f"| scan | {shape} | {row['median_ms']:.3g} | {held} | {ratio:.2f} |")
+    for row in metrics["few_queries"]:
+        ours, other = (row["ways"][way]["median_ms"] for way in ("in place", "gathered first"))
+        shape = f"{row['slots']} slots, pool on the {row['pool']}"
+        held = f"{other:.3g}, copied together first"
+        rows.append(f"| few queries | {shape} | {ours:.3g} | {held} | {ours / other:.2f} |")
+    even = metrics["popularity"][0]["forward_backward"]["median_ms"]
+    for row in metrics["popularity"]:
+        both = row["forward_backward"]["median_ms"]
+        held = f"{even:.3g}, read uniformly"
+        rows.append(
+            f"| forward + backward | readers: {row['readers']} | {both:.3g} | {held} | "
+            f"{both / even:.2f} |"
+        )
+    return _table("what | shape | ms | beside, ms | ratio", rows) + _origin(result)
+
+
 def bench_op() -> str:
     """Return milliseconds and memory of the operator and its peers at the fixed shapes."""
     result = _read("bench_op")
@@ -199,6 +249,8 @@ TABLES: dict[str, Callable[[], str]] = {
     "needle-12m": needle_12m,
     "needle-tiny": needle_tiny,
     "bench-op": bench_op,
+    "bench-extremes": bench_extremes,
+    "long-range": long_range,
 }
 
 if __name__ == "__main__":

@@ -52,10 +52,10 @@ class NeedleRows(Dataset[dict[str, Tensor]]):
         near_question_rate: Probability that the needles of an exercise lie close to its questions,
             within a stretch of any order of magnitude. The others lie anywhere before them, so
             hardly ever in the same chunk or window, where nothing can be retrieved.
-        noisy_text_rate: Probability that a row's text is spoiled: a share of its tokens, drawn anew
-            for each row, gives way to ids drawn from the whole vocabulary. Needles and questions
-            stay as they are, and only answers have a label. What is read beside a needle is then
-            not always text of the kind that the model knows.
+        noisy_text_rate: Probability that a row's text is spoiled: a share of its tokens gives way
+            to ids drawn from a part of the vocabulary, from one id to all; share and part are drawn
+            anew for each row. Needles and questions stay as they are, and only answers have a
+            label. What is read beside a needle is then not always text that the model knows.
         text_loss_share: Share of the tokens outside of answers that have a label; 0.25 gives the
             answers four times the weight that they have with 1.
         include_answer_mask: Add "answer_mask" [T], one where a token belongs to an answer.
@@ -166,7 +166,10 @@ class NeedleRows(Dataset[dict[str, Tensor]]):
         text_loss_share = self.text_loss_share
         if self.noisy_text_rate and rng.random() < self.noisy_text_rate:
             spoiled = ~inserted & (draw.random(length) < draw.random())
-            input_ids[spoiled] = draw.choice(self._noise_ids, spoiled.sum())
+            # few of them repeat often, as indentation and digits do
+            kinds = int(len(self._noise_ids) ** draw.random())
+            ids = draw.choice(self._noise_ids, kinds, replace=False)
+            input_ids[spoiled] = draw.choice(ids, spoiled.sum())
             text_loss_share = 0.0
         labels = input_ids.copy()
         if text_loss_share < 1:
