@@ -85,3 +85,19 @@ def test_a_trained_model_is_not_started_again():
         model.model.chunk_encoder.k_proj.weight.fill_(0.5)
     model.init_weights()
     assert (model.model.chunk_encoder.k_proj.weight == 0.5).all()
+
+
+@pytest.mark.parametrize("scale", [1.0, 16.0])
+def test_scores_start_at_so_many_times_the_cosine(scale):
+    torch.manual_seed(0)
+    config = drt_tiny(vocab_size=64, initial_score_scale=scale)
+    model = DRTForCausalLM(config)
+    hidden = torch.randn(5, config.hidden_size)
+    query = model.model.retrieval_groups[0].retriever.norm(hidden)
+    landmark = torch.nn.functional.normalize(torch.randn(5, config.hidden_size), dim=-1)
+    landmark = landmark * config.hidden_size**0.5  # what a norm leaves
+    scores = (query * landmark).sum(-1) * config.hidden_size**-0.5
+    cosine = torch.nn.functional.cosine_similarity(hidden, landmark)
+    torch.testing.assert_close(scores, scale * cosine, rtol=1e-3, atol=1e-4)
+    with pytest.raises(ValueError, match="initial_score_scale must be above 0"):
+        drt_tiny(initial_score_scale=0)

@@ -4,7 +4,9 @@ from itertools import pairwise
 
 import pytest
 
+from gcattn.models import DRTForCausalLM
 from gcattn.train.config import LengthChange, TopKChange, TrainingSection
+from gcattn.train.run import run_training
 from gcattn.train.schedules import learning_rate, sequence_length, top_k_change, warmup_steps
 
 
@@ -57,3 +59,19 @@ def test_length_is_full_before_the_first_entry():
         LengthChange(step=3, sequence_length=32),
     ]
     assert [sequence_length(s, curriculum, 64) for s in range(5)] == [64, 16, 16, 32, 32]
+
+
+def test_noise_ends_at_its_step(make_config, monkeypatch):
+    seen = []
+    original = DRTForCausalLM.forward
+
+    def forward(self, *args, **kwargs):
+        seen.append((self.training, kwargs.get("retrieval_noise", self.config.retrieval_noise)))
+        return original(self, *args, **kwargs)
+
+    monkeypatch.setattr(DRTForCausalLM, "forward", forward)
+    options = ["model.retrieval_noise=gumbel", "retrieval.noise_steps=3", "training.steps=5"]
+    run_training(make_config(*options, "training.eval_every=0", "data.validation=null"))
+    assert [noise for is_training, noise in seen if is_training] == ["gumbel"] * 3 + ["none"] * 2
+    with pytest.raises(ValueError, match=r"retrieval.noise_steps must be at least 0"):
+        make_config("retrieval.noise_steps=-1")

@@ -9,7 +9,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from statistics import mean, stdev
-from typing import Any
+from typing import Any, Literal
 
 from gcattn.data import TokenShards
 from gcattn.data.needle_tasks import Haystack, NeedleTask, NeedleVocabulary
@@ -46,6 +46,8 @@ class Recipe:
         question_break_rate: Share of the questions that close their chunk.
         text_loss_share: Share of the tokens outside of answers that have a loss.
         batch_size: Rows per step.
+        noise_share: Share of the steps with the noise that the model asks for.
+        optimizer: "adamw" or "muon".
     """
 
     what: str
@@ -55,6 +57,8 @@ class Recipe:
     question_break_rate: float = 0.5
     text_loss_share: float = 0.25
     batch_size: int = 16
+    noise_share: float = 1.0
+    optimizer: Literal["adamw", "muon"] = "adamw"
 
 
 _NO_CONVOLUTION = {"embedding_convolution_size": 1, "key_convolution_size": 1}
@@ -73,6 +77,15 @@ RECIPES = {
     "dense-first": Recipe("every chunk read in the first half", dense_share=0.5),
     "dense": Recipe("every chunk read to the end", dense_share=1),
     "noise": Recipe("Gumbel noise on the scores", {"retrieval_noise": "gumbel"}),
+    "noise-first": Recipe(
+        "noise in the first half", {"retrieval_noise": "gumbel"}, noise_share=0.5
+    ),
+    "flat-scores": Recipe("scores start as the cosine", {"initial_score_scale": 1.0}),
+    "sharp-scores": Recipe("scores start at 16 times the cosine", {"initial_score_scale": 16.0}),
+    "muon": Recipe("Muon for the matrices of the layers", optimizer="muon"),
+    "plain-muon": Recipe(
+        "all maps start at random, and Muon", {"cross_attention_init": "plain"}, optimizer="muon"
+    ),
     "text-loss": Recipe("loss on all tokens alike", text_loss_share=1),
     "paper": Recipe("the paper's: all of it", _PAPER, 0, {"single": 1}, 0, 1),
     "bypass": Recipe("what is read bypasses the stream", {"residual_wiring": "bypass"}),
@@ -174,6 +187,7 @@ def recipe_config(
             learning_rate=2e-3,
             min_learning_rate=5e-4,
             warmup=0.02,
+            optimizer=recipe.optimizer,
             seed=seed,
             eval_every=max(1, steps // 10),
             eval_batches=4,
@@ -181,7 +195,10 @@ def recipe_config(
             log_every=max(1, steps // 50),
             keep_checkpoints=1,
         ),
-        retrieval=RetrievalSection(top_k_schedule=changes),
+        retrieval=RetrievalSection(
+            top_k_schedule=changes,
+            noise_steps=None if recipe.noise_share == 1 else round(recipe.noise_share * steps),
+        ),
         output=str(output),
     )
 

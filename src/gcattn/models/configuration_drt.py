@@ -76,6 +76,9 @@ class DRTConfig(PreTrainedConfig):
         cross_attention_init: "aligned": embeddings dominate the stream and cross-attention starts
             as content matching and copying, which lets retrieval begin to learn; "plain": all maps
             start at random.
+        initial_score_scale: The retriever's scores begin, with "aligned", at so many times the
+            cosine of query and landmark: enough to prefer the better chunks, not so much as to shut
+            the others out.
         embedding_convolution_size: Columns whose embeddings enter the decoder as one, each column's
             own and those before it, mixed channel by channel; 1 is the paper's.
         key_convolution_size: Slots that a key is made of, its own and those before it in the chunk
@@ -118,6 +121,7 @@ class DRTConfig(PreTrainedConfig):
     softmax_off_by_one: bool = True
     residual_wiring: ResidualWiring = "bypass"
     cross_attention_init: Literal["aligned", "plain"] = "aligned"
+    initial_score_scale: float | int = 4.0
     embedding_convolution_size: int = 1
     key_convolution_size: int = 1
     landmark_pooling: bool = False
@@ -190,6 +194,10 @@ class DRTConfig(PreTrainedConfig):
             raise ValueError(
                 f"landmark_pooling needs a hidden_size that num_attention_heads = "
                 f"{self.num_attention_heads} divides, got {self.hidden_size}."
+            )
+        if self.initial_score_scale <= 0:
+            raise ValueError(
+                f"initial_score_scale must be above 0, got {self.initial_score_scale}."
             )
         if not 0 <= self.landmark_token_id < self.vocab_size:
             raise ValueError(

@@ -15,9 +15,6 @@ from gcattn.nn.convolution import ColumnConvolution, SlotConvolution
 from gcattn.nn.cross_attention import GroupedCrossAttention
 from gcattn.nn.retriever import Retriever
 
-# retrievers' scores at the start are so many times the cosine: enough to prefer the better chunks,
-# too little to shut the others out
-SCORE_SCALE = 4.0
 # standard deviation of the keys at the start, and of what is read relative to what was written
 KEY_SCALE = 1.3
 OUTPUT_SCALE = 0.5
@@ -53,15 +50,15 @@ def quiet_layers(model: nn.Module, initializer_range: float) -> None:
             init.normal_(weight, std=LAYER_SCALE * initializer_range)
 
 
-def align_retrievers(retrievers: list[Retriever]) -> None:
-    """Start with scores that are a few times the cosine, so that all chunks are heard of.
+def align_retrievers(retrievers: list[Retriever], score_scale: float) -> None:
+    """Start with scores that are `score_scale` times the cosine, so that all chunks are heard of.
 
     Scores of normed vectors grow with sqrt(E): a wide model would begin with weights of 0 and 1 on
     chunks chosen by chance, and never hear of the others.
     """
     for retriever in retrievers:
         weight = retriever.norm.weight
-        init.constant_(weight, SCORE_SCALE * weight.numel() ** -0.5)
+        init.constant_(weight, score_scale * weight.numel() ** -0.5)
 
 
 def align_cross_attention(encoder: ChunkEncoder, modules: list[GroupedCrossAttention]) -> None:

@@ -67,7 +67,8 @@ class DRTPreTrainedModel(PreTrainedModel):
             layers = [m for m in self.modules() if isinstance(m, RetrievalDecoderLayer)]
             embeddings: nn.Embedding = self.base_model.embed_tokens  # type: ignore[assignment]
             quiet_layers(self, self.config.initializer_range)
-            align_retrievers([m for m in self.modules() if isinstance(m, Retriever)])
+            retrievers = [m for m in self.modules() if isinstance(m, Retriever)]
+            align_retrievers(retrievers, self.config.initial_score_scale)
             align_embeddings(embeddings, self.config.landmark_token_id)
             align_cross_attention(encoder, [m.cross_attention for m in layers])
 

@@ -68,6 +68,8 @@ class TrainingSection:
     """Of matrices; norms have none."""
     betas: tuple[float, float] = (0.9, 0.95)
     """Of AdamW."""
+    optimizer: Literal["adamw", "muon"] = "adamw"
+    """"muon": the matrices inside the layers are updated by Muon, the rest by AdamW."""
     max_grad_norm: float = 1.0
     """Gradients are scaled down to this norm; 0 leaves them."""
     precision: Literal["auto", "bf16", "fp32"] = "auto"
@@ -111,6 +113,11 @@ class TrainingSection:
             raise ValueError(
                 f"training.warmup must be a fraction below 1 or whole steps, got {self.warmup}."
             )
+        if self.fsdp and self.optimizer == "muon":
+            raise ValueError(
+                "training.optimizer is muon, which needs whole matrices; with training.fsdp use "
+                "adamw."
+            )
         if not all(0 <= beta < 1 for beta in self.betas):
             raise ValueError(f"training.betas must lie in [0, 1), got {list(self.betas)}.")
 
@@ -134,8 +141,11 @@ class RetrievalSection:
 
     top_k_schedule: list[TopKChange] = field(default_factory=list)
     """Empty, or before its first step: the model's own `retrieval_top_k`."""
+    noise_steps: int | None = None
+    """The model's `retrieval_noise` ends after so many steps; without it, it goes on."""
 
     def __post_init__(self) -> None:
+        _at_least(0, "retrieval.noise_steps", self.noise_steps or 0)
         _rising([change.step for change in self.top_k_schedule], "retrieval.top_k_schedule")
 
 

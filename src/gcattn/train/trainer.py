@@ -29,6 +29,7 @@ from gcattn.train.checkpoints import (
     remove_old_checkpoints,
 )
 from gcattn.train.config import TrainConfig
+from gcattn.train.muon import MuonWithAdamW, split_parameters
 from gcattn.train.row_sampler import LengthSampler, RowSampler, mix_seeds
 from gcattn.train.rows import cut_rows, ignore_unpredicted, most_chunks
 from gcattn.train.throughput import Throughput
@@ -139,11 +140,14 @@ class DRTTrainer(Trainer):
         self, model: nn.Module, inputs: dict[str, Tensor], *args: Any, **kwargs: Any
     ) -> Any:
         """Run the model with the retrieval of the current step."""
-        step = {
+        step: dict[str, Any] = {
             "use_cache": False,
             "return_logits": False,
             "retrieval_top_k": self.retrieval_top_k(inputs),
         }
+        noise_steps = self.config.retrieval.noise_steps
+        if noise_steps is not None and self.state.global_step >= noise_steps:
+            step["retrieval_noise"] = "none"
         return super().compute_loss(model, {**inputs, **step}, *args, **kwargs)
 
     def retrieval_top_k(self, inputs: dict[str, Tensor]) -> int | None:
@@ -161,6 +165,24 @@ class DRTTrainer(Trainer):
             forced += int((inputs["document_ids"].diff() != 0).sum(1).max())
         config = self.accelerator.unwrap_model(self.model).config
         return most_chunks(inputs["input_ids"].shape[1], config.chunk_size, forced)
+
+    def create_optimizer(self, model: nn.Module | None = None) -> torch.optim.Optimizer:
+        """Make AdamW, or Muon with AdamW."""
+        if self.optimizer is None and self.config.training.optimizer == "muon":
+            training, trained = self.config.training, model or self.model
+            matrices, others, vectors = split_parameters(trained)  # type: ignore[arg-type]
+            self.optimizer = MuonWithAdamW(
+                matrices,
+                [
+                    {"params": others, "weight_decay": training.weight_decay},
+                    {"params": vectors, "weight_decay": 0.0},
+                ],
+                lr=training.learning_rate,
+                betas=training.betas,
+                weight_decay=training.weight_decay,
+                fused=self.args.device.type == "cuda",
+            )
+        return super().create_optimizer() if model is None else super().create_optimizer(model)
 
     def create_scheduler(self, num_training_steps: int, optimizer: Any = None) -> Any:
         """Make the schedule of `schedules.learning_rate`."""
