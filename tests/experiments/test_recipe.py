@@ -6,7 +6,7 @@ import pytest
 
 from gcattn.cli import main
 from gcattn.experiments.corpus import TRAIN_DOCUMENT_TOKENS, make_corpus
-from gcattn.experiments.recipe import RECIPES, compare_recipes, recipe_config
+from gcattn.experiments.recipe import RECIPES, recipe_config
 
 
 def config(name, tmp_path, steps=100):
@@ -51,15 +51,29 @@ def test_command_trains_asks_and_writes_result_and_picture(tmp_path, capsys):
     assert (tmp_path / "recipe.png").stat().st_size > 5_000
 
 
-def test_an_unknown_recipe_is_refused(tmp_path):
-    with pytest.raises(ValueError, match="got soup"):
-        compare_recipes(
-            tmp_path,
-            tmp_path,
-            tmp_path,
-            ["soup"],
-            steps=1,
-            seeds=[0],
-            lengths=[200],
-            num_samples=1,
-        )
+def test_an_unknown_recipe_is_refused(tmp_path, capsys):
+    command = ["experiment", "recipe", "--train", str(tmp_path), "--validation", str(tmp_path)]
+    with pytest.raises(SystemExit) as ended:
+        main([*command, "--recipes", "base,soup", "--out", str(tmp_path)])
+    assert ended.value.code == 2
+    assert "got soup" in capsys.readouterr().err
+
+
+def test_chunk_sizes_and_counts_are_compared(tmp_path, capsys, monkeypatch):
+    corpus = make_corpus(tmp_path / "corpus", 64, {TRAIN_DOCUMENT_TOKENS: 2})
+    validation = corpus.validation[TRAIN_DOCUMENT_TOKENS]
+    monkeypatch.setattr("gcattn.experiments.chunk_sizes.ROW_TOKENS", 480)
+    command = ["experiment", "chunks", "--train", str(corpus.train), "--validation"]
+    command += [str(validation), "--sizes", "8,16", "--counts", "2", "--steps", "10"]
+    command += ["--seeds", "1", "--lengths", "200", "--samples", "1", "--out", str(tmp_path)]
+    with pytest.raises(SystemExit) as ended:
+        main([*command, "--runs", str(tmp_path / "runs")])
+    assert ended.value.code == 0, capsys.readouterr().err
+    result = json.loads((tmp_path / "chunks.json").read_text())
+    assert list(result["metrics"]) == ["S8-K2", "S16-K2"]
+    for measured in result["metrics"].values():
+        assert len(measured["validation_loss"]["seeds"]) == 1
+        assert measured["tokens_per_second"]["mean"] > 0
+    config = json.loads((tmp_path / "runs" / "S8-K2-0" / "model" / "config.json").read_text())
+    assert (config["chunk_size"], config["retrieval_top_k"]) == (8, 2)
+    assert (tmp_path / "chunks.png").stat().st_size > 5_000

@@ -171,12 +171,14 @@ def recipe(
 
     console = _console()
     names = list(RECIPES) if recipes == "all" else recipes.split(",")
+    if unknown := [name for name in names if name not in RECIPES]:
+        raise ValueError(f"Recipes are {', '.join(RECIPES)}; got {', '.join(unknown)}.")
     asked = parse_lengths(lengths)
     metrics = compare_recipes(
         train,
         validation,
         runs,
-        names,
+        {name: RECIPES[name] for name in names},
         steps=steps,
         seeds=range(seeds),
         lengths=asked,
@@ -201,6 +203,72 @@ def recipe(
         )
         console.print(f"{name:12} {scores}")
     console.print(f"{file}, {file.with_suffix('.png')}")
+
+
+@experiment_app.command()
+def chunks(
+    train: Annotated[Path, typer.Option(help="Token shards that rows are cut from.")],
+    validation: Annotated[Path, typer.Option(help="Token shards that questions are hidden in.")],
+    sizes: Annotated[str, typer.Option(help="Slots S of a chunk.")] = "16,32,64,128",
+    counts: Annotated[str, typer.Option(help="Retrieved chunks K.")] = "1,2,4,8,16",
+    steps: Steps = 250,
+    seeds: Seeds = 2,
+    lengths: Annotated[str, typer.Option(help="Contexts asked, such as 2k,16k.")] = "2k,16k",
+    samples: Annotated[int, typer.Option(min=1, help="Questions at each of eight depths.")] = 4,
+    runs: Runs = Path("runs/chunks"),
+    out: Out = Path("results"),
+) -> None:
+    """Compare chunk sizes and numbers of retrieved chunks: needles, loss and speed."""
+    from gcattn.evals.lengths import parse_lengths
+    from gcattn.experiments.chunk_sizes import ROW_TOKENS, WINDOW, chunk_recipes
+    from gcattn.experiments.grid_plot import plot_grid
+    from gcattn.experiments.recipe import compare_recipes
+    from gcattn.results import write_result
+
+    console = _console()
+    asked = parse_lengths(lengths)
+    all_sizes, all_counts = _numbers("--sizes", sizes), _numbers("--counts", counts)
+    metrics = compare_recipes(
+        train,
+        validation,
+        runs,
+        chunk_recipes(all_sizes, all_counts),
+        steps=steps,
+        seeds=range(seeds),
+        lengths=asked,
+        num_samples=samples,
+        on_run=console.print,
+    )
+    config = {
+        "preset": "drt_tiny",
+        "train": str(train),
+        "validation": str(validation),
+        "sizes": all_sizes,
+        "counts": all_counts,
+        "steps": steps,
+        "row_tokens": ROW_TOKENS,
+        "window": WINDOW,
+        "lengths": asked,
+        "samples_per_depth": samples,
+    }
+    file = write_result("chunks", config, metrics, folder=out, seed=0, trials=seeds)
+    plot_grid(metrics, all_sizes, all_counts, asked, file.with_suffix(".png"))
+    for name, measured in metrics.items():
+        scores = "  ".join(
+            f"{length}: {100 * of['exact']['mean']:.0f} %"
+            for length, of in measured["lengths"].items()
+        )
+        loss = measured["validation_loss"]["mean"]
+        console.print(f"{name:9} {scores}  validation loss {loss:.3f}")
+    console.print(f"{file}, {file.with_suffix('.png')}")
+
+
+def _numbers(option: str, text: str) -> list[int]:
+    """Read whole numbers above 0, separated by commas."""
+    parts = [part.strip() for part in text.split(",")]
+    if not all(part.isdecimal() and int(part) > 0 for part in parts):
+        raise ValueError(f"{option} must be whole numbers such as 1,2,4, got {text!r}.")
+    return [int(part) for part in parts]
 
 
 def _console() -> "Console":

@@ -5,7 +5,7 @@ model sees rows of 16 chunks, a few needles in each, and is then asked at the le
 at and at lengths it has never seen.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from statistics import mean, stdev
@@ -17,7 +17,7 @@ from gcattn.data.tokenizer_loading import load_tokenizer
 from gcattn.evals.model_loading import load_causal_lm
 from gcattn.evals.needle_cells import evaluate_needles, even_depths
 from gcattn.evals.needle_report import by_task_and_length
-from gcattn.experiments.variants import loss_curve, train_variant
+from gcattn.experiments.variants import loss_curve, train_variant, training_speed
 from gcattn.train.config import (
     DataSection,
     ModelSection,
@@ -46,6 +46,8 @@ class Recipe:
         question_break_rate: Share of the questions that close their chunk.
         text_loss_share: Share of the tokens outside of answers that have a loss.
         batch_size: Rows per step.
+        row_tokens: Tokens of a row.
+        exercises_per_row: Needles with a question in a row.
         noise_share: Share of the steps with the noise that the model asks for.
         optimizer: "adamw" or "muon".
     """
@@ -57,6 +59,8 @@ class Recipe:
     question_break_rate: float = 0.5
     text_loss_share: float = 0.25
     batch_size: int = 16
+    row_tokens: int = ROW_TOKENS
+    exercises_per_row: int = 3
     noise_share: float = 1.0
     optimizer: Literal["adamw", "muon"] = "adamw"
 
@@ -101,7 +105,7 @@ def compare_recipes(
     train: Path,
     validation: Path,
     folder: Path,
-    names: Sequence[str],
+    recipes: Mapping[str, Recipe],
     *,
     steps: int,
     seeds: Sequence[int],
@@ -109,13 +113,13 @@ def compare_recipes(
     num_samples: int,
     on_run: Callable[[str], None] = lambda _: None,
 ) -> dict[str, Any]:
-    """Train the named recipes with every seed and ask each model for needles.
+    """Train by each recipe with every seed and ask each model for needles.
 
     Args:
         train: Token shards that the rows are cut from.
         validation: Token shards of the questions' haystack.
         folder: Runs go here; those that an earlier call finished are taken as they are.
-        names: Of `RECIPES`.
+        recipes: By name.
         steps: Optimizer steps of every run.
         seeds: One run each.
         lengths: Tokens of the contexts that are asked.
@@ -124,22 +128,18 @@ def compare_recipes(
 
     Returns:
         For each recipe what it changes, and by length the exact share of every seed, mean and
-        standard deviation, the teacher-forced share beside it, and the validation curves.
-
-    Raises:
-        ValueError: A recipe is not known.
+        standard deviation, the teacher-forced share beside it, the validation curves and the loss
+        that they end with, and tokens per second of the training steps.
     """
-    if unknown := [name for name in names if name not in RECIPES]:
-        raise ValueError(f"Recipes are {', '.join(RECIPES)}; got {', '.join(unknown)}.")
     haystack = Haystack(TokenShards(validation))
     tokenizer = load_tokenizer(haystack.shards.tokenizer_folder)
     results: dict[str, Any] = {}
-    for name in names:
-        scores, curves = [], []
+    for name, recipe in recipes.items():
+        scores, curves, speeds = [], [], []
         for seed in seeds:
-            on_run(f"{name} ({RECIPES[name].what}), seed {seed}")
+            on_run(f"{name} ({recipe.what}), seed {seed}")
             output = folder / f"{name}-{seed}"
-            config = recipe_config(RECIPES[name], train, validation, output, steps, seed)
+            config = recipe_config(recipe, train, validation, output, steps, seed)
             model = load_causal_lm(str(train_variant(config)), device="auto", dtype="auto")
             vocabulary = NeedleVocabulary(
                 tokenizer, "validation", excluded_ids=[model.config.landmark_token_id]
@@ -157,10 +157,13 @@ def compare_recipes(
             )
             scores.append({n: s for (_, n), s in by_task_and_length(cells).items()})
             curves.append(loss_curve(output, "validation"))
+            speeds.append(training_speed(output))
         results[name] = {
-            "what": RECIPES[name].what,
+            "what": recipe.what,
             "lengths": {str(n): _summary([score[n] for score in scores]) for n in lengths},
             "validation_curves": curves,
+            "validation_loss": _spread([curve[-1][1] for curve in curves]),
+            "tokens_per_second": _spread(speeds),
         }
     return results
 
@@ -174,10 +177,12 @@ def recipe_config(
         changes.append(TopKChange(step=round(recipe.dense_share * steps), top_k=4))
     return TrainConfig(
         model=ModelSection(preset="drt_tiny", overrides=recipe.model),
-        data=DataSection(train=str(train), validation=str(validation), sequence_length=ROW_TOKENS),
+        data=DataSection(
+            train=str(train), validation=str(validation), sequence_length=recipe.row_tokens
+        ),
         tasks=TasksSection(
             mixture=recipe.mixture,
-            exercises_per_row=3,
+            exercises_per_row=recipe.exercises_per_row,
             question_break_rate=recipe.question_break_rate,
             text_loss_share=recipe.text_loss_share,
         ),
@@ -207,12 +212,16 @@ def _summary(seeds: Sequence[Any]) -> dict[str, Any]:
     exact = [seed.accuracy for seed in seeds]
     lenient = [seed.teacher_forced_first_token for seed in seeds]
     return {
-        "exact": {
-            "seeds": exact,
-            "mean": mean(exact),
-            "standard_deviation": stdev(exact) if len(exact) > 1 else 0.0,
-        },
+        "exact": _spread(exact),
         "teacher_forced_first_token": {"seeds": lenient, "mean": mean(lenient)},
         "trials_per_seed": seeds[0].trials,
         "failures": [seed.failures for seed in seeds],
+    }
+
+
+def _spread(values: Sequence[float]) -> dict[str, Any]:
+    return {
+        "seeds": list(values),
+        "mean": mean(values),
+        "standard_deviation": stdev(values) if len(values) > 1 else 0.0,
     }

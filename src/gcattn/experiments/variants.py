@@ -1,6 +1,7 @@
 """Train one variant of the tiny model the way `gcattn train` does, and say how its loss fell."""
 
 from pathlib import Path
+from statistics import median
 from typing import Any
 
 from rich.console import Console
@@ -89,3 +90,9 @@ def loss_curve(output: str | Path, kind: str) -> list[tuple[int, float]]:
     """Return step and loss of each record of one kind, "train" or "validation", of a run."""
     records = read_log(Path(output) / LOG_FILE)
     return [(r["step"], r["loss"]) for r in records if r["kind"] == kind]
+
+
+def training_speed(output: str | Path) -> float:
+    """Return the median tokens per second of a run's records."""
+    records = read_log(Path(output) / LOG_FILE)
+    return median(r["tokens_per_second"] for r in records if r["kind"] == "train")
