@@ -93,6 +93,7 @@ def random_config(seed: int, **overrides: Any) -> DRTConfig:
         "landmark_pooling": pooling,
         "landmark_overlap": draw.choice([0, 1, 3]) if pooling else 0,
         "key_convolution_size": draw.choice([1, 2, 3]),
+        "cross_attention_interval": draw.choice([1, 2]),
         "initializer_range": 0.2,  # large enough for every part to matter in the outputs
     }
     return DRTConfig(**(fields | overrides))

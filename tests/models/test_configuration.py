@@ -2,7 +2,7 @@
 
 import pytest
 
-from gcattn.models import PRESETS, DRTConfig, DRTForCausalLM, drt_34m, drt_128m
+from gcattn.models import PRESETS, DRTConfig, DRTForCausalLM, drt_34m, drt_128m, drt_tiny
 from gcattn.testing import random_config
 
 
@@ -62,3 +62,36 @@ def test_defaults_follow_from_the_other_fields():
 def test_values_that_do_not_fit_are_refused(field, value, message):
     with pytest.raises(ValueError, match=message):
         DRTConfig(**{field: value})
+
+
+@pytest.mark.parametrize(
+    ("upper", "groups", "interval", "reads"),
+    [
+        (4, 1, 1, "1111"),
+        (4, 1, 2, "0101"),
+        (4, 2, 2, "0101"),
+        (6, 2, 2, "101101"),
+        (3, 1, 5, "001"),
+    ],
+)
+def test_the_last_layer_of_a_group_reads_and_every_so_many_th_before_it(
+    upper, groups, interval, reads
+):
+    config = drt_tiny(
+        vocab_size=64,
+        num_upper_layers=upper,
+        num_retrieval_groups=groups,
+        cross_attention_interval=interval,
+    )
+    model = DRTForCausalLM(config)
+    layers = [layer for group in model.model.retrieval_groups for layer in group.layers]
+    assert "".join(str(int(hasattr(layer, "cross_attention"))) for layer in layers) == reads
+    assert config.num_reading_layers == reads.count("1")
+    assert config.count_parameters() == sum(p.numel() for p in model.parameters())
+    fewer = (
+        drt_tiny(
+            vocab_size=64, num_upper_layers=upper, num_retrieval_groups=groups
+        ).flops_per_token()
+        - config.flops_per_token()
+    )
+    assert (fewer > 0) == ("0" in reads)

@@ -4,13 +4,15 @@ import pytest
 import torch
 
 from gcattn.models import DRTForCausalLM, DRTModel, drt_tiny
+from gcattn.nn.decoder_layer import RetrievalDecoderLayer
 from gcattn.testing import random_config
 
 
 def maps(model):
     base = model.base_model
     layers = [layer for group in base.retrieval_groups for layer in group.layers]
-    return base.chunk_encoder, [layer.cross_attention for layer in layers]
+    reading = [layer for layer in layers if isinstance(layer, RetrievalDecoderLayer)]
+    return base.chunk_encoder, [layer.cross_attention for layer in reading]
 
 
 @pytest.mark.parametrize("model_class", [DRTForCausalLM, DRTModel])

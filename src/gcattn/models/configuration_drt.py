@@ -59,6 +59,8 @@ class DRTConfig(PreTrainedConfig):
         num_upper_layers: Layers that read retrieved chunks, a multiple of `num_retrieval_groups`.
         num_encoder_layers: Bidirectional layers of the chunk encoder.
         num_retrieval_groups: R, retrievals per chunk; each serves its share of the upper layers.
+        cross_attention_interval: Upper layers from one that reads what was retrieved to the next,
+            counted back from the last of each group, which always reads; 1 is the paper's: all do.
         chunk_size: S, slots per chunk: S - 1 tokens and the landmark.
         retrieval_top_k: K, chunks retrieved per chunk and group.
         window_size: W, columns that self-attention sees, its own included.
@@ -112,6 +114,7 @@ class DRTConfig(PreTrainedConfig):
     num_upper_layers: int = 6
     num_encoder_layers: int = 2
     num_retrieval_groups: int = 1
+    cross_attention_interval: int = 1
     chunk_size: int = 64
     retrieval_top_k: int = 8
     window_size: int = 512
@@ -205,6 +208,14 @@ class DRTConfig(PreTrainedConfig):
                 f"0 … {self.vocab_size - 1}."
             )
 
+    @property
+    def num_reading_layers(self) -> int:
+        """Upper layers with cross-attention."""
+        if self.retrieval_method == "none":
+            return 0
+        per_group = self.num_upper_layers // self.num_retrieval_groups
+        return self.num_retrieval_groups * -(-per_group // self.cross_attention_interval)
+
     def count_parameters(self, *, embeddings: bool = True) -> int:
         """Return the exact number of parameters, with or without the token embeddings."""
         return estimates.count_parameters(self, embeddings=embeddings)
@@ -232,6 +243,7 @@ _LEAST = {
     "num_upper_layers": 1,
     "num_encoder_layers": 1,
     "num_retrieval_groups": 1,
+    "cross_attention_interval": 1,
     "chunk_size": 2,
     "retrieval_top_k": 1,
     "window_size": 1,

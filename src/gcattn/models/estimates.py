@@ -15,7 +15,7 @@ def count_parameters(config: "DRTConfig", *, embeddings: bool) -> int:
     matrices = sum(_matrix_sizes(config).values())
     norms = E * (2 * config.num_hidden_layers + 1)  # two in each decoder layer, one at the end
     if config.retrieval_method != "none":
-        norms += E * (config.num_upper_layers + config.num_retrieval_groups)
+        norms += E * (config.num_reading_layers + config.num_retrieval_groups)
         norms += E * (2 * config.num_encoder_layers + 2 + config.landmark_pooling)
     convolutions = E * sum(taps for taps in _taps(config) if taps > 1)
     tables = 1 if config.tie_word_embeddings else 2
@@ -30,7 +30,7 @@ def flops_per_token(config: "DRTConfig", *, training: bool) -> int:
     forward += 4 * query_size * config.window_size * config.num_hidden_layers
     if config.retrieval_method != "none":
         forward += 4 * query_size * S * config.num_encoder_layers
-        forward += 4 * query_size * S * config.retrieval_top_k * config.num_upper_layers
+        forward += 4 * query_size * S * config.retrieval_top_k * config.num_reading_layers
     forward = forward * S // (S - 1)  # the landmark is one column more in every S - 1
     return 3 * forward if training else forward
 
@@ -58,7 +58,7 @@ def _matrix_sizes(config: "DRTConfig") -> dict[str, int]:
     mlp = 3 * E * config.intermediate_size
     sizes = {"decoder": config.num_hidden_layers * (2 * E * query_size + 2 * E * key_size + mlp)}
     if config.retrieval_method != "none":
-        sizes["cross_attention"] = config.num_upper_layers * 2 * E * query_size
+        sizes["cross_attention"] = config.num_reading_layers * 2 * E * query_size
         sizes["encoder"] = config.num_encoder_layers * (4 * E * query_size + mlp)
         sizes["pool"] = 2 * E * key_size
         sizes["landmark_pool"] = E * config.num_attention_heads if config.landmark_pooling else 0

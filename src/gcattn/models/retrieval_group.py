@@ -28,9 +28,14 @@ class RetrievalGroup(nn.Module):
         retrieves = config.retrieval_method != "none"
         num_layers = config.num_upper_layers // config.num_retrieval_groups
         first = group_index * num_layers
-        kind = RetrievalDecoderLayer if retrieves else DecoderLayer
+        interval = config.cross_attention_interval
         self.retriever = Retriever(config) if retrieves else None
-        self.layers = nn.ModuleList(kind(config, first + i) for i in range(num_layers))
+        self.layers = nn.ModuleList(
+            RetrievalDecoderLayer(config, first + i)
+            if retrieves and (num_layers - 1 - i) % interval == 0
+            else DecoderLayer(config, first + i)
+            for i in range(num_layers)
+        )
 
     def forward(
         self,
@@ -54,7 +59,11 @@ class RetrievalGroup(nn.Module):
         served = serve_blocks(selection, plan.upper, serving, plan.blocks.num_blocks)
         retrieved = memory.fetch(served.indices, served.weights)
         for layer in self.layers:
-            hidden = _traced(layer(hidden, *retrieved, context, plan.blocks), plan, trace)
+            if isinstance(layer, RetrievalDecoderLayer):
+                hidden = layer(hidden, *retrieved, context, plan.blocks)
+            else:
+                hidden = layer(hidden, context)
+            hidden = _traced(hidden, plan, trace)
         return hidden, selection, serving_after(selection, plan.upper, serving)
 
 
