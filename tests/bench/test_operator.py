@@ -1,5 +1,7 @@
 """The operator's benchmark: fields, exclusions, and silence where something is wrong."""
 
+import signal
+import time
 from dataclasses import replace
 
 import pytest
@@ -11,6 +13,7 @@ from gcattn.bench.inputs import random_inputs
 from gcattn.bench.operator import bench_operator
 from gcattn.bench.peers import nsa_heads
 from gcattn.bench.shapes import OperatorShape, shapes_by_length
+from gcattn.bench.time_limit import TimeLimitError, time_limit
 
 CPU = torch.device("cpu")
 SHAPES = shapes_by_length(
@@ -168,3 +171,31 @@ def test_who_is_too_slow_is_not_run_on_larger_shapes():
 
 def test_nsa_gets_a_power_of_two_of_heads():
     assert [nsa_heads(h) for h in (1, 12, 16, 17, 32)] == [16, 16, 16, 32, 32]
+
+
+def test_a_foreign_operator_that_never_ends_loses_no_other_number():
+    def endless(inputs):
+        while True:
+            time.sleep(0.01)
+
+    foreign = Contestant("endless", "block_sparse", endless, is_foreign=True)
+    began = time.perf_counter()
+    metrics = bench_operator(SHAPES, [OURS["gcattn"], foreign], CPU, foreign_seconds=0.3, **QUICK)
+    assert time.perf_counter() - began < 60
+    first, second = (shape["contestants"] for shape in metrics["shapes"])
+    assert first["endless"] == {"unavailable": "took above 0.3 s"}
+    assert second["endless"]["unavailable"].startswith("not run: took above")
+    assert first["gcattn"]["forward"]["median_ms"] > 0
+    assert metrics["failures"] == []
+
+
+def test_a_time_limit_leaves_no_timer_behind():
+    before = signal.getsignal(signal.SIGALRM)
+    with time_limit(0.2):
+        pass
+    assert signal.getitimer(signal.ITIMER_REAL)[0] == 0
+    assert signal.getsignal(signal.SIGALRM) is before
+    with pytest.raises(TimeLimitError), time_limit(0.05):
+        while True:
+            time.sleep(0.01)
+    assert signal.getsignal(signal.SIGALRM) is before

@@ -12,10 +12,12 @@ from gcattn.bench.costs import FORWARD_BACKWARD, Ceilings, floor_ms, least_bytes
 from gcattn.bench.gate import RedGateError, check_contestant, gate_shape
 from gcattn.bench.inputs import OperatorInputs, random_inputs
 from gcattn.bench.shapes import OperatorShape
+from gcattn.bench.time_limit import TimeLimitError, time_limit
 from gcattn.bench.timing import Timing, peak_extra_mib, release_memory, time_call
 
 OUT_OF_MEMORY = "out of memory"
 FAILED = "failed"
+TOO_LONG = "took above"
 GATED = ("grouped_cross_attention", "sliding_window")
 
 
@@ -28,6 +30,7 @@ def bench_operator(
     warmup_ms: float = 25.0,
     measure_ms: float = 100.0,
     slowest_ms: float = 5000.0,
+    foreign_seconds: float = 120.0,
     on_progress: Callable[[str], None] = lambda _: None,
 ) -> dict[str, Any]:
     """Check every contestant, then time each on every shape.
@@ -40,6 +43,8 @@ def bench_operator(
         warmup_ms: See `time_call`.
         measure_ms: See `time_call`.
         slowest_ms: A contestant whose forward and backward take longer is not run on larger shapes.
+        foreign_seconds: Another project's contestant that takes longer at a shape, to compile or to
+            run, is left out from there on.
         on_progress: Told what begins.
 
     Returns:
@@ -52,7 +57,7 @@ def bench_operator(
     """
     # who takes no further part, and why
     excluded: dict[str, str] = {}
-    gate = _pass_gate(shapes, contestants, device, seed, excluded, on_progress)
+    gate = _pass_gate(shapes, contestants, device, seed, excluded, foreign_seconds, on_progress)
     on_progress("ceilings of the device")
     ceilings = measure_ceilings(device, shapes[0].torch_dtype)
     measured: list[dict[str, Any]] = []
@@ -70,11 +75,14 @@ def bench_operator(
             if name in limits and _size(shape) > limits[name][0]:
                 rows[name] = {"unavailable": limits[name][1]}
                 continue
-            rows[name] = _measure(contestant, shape, device, seed, timer, ceilings)
+            limit = foreign_seconds if contestant.is_foreign else None
+            rows[name] = _measure(contestant, shape, device, seed, timer, ceilings, limit)
             took = rows[name].get("forward_backward", {}).get("median_ms", 0.0)
             if took > slowest_ms:
                 reason = f"not run: took above {slowest_ms:g} ms at {shape.label()}"
                 limits[name] = _size(shape), reason
+            elif rows[name].get("unavailable", "").startswith(TOO_LONG):
+                excluded[name] = f"not run: {TOO_LONG} at {shape.label()}"
             elif rows[name].get("unavailable") == OUT_OF_MEMORY:
                 limits[name] = _size(shape), f"not run: {OUT_OF_MEMORY} at {shape.label()}"
         measured.append({"shape": shape.as_dict(), "label": shape.label(), "contestants": rows})
@@ -106,6 +114,7 @@ def _pass_gate(
     device: torch.device,
     seed: int,
     excluded: dict[str, str],
+    foreign_seconds: float,
     on_progress: Callable[[str], None],
 ) -> list[dict[str, Any]]:
     """Check each contestant on every kind of shape; lengths that look alike are checked once.
@@ -122,7 +131,7 @@ def _pass_gate(
             # other numbers than those that are timed
             check = partial(check_contestant, contestant, small, device, seed + 1)
             try:
-                found = _attempt(check)
+                found = _attempt(check, foreign_seconds if contestant.is_foreign else None)
             except RedGateError as error:
                 if not contestant.is_foreign:
                     raise
@@ -148,12 +157,13 @@ def _measure(
     seed: int,
     timer: tuple[float, float],
     ceilings: Ceilings,
+    limit: float | None,
 ) -> dict[str, Any]:
     def measure() -> dict[str, Any]:
         inputs = random_inputs(shape, device, seed)
         return _time_both(contestant, inputs, device, timer)
 
-    row = _attempt(measure)
+    row = _attempt(measure, limit)
     release_memory(device)
     if contestant.flops is None or "unavailable" in row:
         return row
@@ -205,10 +215,13 @@ def _time_both(
     return row | trained
 
 
-def _attempt(function: Callable[[], Any]) -> Any:
+def _attempt(function: Callable[[], Any], seconds: float | None = None) -> Any:
     """Return the result, or why there is none: one failure must not lose an hour of numbers."""
     try:
-        return function()
+        with time_limit(seconds):
+            return function()
+    except TimeLimitError:
+        return {"unavailable": f"{TOO_LONG} {seconds:g} s"}
     except UnavailableError as error:
         return {"unavailable": str(error)}
     except torch.OutOfMemoryError:

@@ -56,6 +56,10 @@ def op(
     slowest_ms: Annotated[
         float, typer.Option(min=0, help="Whoever takes longer is not run on larger shapes.")
     ] = 5000.0,
+    foreign_seconds: Annotated[
+        float,
+        typer.Option(min=0.1, help="Another project's contestant that takes longer is left out."),
+    ] = 120.0,
     seed: Seed = 0,
     device: Device = "auto",
     out: Out = Path("results"),
@@ -105,6 +109,7 @@ def op(
         warmup_ms=warmup_ms,
         measure_ms=measure_ms,
         slowest_ms=slowest_ms,
+        foreign_seconds=foreign_seconds,
         on_progress=console.print,
     )
     config = {
@@ -114,6 +119,7 @@ def op(
         "warmup_ms": warmup_ms,
         "measure_ms": measure_ms,
         "slowest_ms": slowest_ms,
+        "foreign_seconds": foreign_seconds,
     }
     file = write_result(
         "bench_op", config, metrics, folder=out, seed=seed, trials=fewest_repetitions(metrics)
