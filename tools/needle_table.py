@@ -5,19 +5,35 @@ from typing import Any
 from gcattn.evals.lengths import format_length
 from gcattn.evals.wilson import wilson_interval
 
-HEADER = (
-    "| task | context, tokens | whole answers right | 95 % interval | "
-    "first token, teacher-forced | s per sample |\n| --- | --- | --- | --- | --- | --- |"
+COLUMNS = (
+    "task | context, tokens | whole answers right | 95 % interval | first token, teacher-forced | "
+    "s per sample |"
 )
 
 
 def needle_table(results: list[dict[str, Any]]) -> str:
-    """Return a row for each task and length; trials of several results are put together."""
-    cells: dict[tuple[str, int], list[dict[str, Any]]] = {}
+    """Return a row for each task, length and haystack; trials of several results are put together.
+
+    Haystacks have a column where there are several.
+    """
+    cells: dict[tuple[str, str, int], list[dict[str, Any]]] = {}
     for result in results:
         for entry in result["metrics"]["by_length"]:
-            cells.setdefault((entry["task"], entry["length"]), []).append(entry)
-    return "\n".join([HEADER, *(_row(*cell, entries) for cell, entries in cells.items())]) + "\n"
+            cell = result["config"]["haystack"], entry["task"], entry["length"]
+            cells.setdefault(cell, []).append(entry)
+    names = len({haystack for haystack, _, _ in cells}) > 1
+    rows = [f"| haystack | {COLUMNS}" if names else f"| {COLUMNS}"]
+    rows.append("|" + " --- |" * (rows[0].count("|") - 1))
+    for (haystack, task, length), entries in cells.items():
+        row = _row(task, length, entries)
+        rows.append(f"| {_text_name(haystack)} {row}" if names else row)
+    return "\n".join(rows) + "\n"
+
+
+def _text_name(haystack: str) -> str:
+    """Return "books" of data/books/validation."""
+    parts = [part for part in haystack.split("/") if part not in ("data", "validation", "train")]
+    return parts[-1] if parts else haystack
 
 
 def _row(task: str, length: int, entries: list[dict[str, Any]]) -> str:
