@@ -126,16 +126,66 @@ def books_perplexity() -> str:
 
 def recipe() -> str:
     """Return the exact share of needles of each recipe by length."""
-    result = _read("recipe")
-    rows = []
-    for name, measured in result["metrics"].items():
+    return _recipes("recipe")
+
+
+def recipe_more() -> str:
+    """Return those that were compared later, the base among them again."""
+    return _recipes("recipe_more/recipe", "recipe_readers/recipe")
+
+
+def _recipes(*names: str) -> str:
+    results = [_read(name) for name in names]
+    result, rows = results[0], []
+    for name, measured in (item for r in results for item in r["metrics"].items()):
         cells = [
             f"{100 * score['exact']['mean']:.0f} ± {100 * score['exact']['standard_deviation']:.0f}"
             for score in measured["lengths"].values()
         ]
         rows.append(f"| {name} | {measured['what']} | {' | '.join(cells)} |")
     lengths = [f"{length:,} tokens, %" for length in result["config"]["lengths"]]
-    return _table(" | ".join(["recipe", "", *lengths]), rows) + _origin(result)
+    header = " | ".join(["recipe", "", *lengths])
+    return _table(header, rows) + "".join(map(_origin, results))
+
+
+def chunks() -> str:
+    """Return needles, loss and speed by chunk size and number of retrieved chunks."""
+    result = _read("chunks")
+    longest = str(max(result["config"]["lengths"]))
+    rows = []
+    for size in result["config"]["sizes"]:
+        cells = []
+        for count in result["config"]["counts"]:
+            measured = result["metrics"][f"S{size}-K{count}"]
+            exact = 100 * measured["lengths"][longest]["exact"]["mean"]
+            cells.append(f"{exact:.0f} %, {measured['validation_loss']['mean']:.2f}")
+        rows.append(f"| {size} | {' | '.join(cells)} |")
+    columns = [f"K {count}" for count in result["config"]["counts"]]
+    return _table(" | ".join(["S", *columns]), rows) + _origin(result)
+
+
+def needle_mixed() -> str:
+    """Return scores of the checkpoint trained on text of several kinds, by haystack."""
+    parts = ("r2s0", "1m", "math", "math_1m", "code", "code_1m")
+    return _needles(*(f"needle_mixed/needle_{part}" for part in parts))
+
+
+def needle_seeds() -> str:
+    """Return scores of one and two retrieval groups at 64K tokens, seed by seed."""
+    rows = []
+    for groups in (1, 2):
+        for seed in range(3):
+            entries = _read(f"needle_mixed/needle_r{groups}s{seed}")["metrics"]["by_length"]
+            cells = [
+                f"{entry['exact']} of {entry['trials']}"
+                for length in (4096, 65_536)
+                for task in ("single", "two-hop")
+                for entry in entries
+                if (entry["task"], entry["length"]) == (task, length)
+            ]
+            rows.append(f"| {groups} | {seed} | {' | '.join(cells)} |")
+    header = "R | seed | single, 4k | two-hop, 4k | single, 64k | two-hop, 64k"
+    return _table(header, rows) + _origin(_read("needle_mixed/needle_r2s0"))
 
 
 def needle_tiny() -> str:
@@ -246,6 +296,10 @@ TABLES: dict[str, Callable[[], str]] = {
     "memory-tiers": memory_tiers,
     "books-perplexity": books_perplexity,
     "recipe": recipe,
+    "recipe-more": recipe_more,
+    "chunks": chunks,
+    "needle-mixed": needle_mixed,
+    "needle-seeds": needle_seeds,
     "needle-12m": needle_12m,
     "needle-tiny": needle_tiny,
     "bench-op": bench_op,
