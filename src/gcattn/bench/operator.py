@@ -79,10 +79,10 @@ def bench_operator(
             rows[name] = _measure(contestant, shape, device, seed, timer, ceilings, limit)
             took = rows[name].get("forward_backward", {}).get("median_ms", 0.0)
             if took > slowest_ms:
-                reason = f"not run: took above {slowest_ms:g} ms at {shape.label()}"
+                reason = f"not run: {TOO_LONG} {slowest_ms:g} ms at {shape.label()}"
                 limits[name] = _size(shape), reason
             elif rows[name].get("unavailable", "").startswith(TOO_LONG):
-                excluded[name] = f"not run: {TOO_LONG} at {shape.label()}"
+                excluded[name] = f"not run: {rows[name]['unavailable']} at {shape.label()}"
             elif rows[name].get("unavailable") == OUT_OF_MEMORY:
                 limits[name] = _size(shape), f"not run: {OUT_OF_MEMORY} at {shape.label()}"
         measured.append({"shape": shape.as_dict(), "label": shape.label(), "contestants": rows})
