@@ -1,7 +1,7 @@
 """`gcattn experiment`: what anyone new to the method runs first, written to results/."""
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -16,6 +16,9 @@ Steps = Annotated[int, typer.Option(min=10, help="Optimizer steps of every run."
 Seeds = Annotated[int, typer.Option(min=1, help="Runs of every variant, from seed 0 on.")]
 Documents = Annotated[int, typer.Option(min=64, help="Documents to train on.")]
 Runs = Annotated[Path, typer.Option(help="Corpus and runs; finished runs are not repeated.")]
+Train = Annotated[Path, typer.Option(help="Token shards that rows are cut from.")]
+Validation = Annotated[Path, typer.Option(help="Token shards that questions are hidden in.")]
+Samples = Annotated[int, typer.Option(min=1, help="Questions at each of eight depths.")]
 Out = Annotated[Path, typer.Option(help="Folder of the result and its picture.")]
 
 
@@ -153,13 +156,13 @@ def memory(
 
 @experiment_app.command()
 def recipe(
-    train: Annotated[Path, typer.Option(help="Token shards that rows are cut from.")],
-    validation: Annotated[Path, typer.Option(help="Token shards that questions are hidden in.")],
+    train: Train,
+    validation: Validation,
     recipes: Annotated[str, typer.Option(help="Names, or all.")] = "all",
     steps: Steps = 500,
     seeds: Seeds = 3,
     lengths: Annotated[str, typer.Option(help="Contexts asked, such as 240,2k,16k.")] = "240,2k",
-    samples: Annotated[int, typer.Option(min=1, help="Questions at each of eight depths.")] = 4,
+    samples: Samples = 4,
     runs: Runs = Path("runs/recipe"),
     out: Out = Path("results"),
 ) -> None:
@@ -197,24 +200,20 @@ def recipe(
     file = write_result("recipe", config, metrics, folder=out, seed=0, trials=seeds)
     plot_recipes(metrics, file.with_suffix(".png"))
     for name, measured in metrics.items():
-        scores = "  ".join(
-            f"{length}: {100 * of['exact']['mean']:.0f} %"
-            for length, of in measured["lengths"].items()
-        )
-        console.print(f"{name:12} {scores}")
+        console.print(_scores(name, measured))
     console.print(f"{file}, {file.with_suffix('.png')}")
 
 
 @experiment_app.command()
 def chunks(
-    train: Annotated[Path, typer.Option(help="Token shards that rows are cut from.")],
-    validation: Annotated[Path, typer.Option(help="Token shards that questions are hidden in.")],
+    train: Train,
+    validation: Validation,
     sizes: Annotated[str, typer.Option(help="Slots S of a chunk.")] = "16,32,64,128",
     counts: Annotated[str, typer.Option(help="Retrieved chunks K.")] = "1,2,4,8,16",
     steps: Steps = 250,
     seeds: Seeds = 2,
     lengths: Annotated[str, typer.Option(help="Contexts asked, such as 2k,16k.")] = "2k,16k",
-    samples: Annotated[int, typer.Option(min=1, help="Questions at each of eight depths.")] = 4,
+    samples: Samples = 4,
     runs: Runs = Path("runs/chunks"),
     out: Out = Path("results"),
 ) -> None:
@@ -254,13 +253,17 @@ def chunks(
     file = write_result("chunks", config, metrics, folder=out, seed=0, trials=seeds)
     plot_grid(metrics, all_sizes, all_counts, asked, file.with_suffix(".png"))
     for name, measured in metrics.items():
-        scores = "  ".join(
-            f"{length}: {100 * of['exact']['mean']:.0f} %"
-            for length, of in measured["lengths"].items()
-        )
-        loss = measured["validation_loss"]["mean"]
-        console.print(f"{name:9} {scores}  validation loss {loss:.3f}")
+        console.print(_scores(name, measured))
     console.print(f"{file}, {file.with_suffix('.png')}")
+
+
+def _scores(name: str, measured: dict[str, Any]) -> str:
+    """Write what `compare_recipes` found for one recipe."""
+    exact = "  ".join(
+        f"{length}: {100 * of['exact']['mean']:.0f} %" for length, of in measured["lengths"].items()
+    )
+    loss = measured["validation_loss"]["mean"]
+    return f"{name:15} {exact}  validation loss {loss:.3f}"
 
 
 def _numbers(option: str, text: str) -> list[int]:
