@@ -171,7 +171,7 @@ def needle_mixed() -> str:
 
 
 def needle_seeds() -> str:
-    """Return scores of one and two retrieval groups at 64K tokens, seed by seed."""
+    """Return scores of one and two retrieval groups, seed by seed."""
     rows = []
     for groups in (1, 2):
         for seed in range(3):

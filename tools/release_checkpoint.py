@@ -71,7 +71,8 @@ def model_card(name: str, folder: Path, data: str, results: list[Path]) -> str:
         f"- **Data:** {data}",
         f"- **Needles:** {', '.join(tasks)}; keys and values of evaluation are never those of "
         "training",
-        f"- **Commands:** {commands}, with the data prepared to the paths in the files",
+        f"- **Commands:** {commands}, with the data prepared to the paths in the files"
+        f"{_commit(results)}",
         "- **Licence of the weights:** Apache-2.0",
         "",
         "```sh",
@@ -86,6 +87,15 @@ def model_card(name: str, folder: Path, data: str, results: list[Path]) -> str:
     read = [json.loads(result.read_text(encoding="utf-8")) for result in results]
     lines += ["", needle_table(read), "\n\n".join(map(_origin, read))]
     return "\n".join(lines) + "\n"
+
+
+def _commit(results: list[Path]) -> str:
+    """Return the commit that the weights were made and first asked with, if a result names it."""
+    for result in results:
+        commit = json.loads(result.read_text(encoding="utf-8"))["source"].get("commit")
+        if commit is not None:
+            return f"; rows with needles are those of commit {commit[:10]}"
+    return ""
 
 
 def _tokens(config: dict[str, Any]) -> int:
