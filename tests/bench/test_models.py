@@ -25,12 +25,19 @@ def test_random_tokens_hold_no_landmark():
 def test_the_transformers_compared_with_differ_in_retrieval_and_layers_only():
     config = drt_34m(num_retrieval_groups=3, window_size=128)
     drt, same, more = compared_models(config).values()
-    assert drt is config
+    assert drt.to_dict() == config.to_dict()
     for other, layers in ((same, 6), (more, 8)):
         assert other.retrieval_method == "none"
         assert other.num_hidden_layers == layers
         assert (other.hidden_size, other.window_size) == (512, 128)
     assert list(compared_models(config))[2] == "sliding window, +2 layers"
+
+
+def test_drts_with_fewer_reading_layers_are_named_by_them():
+    models = compared_models(drt_34m(), [1, 3])
+    names = ["drt, 3 of 3 layers read", "drt, 1 of 3 layers read"]
+    assert list(models)[:2] == names
+    assert [models[name].cross_attention_interval for name in names] == [1, 3]
 
 
 def test_a_training_step_has_speed_utilisation_and_ratios():
@@ -46,7 +53,7 @@ def test_a_training_step_has_speed_utilisation_and_ratios():
     )
     measured = metrics["lengths"]["64"]
     assert (measured["rows"], measured["tokens_per_row"]) == (2, 60)
-    drt = measured["models"]["drt"]
+    drt = measured["models"]["drt, 2 of 2 layers read"]
     assert drt["repetitions"] == 3
     assert drt["tokens_per_second"] == pytest.approx(120 / drt["median_ms"] * 1e3)
     flops = CONFIG.flops_per_token(training=True) * drt["tokens_per_second"]
@@ -54,8 +61,9 @@ def test_a_training_step_has_speed_utilisation_and_ratios():
     assert drt["mfu_of_data_sheet"] is None
     more = "sliding window, +2 layers"
     ratio = drt["median_ms"] / measured["models"][more]["median_ms"]
-    assert measured["step_time_of_drt_to"][more] == pytest.approx(ratio)
-    assert metrics["parameters"]["drt"] == CONFIG.count_parameters()
+    assert drt["step_time_over"][more] == pytest.approx(ratio)
+    assert "step_time_over" not in measured["models"][more]
+    assert metrics["parameters"]["drt, 2 of 2 layers read"] == CONFIG.count_parameters()
 
 
 def test_a_row_must_hold_a_chunk():

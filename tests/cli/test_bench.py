@@ -98,8 +98,8 @@ def test_model_writes_result_and_picture(capsys, tmp_path):
 
 def test_train_writes_result_and_picture(capsys, tmp_path):
     command = (
-        "bench train --preset drt_tiny --length 128 --batch-tokens 128 --steps 2 --warmup 1 "
-        f"--no-compile --device cpu --out {tmp_path}"
+        "bench train --preset drt_tiny --length 128 --batch-tokens 128 --intervals 1,2 --steps 2 "
+        f"--warmup 1 --no-compile --device cpu --out {tmp_path}"
     )
     code, out, err = run(capsys, command)
     assert code == 0, err
@@ -107,7 +107,8 @@ def test_train_writes_result_and_picture(capsys, tmp_path):
     assert result["config"]["compile"] is False
     assert result["metrics"]["measured_matmul_tflop_per_s"] > 0
     models = result["metrics"]["presets"]["drt_tiny"]["lengths"]["128"]["models"]
-    assert list(models) == ["drt", "sliding window", "sliding window, +2 layers"]
+    drts = ["drt, 2 of 2 layers read", "drt, 1 of 2 layers read"]
+    assert list(models) == [*drts, "sliding window", "sliding window, +2 layers"]
     assert "ms per step" in out
 
 
@@ -133,6 +134,7 @@ def test_decode_writes_result_and_picture(capsys, tmp_path):
         ("op --device tpu", "--device must be auto, cpu or cuda"),
         ("model --preset drt_huge", "--preset must be of drt_tiny"),
         ("model --segment-length 1k,2k", "--segment-length must be one number"),
+        ("train --intervals 1,0", "--intervals must be numbers from 1"),
         ("decode --preset drt_tiny --lengths 16 --device cpu", "must hold two chunks"),
     ],
 )

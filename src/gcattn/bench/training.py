@@ -3,7 +3,7 @@
 A step is forward, backward, clipping and fused AdamW, in bfloat16 autocast over float32 weights, as
 in `gcattn train`. Token ids are random. The Transformers that it is held against have the same
 layers without retrieval, and as many layers more as the chunk encoder has ("+2 layers"), which is
-what the encoder's layers cost.
+what the encoder's layers cost. DRTs with fewer reading layers say what reading costs.
 """
 
 import time
@@ -29,6 +29,7 @@ def bench_training(
     device: torch.device,
     *,
     batch_tokens: int,
+    intervals: Sequence[int] = (1,),
     compile_model: bool = True,
     steps: int = 20,
     warmup: int = 5,
@@ -43,6 +44,7 @@ def bench_training(
         lengths: Row lengths in tokens; rows are cut to whole chunks.
         device: CPU or CUDA.
         batch_tokens: Tokens of a step; a length above it makes steps of one row.
+        intervals: `cross_attention_interval` of the DRTs that are timed.
         compile_model: Compile the model with torch.compile.
         steps: Timed steps.
         warmup: Steps before them; the first one compiles.
@@ -52,9 +54,9 @@ def bench_training(
 
     Returns:
         For each length and model: milliseconds per step, tokens per second, utilisation, peak
-        memory; and how the DRT compares with each of the others.
+        memory; and how many times as long as each Transformer's a DRT's step takes.
     """
-    models = compared_models(config)
+    models = compared_models(config, intervals)
     by_length: dict[str, Any] = {}
     for length in lengths:
         tokens = length - length % (config.chunk_size - 1)
@@ -77,31 +79,37 @@ def bench_training(
                 torch.compiler.reset()
             release_memory(device)
             _add_utilization(measured[name], variant, device, matmul_flops)
+        _add_ratios(measured, models)
         by_length[str(length)] = {
             "rows": rows,
             "tokens_per_row": tokens,
             "models": measured,
-            "step_time_of_drt_to": _ratios(measured),
         }
     parameters = {name: variant.count_parameters() for name, variant in models.items()}
     return {"parameters": parameters, "lengths": by_length}
 
 
-def compared_models(config: DRTConfig) -> dict[str, DRTConfig]:
-    """Return the DRT, the same layers without retrieval, and those with the encoder's on top."""
+def compared_models(config: DRTConfig, intervals: Sequence[int] = (1,)) -> dict[str, DRTConfig]:
+    """Return the DRTs, the same layers without retrieval, and those with the encoder's on top."""
 
-    def without_retrieval(more_layers: int) -> DRTConfig:
-        fields = config.to_diff_dict() | {
-            "retrieval_method": "none",
-            "num_retrieval_groups": 1,
-            "num_lower_layers": config.num_lower_layers + more_layers - more_layers // 2,
-            "num_upper_layers": config.num_upper_layers + more_layers // 2,
-        }
+    def changed(**fields: Any) -> DRTConfig:
+        fields = config.to_diff_dict() | fields
         return DRTConfig(**{k: v for k, v in fields.items() if k in DRTConfig.__annotations__})
 
+    def without_retrieval(more_layers: int) -> DRTConfig:
+        return changed(
+            retrieval_method="none",
+            num_retrieval_groups=1,
+            num_lower_layers=config.num_lower_layers + more_layers - more_layers // 2,
+            num_upper_layers=config.num_upper_layers + more_layers // 2,
+        )
+
+    drts = {}
+    for interval in intervals:
+        drt = changed(cross_attention_interval=interval)
+        drts[f"drt, {drt.num_reading_layers} of {drt.num_upper_layers} layers read"] = drt
     more = config.num_encoder_layers
-    return {
-        "drt": config,
+    return drts | {
         "sliding window": without_retrieval(0),
         f"sliding window, +{more} layers": without_retrieval(more),
     }
@@ -182,7 +190,14 @@ def _add_utilization(
     row["mfu_of_measured_matmul"] = None if matmul_flops is None else used / matmul_flops
 
 
-def _ratios(measured: dict[str, dict[str, Any]]) -> dict[str, float | None]:
-    ours = measured["drt"].get("median_ms")
-    others = {name: row.get("median_ms") for name, row in measured.items() if name != "drt"}
-    return {name: ours / ms if ours and ms else None for name, ms in others.items()}
+def _add_ratios(measured: dict[str, dict[str, Any]], models: dict[str, DRTConfig]) -> None:
+    """Add to every DRT how many times as long as each Transformer's its step takes."""
+    others = [name for name, config in models.items() if config.retrieval_method == "none"]
+    for name, row in measured.items():
+        if name in others or "unavailable" in row:
+            continue
+        row["step_time_over"] = {
+            other: row["median_ms"] / measured[other]["median_ms"]
+            for other in others
+            if "unavailable" not in measured[other]
+        }

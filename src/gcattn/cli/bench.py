@@ -17,6 +17,7 @@ from gcattn.cli.bench_options import (
     Seed,
     begin,
     model_dtype,
+    read_counts,
     read_length,
     read_lengths,
     read_presets,
@@ -212,6 +213,12 @@ def train(
     batch_tokens: Annotated[
         str | None, typer.Option(help="Tokens of a step, such as 64k (default: by device).")
     ] = None,
+    intervals: Annotated[
+        str,
+        typer.Option(
+            help="Upper layers from one that reads to the next: each number is a DRT of its own."
+        ),
+    ] = "1",
     compile_model: Annotated[
         bool | None, typer.Option("--compile/--no-compile", help="Default: on a GPU.")
     ] = None,
@@ -235,6 +242,7 @@ def train(
     configs = read_presets(preset, "drt_34m,drt_128m" if on_gpu else "drt_tiny")
     all_lengths = read_lengths(lengths, "16k", "1k", on_gpu)
     per_step = read_length("--batch-tokens", batch_tokens or ("64k" if on_gpu else "2k"))
+    read_every = read_counts("--intervals", intervals)
     compiles = on_gpu if compile_model is None else compile_model
     console = progress_console()
     console.print("ceilings of the device")
@@ -247,6 +255,7 @@ def train(
                 all_lengths,
                 target,
                 batch_tokens=per_step,
+                intervals=read_every,
                 compile_model=compiles,
                 steps=steps,
                 warmup=warmup,
@@ -261,6 +270,7 @@ def train(
         "presets": list(configs),
         "lengths": all_lengths,
         "batch_tokens": per_step,
+        "intervals": read_every,
         "compile": compiles,
         "steps": steps,
         "warmup": warmup,

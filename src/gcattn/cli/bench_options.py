@@ -71,6 +71,14 @@ def read_length(option: str, text: str) -> int:
     return numbers[0]
 
 
+def read_counts(option: str, text: str) -> list[int]:
+    """Return numbers of at least 1, separated by commas."""
+    numbers = [number.strip() for number in text.split(",")]
+    if any(not number.isdecimal() or int(number) < 1 for number in numbers):
+        raise ValueError(f"{option} must be numbers from 1 such as 1,2,6, got {text!r}.")
+    return [int(number) for number in dict.fromkeys(numbers)]
+
+
 def read_presets(given: str | None, default: str) -> dict[str, DRTConfig]:
     """Return the configurations of presets by name; raise ValueError for an unknown one."""
     from gcattn.models import PRESETS
