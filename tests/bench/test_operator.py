@@ -200,3 +200,17 @@ def test_a_time_limit_leaves_no_timer_behind():
         while True:
             time.sleep(0.01)
     assert signal.getsignal(signal.SIGALRM) is before
+
+
+def test_an_end_of_the_process_loses_no_finished_shape():
+    saved = []
+
+    def save(metrics):
+        saved.append([shape["label"] for shape in metrics["shapes"]])
+        if len(saved) == 2:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        bench_operator(SHAPES, [OURS["gcattn"]], CPU, on_shape=save, **QUICK)
+    labels = [shape.label() for shape in SHAPES]
+    assert saved == [labels[:1], labels[:2]]

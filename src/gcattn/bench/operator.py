@@ -32,6 +32,7 @@ def bench_operator(
     slowest_ms: float = 5000.0,
     foreign_seconds: float = 120.0,
     on_progress: Callable[[str], None] = lambda _: None,
+    on_shape: Callable[[dict[str, Any]], object] = lambda _: None,
 ) -> dict[str, Any]:
     """Check every contestant, then time each on every shape.
 
@@ -46,6 +47,8 @@ def bench_operator(
         foreign_seconds: Another project's contestant that takes longer at a shape, to compile or to
             run, is left out from there on.
         on_progress: Told what begins.
+        on_shape: Given the result so far after every shape, so that an end of the process loses no
+            shape that was finished.
 
     Returns:
         Ceilings of the device, errors found by the gate, and for each shape and contestant the
@@ -61,6 +64,15 @@ def bench_operator(
     on_progress("ceilings of the device")
     ceilings = measure_ceilings(device, shapes[0].torch_dtype)
     measured: list[dict[str, Any]] = []
+    metrics: dict[str, Any] = {
+        "ceilings": {
+            "copy_tb_per_s": ceilings.bytes_per_second / 1e12,
+            "matmul_tflop_per_s": ceilings.flops_per_second / 1e12,
+        },
+        "gate": gate,
+        "shapes": measured,
+        "failures": [],
+    }
     # from which size on a contestant is not run, and why
     limits: dict[str, tuple[int, str]] = {}
     timer = (warmup_ms, measure_ms)
@@ -86,21 +98,13 @@ def bench_operator(
             elif rows[name].get("unavailable") == OUT_OF_MEMORY:
                 limits[name] = _size(shape), f"not run: {OUT_OF_MEMORY} at {shape.label()}"
         measured.append({"shape": shape.as_dict(), "label": shape.label(), "contestants": rows})
-    failures = [
-        f"{c.name} at {m['label']}: {m['contestants'][c.name][FAILED]}"
-        for m in measured
-        for c in contestants
-        if not c.is_foreign and FAILED in m["contestants"][c.name]
-    ]
-    return {
-        "ceilings": {
-            "copy_tb_per_s": ceilings.bytes_per_second / 1e12,
-            "matmul_tflop_per_s": ceilings.flops_per_second / 1e12,
-        },
-        "gate": gate,
-        "shapes": measured,
-        "failures": failures,
-    }
+        metrics["failures"] += [
+            f"{c.name} at {shape.label()}: {rows[c.name][FAILED]}"
+            for c in contestants
+            if not c.is_foreign and FAILED in rows[c.name]
+        ]
+        on_shape(metrics)
+    return metrics
 
 
 def _size(shape: OperatorShape) -> int:

@@ -102,6 +102,20 @@ def op(
         )
         series = shapes_by_length(first, all_lengths)
     console = progress_console()
+    config = {
+        "shapes": [shape.as_dict() for shape in (*anchors, *series)],
+        "contestants": [c.name for c in taking_part],
+        "device": target.type,
+        "warmup_ms": warmup_ms,
+        "measure_ms": measure_ms,
+        "slowest_ms": slowest_ms,
+        "foreign_seconds": foreign_seconds,
+    }
+
+    def save(metrics: dict[str, Any]) -> Path:
+        trials = fewest_repetitions(metrics)
+        return write_result("bench_op", config, metrics, folder=out, seed=seed, trials=trials)
+
     metrics = bench_operator(
         [*anchors, *series],
         taking_part,
@@ -112,19 +126,9 @@ def op(
         slowest_ms=slowest_ms,
         foreign_seconds=foreign_seconds,
         on_progress=console.print,
+        on_shape=save,
     )
-    config = {
-        "shapes": [shape.as_dict() for shape in (*anchors, *series)],
-        "contestants": [c.name for c in taking_part],
-        "device": target.type,
-        "warmup_ms": warmup_ms,
-        "measure_ms": measure_ms,
-        "slowest_ms": slowest_ms,
-        "foreign_seconds": foreign_seconds,
-    }
-    file = write_result(
-        "bench_op", config, metrics, folder=out, seed=seed, trials=fewest_repetitions(metrics)
-    )
+    file = save(metrics)
     pictures = []
     if anchors:
         pictures.append(file.with_name("bench_op_anchors.png"))
