@@ -17,6 +17,7 @@ from gcattn.cli.bench_options import (
     Seed,
     begin,
     model_dtype,
+    read_contestants,
     read_counts,
     read_length,
     read_lengths,
@@ -66,7 +67,6 @@ def op(
     out: Out = Path("results"),
 ) -> None:
     """Time grouped cross-attention and its peers, after checking that they are right."""
-    from gcattn.bench.contestants import contestants
     from gcattn.bench.operator import bench_operator
     from gcattn.bench.plots import plot_anchors, plot_operator
     from gcattn.bench.shapes import OperatorShape, anchor_shapes, shapes_by_length
@@ -79,13 +79,7 @@ def op(
     all_lengths = read_lengths(
         lengths, "1k,2k,4k,8k,16k,32k,64k,128k,256k,512k,1m", "1k,2k", on_gpu
     )
-    taking_part = contestants()
-    if only is not None:
-        known = [c.name for c in taking_part]
-        wanted = [name.strip() for name in only.split(",")]
-        if unknown := [name for name in wanted if name not in known]:
-            raise ValueError(f"--only knows {', '.join(known)}; got {', '.join(unknown)}.")
-        taking_part = [c for c in taking_part if c.name in wanted]
+    taking_part = read_contestants(only)
     anchors = anchor_shapes(dtype) if shapes != "lengths" else []
     series = []
     if shapes != "anchors":

@@ -10,6 +10,7 @@ import typer
 if TYPE_CHECKING:
     import torch
 
+    from gcattn.bench.contestants import Contestant
     from gcattn.models import DRTConfig
 
 Lengths = Annotated[
@@ -87,3 +88,15 @@ def read_presets(given: str | None, default: str) -> dict[str, DRTConfig]:
     if unknown := [name for name in names if name not in PRESETS]:
         raise ValueError(f"--preset must be of {', '.join(PRESETS)}, got {', '.join(unknown)}.")
     return {name: PRESETS[name]() for name in names}
+
+
+def read_contestants(only: str | None) -> list[Contestant]:
+    """Return all contestants or the named ones; raise ValueError for an unknown name."""
+    from gcattn.bench.contestants import contestants
+
+    everyone = contestants()
+    known = [contestant.name for contestant in everyone]
+    wanted = known if only is None else [name.strip() for name in only.split(",")]
+    if unknown := [name for name in wanted if name not in known]:
+        raise ValueError(f"--only knows {', '.join(known)}; got {', '.join(unknown)}.")
+    return [contestant for contestant in everyone if contestant.name in wanted]
