@@ -10,6 +10,9 @@ COLUMNS = (
     "s per sample |"
 )
 
+# validation splits under another name
+SHORT_NAMES = {"bval": "books", "mathval": "math"}
+
 
 def needle_table(results: list[dict[str, Any]]) -> str:
     """Return a row for each task, length and haystack; trials of several results are put together.
@@ -33,7 +36,8 @@ def needle_table(results: list[dict[str, Any]]) -> str:
 def _text_name(haystack: str) -> str:
     """Return "books" of data/books/validation."""
     parts = [part for part in haystack.split("/") if part not in ("data", "validation", "train")]
-    return parts[-1] if parts else haystack
+    name = parts[-1] if parts else haystack
+    return SHORT_NAMES.get(name, name)
 
 
 def _row(task: str, length: int, entries: list[dict[str, Any]]) -> str:

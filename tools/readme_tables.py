@@ -1,7 +1,7 @@
-"""Write the tables of the README from results/: `python tools/readme_tables.py [--check]`.
+"""Write the tables of README and docs from results/: `python tools/readme_tables.py [--check]`.
 
 Between `<!-- table: NAME -->` and `<!-- end -->` stands what this file makes of `results/*.json`;
-nobody types a number there. `--check` changes nothing and fails if the README is not up to date.
+nobody types a number there. `--check` changes nothing and fails if a file is not up to date.
 """
 
 import json
@@ -16,19 +16,47 @@ from needle_table import needle_table
 
 ROOT = Path(__file__).parents[1]
 FROM_POSITIONS = (128, 512, 1024, 2048, 4096, 8192)
+# results of the checkpoint gcattn-12m-mixed
+MIXED = ("q_cbig0_3", "qcode_cbig0_3")
+# runs of results/two_hop, of three stages each, and what was particular in them
+TWO_HOP = {
+    "old0": "books",
+    "old1": "books",
+    "oldhop0": "books; first group at full scale",
+    "oldhop1": "books; first group at full scale",
+    "oldnoise0": "books, a quarter of the rows spoiled",
+    "cur0": "books; first group at full scale, stage 2 longer; then text of all kinds, numbers",
+    "cur1": "books; first group at full scale, stage 2 longer; then text of all kinds, numbers",
+    "heavy0": "as above in text of all kinds, two thirds chains",
+    "newhop0": "text of all kinds, spoiled rows, numbers; first group at full scale",
+    "taps0": "text of all kinds; first group at full scale, keys know eight slots",
+}
+# what was made of the second stage of `old0`, and the third stage that made it
+CONTINUED = {
+    "needle_12m_mixed/q_cbig0_3": "`single` 3, `number` 2: `gcattn-12m-mixed`",
+    "two_hop/q_cmix0_3": "`single` 2, `number` 1",
+    "two_hop/q_clow0_3": "… at 4e-4, a tenth of the rows spoiled",
+    "two_hop/q_cheavy0_3": "… with twice the chains",
+}
+CONTINUED_TASKS = ("single", "two-hop", "number", "multi-key")
 BLOCK = re.compile(r"(<!-- table: ([\w-]+) -->\n).*?(<!-- end -->)", re.DOTALL)
 
 
 def main() -> int:
-    """Rewrite the README, or say whether it would change."""
-    file = ROOT / "README.md"
-    old = file.read_text(encoding="utf-8")
-    new = BLOCK.sub(lambda m: m.group(1) + _made(m.group(2)) + m.group(3), old)
-    if "--check" in sys.argv[1:]:
-        if new != old:
-            print("README.md is not what results/ says; run: python tools/readme_tables.py")
-        return int(new != old)
-    file.write_text(new, encoding="utf-8")
+    """Rewrite the files, or say which would change."""
+    stale = []
+    for file in (ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))):
+        old = file.read_text(encoding="utf-8")
+        new = BLOCK.sub(lambda m: m.group(1) + _made(m.group(2)) + m.group(3), old)
+        if new == old:
+            continue
+        stale.append(file.relative_to(ROOT))
+        if "--check" not in sys.argv[1:]:
+            file.write_text(new, encoding="utf-8")
+    if "--check" in sys.argv[1:] and stale:
+        print(f"not what results/ says: {', '.join(map(str, stale))}")
+        print("run: python tools/readme_tables.py")
+        return 1
     return 0
 
 
@@ -91,25 +119,6 @@ def short_sequences() -> str:
     return _table(header, rows) + _origin(result)
 
 
-def memory_tiers() -> str:
-    """Return bytes and latencies of device and host memory."""
-    result = _read("memory_tiers")
-    rows = []
-    for tier, by_length in result["metrics"]["tiers"].items():
-        for length, measured in by_length.items():
-            rows.append(
-                f"| {tier} | {int(length):,} | {measured['bytes']['device'] / 2**20:,.0f} | "
-                f"{measured['bytes']['host'] / 2**20:,.0f} | "
-                f"{measured['seconds_per_token'] * 1e3:.2f} | "
-                f"{measured['seconds_per_closing_token'] * 1e3:.2f} |"
-            )
-    header = (
-        "memory | context, tokens | MiB on the device | MiB on the host | ms per token | "
-        "ms per token that closes a chunk"
-    )
-    return _table(header, rows) + _origin(result)
-
-
 def books_perplexity() -> str:
     """Return loss, perplexity and bits per byte by length of the small model on books."""
     result = _read("books_perplexity")
@@ -166,8 +175,39 @@ def chunks() -> str:
 
 def needle_mixed() -> str:
     """Return scores of the checkpoint trained on text of several kinds, by haystack."""
-    parts = ("r2s0", "1m", "math", "math_1m", "code", "code_1m")
-    return _needles(*(f"needle_mixed/needle_{part}" for part in parts))
+    return _needles(*(f"needle_12m_mixed/{part}" for part in MIXED))
+
+
+def two_hop() -> str:
+    """Return chains of two and numbers, run by run, after the second and the third stage."""
+    rows = []
+    for name, what in TWO_HOP.items():
+        cells = []
+        for stage in (2, 3):
+            entries = _read(f"two_hop/q_{name}_{stage}")["metrics"]["by_length"]
+            found = {e["task"]: f"{e['exact']} of {e['trials']}" for e in entries}
+            cells += [found.get(task, "") for task in ("single", "two-hop", "number")]
+        rows.append(f"| {what} | {name[-1]} | {' | '.join(cells)} |")
+    tasks = ("single", "two-hop", "number")
+    header = " | ".join(f"{task}, stage {n}" for n in (2, 3) for task in tasks)
+    return _table(f"rows | seed | {header}", rows) + _origin(_read("two_hop/q_old0_3"))
+
+
+def continued() -> str:
+    """Return what third stages make of a model whose second hop has begun."""
+    rows = []
+    for name, what in CONTINUED.items():
+        entries = _read(name)["metrics"]["by_length"]
+        cells = [
+            f"{entry['exact']} of {entry['trials']}"
+            for length in (4096, 65_536)
+            for task in CONTINUED_TASKS
+            for entry in entries
+            if (entry["task"], entry["length"]) == (task, length)
+        ]
+        rows.append(f"| {what} | {' | '.join(cells)} |")
+    names = (f"{task}, {n}" for n in ("4k", "64k") for task in CONTINUED_TASKS)
+    return _table(" | ".join(["third stage", *names]), rows) + _origin(_read(next(iter(CONTINUED))))
 
 
 def needle_seeds() -> str:
@@ -267,6 +307,50 @@ def bench_op() -> str:
     return _table(header, rows) + _origin(result)
 
 
+def bench_train() -> str:
+    """Return training steps of DRTs beside Transformers without retrieval."""
+    return _training_steps("bench_train")
+
+
+def bench_train_growth() -> str:
+    """Return what a token costs in short and in long rows."""
+    return _training_steps("bench_train_growth/bench_train")
+
+
+def _training_steps(name: str) -> str:
+    result, rows = _read(name), []
+    for preset, measured in result["metrics"]["presets"].items():
+        for by_length in measured["lengths"].values():
+            wider = by_length["models"]["sliding window, +2 layers"]["median_ms"]
+            for model, row in by_length["models"].items():
+                rows.append(
+                    f"| `{preset}`, {model} | {by_length['rows']} × "
+                    f"{by_length['tokens_per_row']:,} | {row['median_ms']:.1f} | "
+                    f"{row['tokens_per_second']:,.0f} | {row['mfu_of_data_sheet']:.1%} | "
+                    f"{row['peak_mib'] / 1024:.1f} | {row['median_ms'] / wider:.3f} |"
+                )
+    header = "model | rows × tokens | ms per step | tokens/s | MFU | peak, GiB | over +2 layers"
+    return _table(header, rows) + _origin(result)
+
+
+def bench_decode() -> str:
+    """Return milliseconds per generated token, and where the past lies."""
+    result, rows = _read("bench_decode"), []
+    for preset, ways in result["metrics"].items():
+        for way, by_length in ways.items():
+            for length, row in by_length.items():
+                held = (f"{row['bytes'][tier] / 2**20:,.0f}" for tier in ("device", "host"))
+                rows.append(
+                    f"| `{preset}`, {way} | {int(length):,} | {row['median_ms']:.1f} | "
+                    f"{row['closing_median_ms']:.1f} | {' | '.join(held)} |"
+                )
+    header = (
+        "model | context, tokens | ms per token | ms per token that closes a chunk | "
+        "MiB on the device | MiB on the host"
+    )
+    return _table(header, rows) + _origin(result)
+
+
 def _read(name: str) -> dict[str, Any]:
     return json.loads((ROOT / "results" / f"{name}.json").read_text(encoding="utf-8"))
 
@@ -293,7 +377,6 @@ TABLES: dict[str, Callable[[], str]] = {
     "presets": presets,
     "retrieval": retrieval,
     "short-sequences": short_sequences,
-    "memory-tiers": memory_tiers,
     "books-perplexity": books_perplexity,
     "recipe": recipe,
     "recipe-more": recipe_more,
@@ -304,6 +387,11 @@ TABLES: dict[str, Callable[[], str]] = {
     "needle-tiny": needle_tiny,
     "bench-op": bench_op,
     "bench-extremes": bench_extremes,
+    "bench-train": bench_train,
+    "bench-train-growth": bench_train_growth,
+    "bench-decode": bench_decode,
+    "two-hop": two_hop,
+    "continued": continued,
     "long-range": long_range,
 }
 

@@ -23,13 +23,15 @@ COLOURS = {
     "flex sliding window": "#8cc9a4",
     "NSA (fla)": "#7d5ba6",
     "MoBA (fla)": "#c06c9c",
-    "drt": "#1f6fb2",
     "sliding window": "#8cc9a4",
+    "sliding window, +2 layers": "#2f8f5b",
     "gcattn, device memory": "#1f6fb2",
     "gcattn, host memory": "#d9822b",
     "full attention (SDPA)": "#b3372f",
 }
 OTHER = "#4d5661"
+# DRTs, those with most reading layers first
+READERS = ("#1f6fb2", "#7d5ba6", "#c06c9c", "#8fb8dc")
 # the top of an axis is at least so many times its bottom
 LEAST_RANGE = 5.0
 
@@ -59,7 +61,8 @@ def plot_operator(metrics: dict[str, Any], lengths: Sequence[int], file: str | P
     panels = figure.subplots(1, len(parts), squeeze=False)[0]
     for axes, (title, unit, read) in zip(panels, parts, strict=True):
         for name in names:
-            _draw_curve(axes, name, lengths, [read(row) for row in rows[name]])
+            points = [read(row) for row in rows[name]]
+            _draw_curve(axes, name, _colour(name, names), lengths, points)
         _label(axes, title, "columns", unit, lengths)
     size = shapes[0]["shape"]
     figure.suptitle(
@@ -82,7 +85,7 @@ def plot_anchors(metrics: dict[str, Any], count: int, file: str | Path) -> None:
     for axes, shape in zip(panels, shapes, strict=True):
         names = [n for n in reversed(shape["contestants"]) if n in present]
         for place, name in enumerate(names):
-            row, colour = shape["contestants"][name], COLOURS.get(name, OTHER)
+            row, colour = shape["contestants"][name], _colour(name, names)
             for part, offset, alpha in (("forward", 0.2, 1.0), ("forward_backward", -0.2, 0.5)):
                 if part not in row:
                     continue
@@ -191,7 +194,8 @@ def _draw_presets(
             axes = panels[row][column]
             lengths = [int(length) for length in next(iter(models.values()))]
             for name, by_length in models.items():
-                _draw_curve(axes, name, lengths, [read(found) for found in by_length.values()])
+                points = [read(found) for found in by_length.values()]
+                _draw_curve(axes, name, _colour(name, models), lengths, points)
             _label(axes, f"{preset}, {what}", over, unit, lengths)
     _legend_below(figure, panels.flat)
     _save(figure, file)
@@ -217,16 +221,23 @@ def _value(field: str) -> Read:
     return read
 
 
+def _colour(name: str, names: Iterable[str]) -> str:
+    """Return the colour of a name among those of the same picture."""
+    readers = [other for other in names if other.startswith("drt, ")]
+    if name in readers:
+        return READERS[readers.index(name) % len(READERS)]
+    return COLOURS.get(name, OTHER)
+
+
 def _draw_curve(
-    axes: Axes, name: str, lengths: Sequence[int], points: Sequence[Point | None]
+    axes: Axes, name: str, colour: str, lengths: Sequence[int], points: Sequence[Point | None]
 ) -> None:
     """Draw what there is; a length without a point ends the curve there."""
     shown = [(L, *point) for L, point in zip(lengths, points, strict=True) if point is not None]
     if not shown:
         return
     at, middle, low, high = zip(*shown, strict=True)
-    colour = COLOURS.get(name, OTHER)
-    is_ours = name in ("gcattn", "drt") or name.startswith("gcattn, device")
+    is_ours = colour == COLOURS["gcattn"]
     axes.plot(
         at,
         middle,
@@ -273,11 +284,13 @@ def _legend_below(figure: Figure, panels: Iterable[Axes]) -> None:
         for axes in panels
         for handle, label in zip(*axes.get_legend_handles_labels(), strict=True)
     }
+    # inches of the longest entry: its letters, its line and the space behind
+    widest = 0.075 * max(map(len, named), default=1) + 0.7
     figure.legend(
         list(named.values()),
         list(named),
         loc="outside lower center",
-        ncols=min(4, max(1, len(named))),
+        ncols=min(4, max(1, int(figure.get_figwidth() / widest))),
         frameon=False,
         fontsize=9,
     )
