@@ -108,13 +108,42 @@ def test_window_keeps_the_last_used_columns_of_each_row():
     window = WindowCache(num_layers=1, window_size=4)
     documents = torch.tensor([[0, 0, 0, 0, 0], [0, 0, -1, -1, -1]])
     columns = torch.arange(10.0).reshape(2, 5, 1, 1)
-    window.begin(documents)
+    window.begin(documents, all_used=False)
     window.extend(0, columns, columns)
-    window.begin(torch.tensor([[0], [0]]))
+    window.begin(torch.tensor([[0], [0]]), all_used=True)
     keys, _ = window.extend(0, torch.tensor([[[[50.0]]], [[[60.0]]]]), torch.zeros(2, 1, 1, 1))
     assert keys.squeeze().tolist()[0] == [2, 3, 4, 50]
     assert window.key_documents[1].tolist() == [-1, 0, 0, 0]
     assert keys.squeeze().tolist()[1][1:] == [5, 6, 60]
+
+
+def test_window_whose_columns_are_all_used_need_not_be_looked_up():
+    torch.manual_seed(0)
+    known, unknown = (WindowCache(num_layers=2, window_size=6) for _ in range(2))
+    for num_columns in (1, 3, 40, 1, 1, 13):
+        columns = torch.randn(3, num_columns, 2, 4)
+        documents = torch.zeros(3, num_columns, dtype=torch.long)
+        for window, all_used in ((known, True), (unknown, False)):
+            window.begin(documents, all_used=all_used)
+        for layer in range(2):
+            pairs = zip(
+                *(w.extend(layer, columns, -columns) for w in (known, unknown)), strict=True
+            )
+            assert all(torch.equal(a, b) for a, b in pairs)
+        assert torch.equal(known.key_documents, unknown.key_documents)
+        kept, expected = known.tensors(), unknown.tensors()
+        assert kept.keys() == expected.keys()
+        assert all(torch.equal(kept[name], expected[name]) for name in kept)
+        assert known.num_bytes() == unknown.num_bytes()
+
+
+def test_window_does_not_keep_a_segment_alive():
+    window = WindowCache(num_layers=1, window_size=6)
+    columns = torch.randn(1, 1000, 2, 4)
+    window.begin(torch.zeros(1, 1000, dtype=torch.long), all_used=True)
+    window.extend(0, columns, columns)
+    for kept in window.tensors().values():
+        assert kept.untyped_storage().nbytes() == kept.numel() * kept.element_size()
 
 
 @pytest.mark.parametrize("tier", TIERS)

@@ -1,9 +1,11 @@
 """`generate` over the chunk cache equals generation without any cache."""
 
+import collections
 import copy
 
 import pytest
 import torch
+from torch.utils._python_dispatch import TorchDispatchMode
 from transformers import TextIteratorStreamer
 
 from gcattn import DRTCache
@@ -185,3 +187,29 @@ def test_caches_that_do_not_fit_are_refused(model):
         model.generate(ids, close_promt=True, **GREEDY)
     with pytest.raises(ValueError, match="can't give tokens back"):
         DRTCache(model.config).crop(-1)
+
+
+class CountOperations(TorchDispatchMode):
+    """Count calls of PyTorch's operations by name."""
+
+    def __init__(self):
+        super().__init__()
+        self.counts = collections.Counter()
+
+    def __torch_dispatch__(self, func, types, args=(), kwargs=None):
+        self.counts[func.overloadpacket.__name__] += 1
+        return func(*args, **(kwargs or {}))
+
+
+def test_a_layer_looks_nothing_up_while_a_token_is_decoded():
+    counts = []
+    for num_layers in (1, 4):
+        model = random_model(random_config(5, chunk_size=8, num_lower_layers=num_layers))
+        cache = DRTCache(model.config)
+        with torch.no_grad():
+            model(random_tokens(model.config, 1, 40), past_key_values=cache)
+            with CountOperations() as counter:  # the first token of a chunk closes none
+                model(random_tokens(model.config, 1, 1), past_key_values=cache)
+        assert counter.counts["mm"] > 0
+        counts.append(counter.counts["index"])
+    assert counts[0] == counts[1]

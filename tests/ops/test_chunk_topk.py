@@ -37,6 +37,14 @@ def test_scoring_in_blocks_changes_nothing(monkeypatch):
     torch.testing.assert_close(whole.weights, in_blocks.weights)
 
 
+@pytest.mark.parametrize("N", [0, 11])
+def test_nobody_asks(N):
+    queries, landmarks, num_visible = make(C=0, N=N)
+    indices, weights = chunk_topk(queries, landmarks, num_visible, 3)
+    assert indices.shape == weights.shape == (2, 0, 3)
+    assert (indices.dtype, weights.dtype) == (torch.int64, torch.float64)
+
+
 def test_equal_scores_go_to_the_earlier_chunk():
     queries, landmarks, _ = make(C=1)
     same = landmarks[:, :1].expand(-1, 11, -1)

@@ -56,6 +56,7 @@ class BlockGrid:
 
     column: Tensor  # [B, C, M], the column in each place, -1 where there is none
     place: Tensor  # [B, L], block · M + place within it, -1 for unused columns
+    is_whole: bool  # one block holds all columns as they are; known to the host
 
     @property
     def num_blocks(self) -> int:
@@ -64,10 +65,14 @@ class BlockGrid:
 
     def gather(self, x: Tensor) -> Tensor:
         """Bring columns into blocks, [B, L, …] → [B, C, M, …]; unused places are zero."""
+        if self.is_whole:
+            return x.unsqueeze(1)
         return move_columns(x, self.column, self.place)
 
     def scatter(self, x: Tensor) -> Tensor:
         """Bring blocks back into columns, [B, C, M, …] → [B, L, …]; unused columns are zero."""
+        if self.is_whole:
+            return x.squeeze(1)
         return move_columns(x.flatten(1, 2), self.place, self.column.flatten(1))
 
     def to(self, device: torch.device) -> Self:
@@ -99,6 +104,9 @@ class ChunkLayout:
     chunk_document: Tensor  # [B, C], document of the chunk
     first_chunk: Tensor  # [B], number of the layout's first chunk within the row's stream
     continues: Tensor  # bool [B], the layout begins where the previous call ended
+    # known to the host, so that decoding a token need not look anything up on the device
+    is_full: bool  # every column of every row is used
+    is_plain: bool  # the columns are the tokens, in their order
 
     @classmethod
     def build(
@@ -119,6 +127,9 @@ class ChunkLayout:
         column_of_slot[row, chunk, columns.slot[row, column]] = column
         chunk_document = torch.full((B, num_chunks), -1)
         chunk_document[row, chunk] = columns.document[row, column]
+        is_full = row.numel() == columns.document.numel()
+        same_shape = column_of_token.shape == columns.token.shape
+        order = torch.arange(column_of_token.shape[1])
         return cls(
             chunk_size=chunk_size,
             columns=columns,
@@ -129,6 +140,8 @@ class ChunkLayout:
             chunk_document=chunk_document,
             first_chunk=first_chunk,
             continues=continues,
+            is_full=is_full,
+            is_plain=is_full and same_shape and bool((column_of_token == order).all()),
         )
 
     @property
@@ -170,12 +183,16 @@ class ChunkLayout:
 
     def columns_from_tokens(self, x: Tensor, landmark: Tensor) -> Tensor:
         """Place tokens, [B, T, …] → [B, L, …]; `landmark` fills every other column."""
+        if self.is_plain:
+            return x
         token = self.columns.token
         taken = move_columns(x, token, self.column_of_token)
         return torch.where((token >= 0).view(token.shape + (1,) * (x.dim() - 2)), taken, landmark)
 
     def tokens_from_columns(self, x: Tensor, last: int = 0) -> Tensor:
         """Take what belongs to the `last` tokens (0: all), [B, L, …] → [B, T, …]."""
+        if self.is_plain:
+            return x[:, x.shape[1] - last if last else 0 :]
         if last:
             return gather_columns(x, self.column_of_token[:, -last:])
         return move_columns(x, self.column_of_token, self.columns.token)
@@ -212,7 +229,8 @@ class ChunkLayout:
         column = torch.full((block.shape[0], num_blocks * width), -1)
         row, at = used.nonzero(as_tuple=True)
         column[row, place[row, at]] = at
-        return BlockGrid(column.unflatten(1, (num_blocks, width)), place)
+        is_whole = self.is_full and num_blocks == 1
+        return BlockGrid(column.unflatten(1, (num_blocks, width)), place, is_whole)
 
     def tail(self, num_columns: int) -> Self:
         """Return the layout of each row's last `num_columns` used columns."""

@@ -72,6 +72,11 @@ class ChunkMemory(ABC):
         return self._num_chunks
 
     @property
+    def is_ready(self) -> bool:
+        """Whether something was appended, were it no chunk: shapes and rows are known then."""
+        return self._num_chunks.shape[0] > 0
+
+    @property
     def landmarks(self) -> Tensor:
         """Landmarks of all chunks, [B, N, E]."""
         return self._landmarks[:, : self._longest]
@@ -83,7 +88,7 @@ class ChunkMemory(ABC):
 
     def append(self, chunks: EncodedChunks, counts: Tensor) -> Self:
         """Add the first `counts` [B] (on the CPU) chunks of each row; returns the memory."""
-        if self._num_chunks.shape[0] == 0:
+        if not self.is_ready:
             self._num_chunks = torch.zeros(len(counts), dtype=torch.long)
         self._grow(chunks, int((self._num_chunks + counts).max()))
         number = torch.arange(chunks.landmarks.shape[1])
@@ -118,7 +123,7 @@ class ChunkMemory(ABC):
 
     def select_rows(self, rows: Tensor) -> None:
         """Keep the given rows [B'] in their order; rows may repeat and then share their chunks."""
-        if self._num_chunks.shape[0] == 0:
+        if not self.is_ready:
             return
         self._num_chunks = self._num_chunks[rows.cpu()]
         self._landmarks = self._landmarks[rows.to(self._landmarks.device)]
@@ -127,7 +132,7 @@ class ChunkMemory(ABC):
 
     def tensors(self) -> dict[str, Tensor]:
         """Return everything that is stored, by name."""
-        if self._num_chunks.shape[0] == 0:
+        if not self.is_ready:
             return {}
         keys, values, lengths = self._stored()
         return {
@@ -177,7 +182,7 @@ class ChunkMemory(ABC):
 
     @property
     def _longest(self) -> int:
-        return int(self._num_chunks.max()) if self._num_chunks.shape[0] else 0
+        return int(self._num_chunks.max()) if self.is_ready else 0
 
     @property
     def _landmark_bytes(self) -> int:

@@ -8,7 +8,7 @@ much and no more.
 Shapes: B batch, T tokens, L columns, S slots per chunk, W window, R retrieval groups.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import lru_cache
 from typing import TYPE_CHECKING
 
@@ -138,7 +138,7 @@ def _fixed_grid(
     return CallPlan(
         layout.expand(B),
         upper.expand(B),
-        BlockGrid(blocks.column.expand(B, -1, -1), blocks.place.expand(B, -1)),
+        replace(blocks, column=blocks.column.expand(B, -1, -1), place=blocks.place.expand(B, -1)),
         num_columns,
         finished.expand(B),
         state.select(torch.zeros(B, dtype=torch.long)),

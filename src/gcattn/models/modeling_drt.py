@@ -216,7 +216,8 @@ class DRTModel(DRTPreTrainedModel):
     ) -> ColumnContext:
         documents = layout.documents
         if window is not None:
-            window.begin(documents)
+            assert isinstance(layout, ChunkLayout)  # a regular one has no next call
+            window.begin(documents, all_used=layout.is_full)
         config = self.config
         dtype = hidden.dtype
         rotation = rotary_angles(layout.positions, config.head_dim, config.rope_theta, dtype)
@@ -246,6 +247,8 @@ class DRTModel(DRTPreTrainedModel):
             if cache.open_chunk is not None:  # the slots that earlier calls filled; zero elsewhere
                 grid = torch.cat([grid[:, :1] + cache.open_chunk.unsqueeze(1), grid[:, 1:]], dim=1)
             cache.keep_open_chunk(grid, layout.num_finished)
+            if layout.num_finished_chunks == 0 and cache.memory.is_ready:
+                return cache.memory  # as for most decoded tokens
         lengths, documents = layout.chunk_lengths, layout.chunk_documents
         output = self.chunk_encoder(
             grid[:, : layout.num_finished_chunks],

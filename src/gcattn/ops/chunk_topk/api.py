@@ -85,6 +85,10 @@ def chunk_topk(
                 'impl="triton" takes bfloat16, float16 or float32, '
                 f'got {queries.dtype} and {landmarks.dtype}; pass impl="reference".'
             )
+    if queries.shape[1] == 0:  # as for most decoded tokens: nobody asks
+        indices = num_visible.new_zeros(queries.shape[0], 0, top_k, dtype=torch.long)
+        wide = torch.promote_types(queries.dtype, torch.float32)
+        return ChunkSelection(indices, queries.new_zeros(indices.shape, dtype=wide))
     is_scored, is_noisy = selection == "learned", noise == "gumbel" or selection == "random"
     with torch.no_grad():
         if impl == "triton" or (impl == "auto" and queries.is_cuda and not unfit):
