@@ -38,7 +38,6 @@ CONTINUED = {
     "two_hop/q_clow0_3": "… at 4e-4, a tenth of the rows spoiled",
     "two_hop/q_cheavy0_3": "… with twice the chains",
 }
-CONTINUED_TASKS = ("single", "two-hop", "number", "multi-key")
 BLOCK = re.compile(r"(<!-- table: ([\w-]+) -->\n).*?(<!-- end -->)", re.DOTALL)
 
 
@@ -180,34 +179,32 @@ def needle_mixed() -> str:
 
 def two_hop() -> str:
     """Return chains of two and numbers, run by run, after the second and the third stage."""
+    tasks = ("single", "two-hop", "number")
     rows = []
     for name, what in TWO_HOP.items():
-        cells = []
-        for stage in (2, 3):
-            entries = _read(f"two_hop/q_{name}_{stage}")["metrics"]["by_length"]
-            found = {e["task"]: f"{e['exact']} of {e['trials']}" for e in entries}
-            cells += [found.get(task, "") for task in ("single", "two-hop", "number")]
+        stages = [_right(f"two_hop/q_{name}_{stage}", 4096) for stage in (2, 3)]
+        cells = [" → ".join(stage[task] for stage in stages) for task in tasks]
         rows.append(f"| {what} | {name[-1]} | {' | '.join(cells)} |")
-    tasks = ("single", "two-hop", "number")
-    header = " | ".join(f"{task}, stage {n}" for n in (2, 3) for task in tasks)
-    return _table(f"rows | seed | {header}", rows) + _origin(_read("two_hop/q_old0_3"))
+    header = " | ".join(["rows", "seed", *tasks])
+    return _table(header, rows) + _origin(_read("two_hop/q_old0_3"))
 
 
 def continued() -> str:
     """Return what third stages make of a model whose second hop has begun."""
+    tasks = ("single", "two-hop", "number", "multi-key")
     rows = []
     for name, what in CONTINUED.items():
-        entries = _read(name)["metrics"]["by_length"]
-        cells = [
-            f"{entry['exact']} of {entry['trials']}"
-            for length in (4096, 65_536)
-            for task in CONTINUED_TASKS
-            for entry in entries
-            if (entry["task"], entry["length"]) == (task, length)
-        ]
+        lengths = [_right(name, length) for length in (4096, 65_536)]
+        cells = [", ".join(length[task] for length in lengths) for task in tasks]
         rows.append(f"| {what} | {' | '.join(cells)} |")
-    names = (f"{task}, {n}" for n in ("4k", "64k") for task in CONTINUED_TASKS)
-    return _table(" | ".join(["third stage", *names]), rows) + _origin(_read(next(iter(CONTINUED))))
+    header = " | ".join(["third stage", *tasks])
+    return _table(header, rows) + _origin(_read(next(iter(CONTINUED))))
+
+
+def _right(name: str, length: int) -> dict[str, str]:
+    """Return the right answers of a length, by task."""
+    entries = _read(name)["metrics"]["by_length"]
+    return {entry["task"]: str(entry["exact"]) for entry in entries if entry["length"] == length}
 
 
 def needle_seeds() -> str:
