@@ -17,7 +17,7 @@ from needle_table import needle_table
 ROOT = Path(__file__).parents[1]
 FROM_POSITIONS = (128, 512, 1024, 2048, 4096, 8192)
 # results of the checkpoint gcattn-12m-mixed
-MIXED = ("q_cbig0_3", "needle_1m", "qcode_cbig0_3")
+MIXED = ("q_cbig0_3", "needle_1m", "needle_1m_two_hop", "qcode_cbig0_3")
 # runs of results/two_hop, of three stages each, and what was particular in them
 TWO_HOP = {
     "old0": "books",
