@@ -11,7 +11,7 @@ COLUMNS = (
 )
 
 # validation splits under another name
-SHORT_NAMES = {"bval": "books", "mathval": "math"}
+SHORT_NAMES = {"bval": "books", "mathval": "math", "test": "more books"}
 
 
 def needle_table(results: list[dict[str, Any]]) -> str:

@@ -16,8 +16,11 @@ from needle_table import needle_table
 
 ROOT = Path(__file__).parents[1]
 FROM_POSITIONS = (128, 512, 1024, 2048, 4096, 8192)
-# results of the checkpoint gcattn-12m-mixed
-MIXED = ("q_cbig0_3", "needle_1m", "needle_1m_two_hop", "qcode_cbig0_3")
+# results of the checkpoint gcattn-12m in results/needle_12m, in books and in other texts
+BOOKS = ("short", "1m", "1m_more", "16m_device", "16m_host_1", "16m_host_2")
+OTHER_TEXTS = ("other_books", "math", "code", "other_books_1m", "math_1m", "code_1m")
+# contestants of the table of the operator by length
+BY_LENGTH = ("gcattn", "gather + SDPA", "SDPA full causal", "gcattn sliding window")
 # runs of results/two_hop, of three stages each, and what was particular in them
 TWO_HOP = {
     "old0": "books",
@@ -33,10 +36,17 @@ TWO_HOP = {
 }
 # what was made of the second stage of `old0`, and the third stage that made it
 CONTINUED = {
-    "needle_12m_mixed/q_cbig0_3": "`single` 3, `number` 2: `gcattn-12m-mixed`",
+    "two_hop/q_cbig0_3": "`single` 3, `number` 2: what `gcattn-12m` went on from",
     "two_hop/q_cmix0_3": "`single` 2, `number` 1",
     "two_hop/q_clow0_3": "… at 4e-4, a tenth of the rows spoiled",
     "two_hop/q_cheavy0_3": "… with twice the chains",
+}
+# runs of results/two_hop/dense, of two stages, by what begins the second
+DENSE_STARTS = {
+    "base": "8 chunks from the first step",
+    "dense": "every chunk for 110 of 221 steps, then 8",
+    "short": "every chunk for 160 of 221 steps in rows of 2,016 tokens, then 8",
+    "sharp": "every chunk for 110 steps; scores start at 16 times the cosine",
 }
 BLOCK = re.compile(r"(<!-- table: ([\w-]+) -->\n).*?(<!-- end -->)", re.DOTALL)
 
@@ -172,9 +182,9 @@ def chunks() -> str:
     return _table(" | ".join(["S", *columns]), rows) + _origin(result)
 
 
-def needle_mixed() -> str:
-    """Return scores of the checkpoint trained on text of several kinds, by haystack."""
-    return _needles(*(f"needle_12m_mixed/{part}" for part in MIXED))
+def needle_texts() -> str:
+    """Return scores of the checkpoint gcattn-12m in texts of other kinds."""
+    return _needles(*(f"needle_12m/{part}" for part in OTHER_TEXTS))
 
 
 def two_hop() -> str:
@@ -231,8 +241,8 @@ def needle_tiny() -> str:
 
 
 def needle_12m() -> str:
-    """Return scores of the checkpoint trained on a GPU by task and length."""
-    return _needles("needle_12m", "needle_12m_1m", *(f"needle_12m_16m_seed{i}" for i in range(3)))
+    """Return scores of the checkpoint gcattn-12m in books, by task and length."""
+    return _needles(*(f"needle_12m/{part}" for part in BOOKS))
 
 
 def _needles(*names: str) -> str:
@@ -302,6 +312,49 @@ def bench_op() -> str:
             )
     header = "shape | operator | forward, ms | forward + backward, ms | memory beyond inputs, MiB"
     return _table(header, rows) + _origin(result)
+
+
+def bench_op_lengths() -> str:
+    """Return milliseconds, forward and backward, of the operator and its peers by length."""
+    result, rows = _read("bench_op_lengths/bench_op"), []
+    for measured in result["metrics"]["shapes"][3:]:
+        contestants = measured["contestants"]
+        times = [f"{contestants[n]['forward_backward']['median_ms']:.3f}" for n in BY_LENGTH]
+        memory = f"{contestants['gcattn']['peak_mib']:,.0f}"
+        rows.append(f"| {measured['shape']['length']:,} | {' | '.join(times)} | {memory} |")
+    header = " | ".join(["length", *BY_LENGTH, "gcattn, MiB beyond inputs"])
+    return _table(header, rows) + _origin(result)
+
+
+def bench_model() -> str:
+    """Return tokens per second of prefill by prompt length."""
+    result, rows = _read("bench_model"), []
+    for preset, models in result["metrics"].items():
+        for model, measured in models.items():
+            for length, row in measured["lengths"].items():
+                rows.append(
+                    f"| `{preset}`, {model} | {int(length):,} | {row['median_ms']:,.1f} | "
+                    f"{row['tokens_per_second']:,.0f} | {row['peak_mib']:,.0f} |"
+                )
+    header = "model | prompt, tokens | ms | tokens/s | MiB beyond weights"
+    return _table(header, rows) + _origin(result)
+
+
+def bench_train_34m() -> str:
+    """Return training steps of the smaller preset."""
+    return _training_steps("bench_train_34m/bench_train")
+
+
+def dense_start() -> str:
+    """Return chains of two where the second stage begins with every chunk read."""
+    rows = []
+    for kind, what in DENSE_STARTS.items():
+        seeds = range(2 if kind == "sharp" else 3)
+        scores = [_right(f"two_hop/dense/hop_{kind}{seed}", 4096) for seed in seeds]
+        cells = [", ".join(score[task] for score in scores) for task in ("single", "two-hop")]
+        rows.append(f"| {what} | {' | '.join(cells)} |")
+    origin = _origin(_read("two_hop/dense/hop_base0"))
+    return _table("second stage | single | two-hop", rows) + origin
 
 
 def bench_train() -> str:
@@ -378,13 +431,17 @@ TABLES: dict[str, Callable[[], str]] = {
     "recipe": recipe,
     "recipe-more": recipe_more,
     "chunks": chunks,
-    "needle-mixed": needle_mixed,
+    "needle-texts": needle_texts,
     "needle-seeds": needle_seeds,
     "needle-12m": needle_12m,
     "needle-tiny": needle_tiny,
     "bench-op": bench_op,
     "bench-extremes": bench_extremes,
+    "bench-op-lengths": bench_op_lengths,
+    "bench-model": bench_model,
     "bench-train": bench_train,
+    "bench-train-34m": bench_train_34m,
+    "dense-start": dense_start,
     "bench-train-growth": bench_train_growth,
     "bench-decode": bench_decode,
     "two-hop": two_hop,

@@ -26,7 +26,7 @@ def test_demo_trains_asks_for_needles_and_says_what_comes_next(tmp_path, monkeyp
 
 
 def test_demo_asks_a_released_model(tmp_path, monkeypatch, capsys):
-    checkpoint = Path(__file__).parents[2] / "checkpoints" / "gcattn-12m-mixed"
+    checkpoint = Path(__file__).parents[2] / "checkpoints" / "gcattn-12m"
     if not checkpoint.exists():
         pytest.skip("the source distribution holds no checkpoint")
     module = sys.modules["gcattn.cli.demo"]
