@@ -1,0 +1,115 @@
+"""The tables of needles."""
+
+from needle_table import needle_table
+from table_parts import origin, read, table
+
+# results of the checkpoint gcattn-12m in results/needle_12m, in books and in other texts
+BOOKS = ("short", "1m", "1m_more", "16m_device", "16m_host_1", "16m_host_2")
+OTHER_TEXTS = ("other_books", "math", "code", "other_books_1m", "math_1m", "code_1m")
+# runs of results/two_hop, of three stages each, and what was particular in them
+TWO_HOP = {
+    "old0": "books",
+    "old1": "books",
+    "oldhop0": "books; first group at full scale",
+    "oldhop1": "books; first group at full scale",
+    "oldnoise0": "books, a quarter of the rows spoiled",
+    "cur0": "books; first group at full scale, stage 2 longer; then text of all kinds, numbers",
+    "cur1": "books; first group at full scale, stage 2 longer; then text of all kinds, numbers",
+    "heavy0": "as above in text of all kinds, two thirds chains",
+    "newhop0": "text of all kinds, spoiled rows, numbers; first group at full scale",
+    "taps0": "text of all kinds; first group at full scale, keys know eight slots",
+}
+# what was made of the second stage of `old0`, and the third stage that made it
+CONTINUED = {
+    "two_hop/q_cbig0_3": "`single` 3, `number` 2: what `gcattn-12m` went on from",
+    "two_hop/q_cmix0_3": "`single` 2, `number` 1",
+    "two_hop/q_clow0_3": "… at 4e-4, a tenth of the rows spoiled",
+    "two_hop/q_cheavy0_3": "… with twice the chains",
+}
+# runs of results/two_hop/dense, of two stages, by what begins the second
+DENSE_STARTS = {
+    "base": "8 chunks from the first step",
+    "dense": "every chunk for 110 of 221 steps, then 8",
+    "short": "every chunk for 160 of 221 steps in rows of 2,016 tokens, then 8",
+    "sharp": "every chunk for 110 steps; scores start at 16 times the cosine",
+}
+
+
+def needle_texts() -> str:
+    """Return scores of the checkpoint gcattn-12m in texts of other kinds."""
+    return _needles(*(f"needle_12m/{part}" for part in OTHER_TEXTS))
+
+
+def two_hop() -> str:
+    """Return chains of two and numbers, run by run, after the second and the third stage."""
+    tasks = ("single", "two-hop", "number")
+    rows = []
+    for name, what in TWO_HOP.items():
+        stages = [_right(f"two_hop/q_{name}_{stage}", 4096) for stage in (2, 3)]
+        cells = [" → ".join(stage[task] for stage in stages) for task in tasks]
+        rows.append(f"| {what} | {name[-1]} | {' | '.join(cells)} |")
+    header = " | ".join(["rows", "seed", *tasks])
+    return table(header, rows) + origin(read("two_hop/q_old0_3"))
+
+
+def continued() -> str:
+    """Return what third stages make of a model whose second hop has begun."""
+    tasks = ("single", "two-hop", "number", "multi-key")
+    rows = []
+    for name, what in CONTINUED.items():
+        lengths = [_right(name, length) for length in (4096, 65_536)]
+        cells = [", ".join(length[task] for length in lengths) for task in tasks]
+        rows.append(f"| {what} | {' | '.join(cells)} |")
+    header = " | ".join(["third stage", *tasks])
+    return table(header, rows) + origin(read(next(iter(CONTINUED))))
+
+
+def _right(name: str, length: int) -> dict[str, str]:
+    """Return the right answers of a length, by task."""
+    entries = read(name)["metrics"]["by_length"]
+    return {entry["task"]: str(entry["exact"]) for entry in entries if entry["length"] == length}
+
+
+def needle_seeds() -> str:
+    """Return scores of one and two retrieval groups, seed by seed."""
+    rows = []
+    for groups in (1, 2):
+        for seed in range(3):
+            entries = read(f"needle_mixed/needle_r{groups}s{seed}")["metrics"]["by_length"]
+            cells = [
+                f"{entry['exact']} of {entry['trials']}"
+                for length in (4096, 65_536)
+                for task in ("single", "two-hop")
+                for entry in entries
+                if (entry["task"], entry["length"]) == (task, length)
+            ]
+            rows.append(f"| {groups} | {seed} | {' | '.join(cells)} |")
+    header = "R | seed | single, 4k | two-hop, 4k | single, 64k | two-hop, 64k"
+    return table(header, rows) + origin(read("needle_mixed/needle_r2s0"))
+
+
+def needle_tiny() -> str:
+    """Return scores of the tiny checkpoint by task and length."""
+    return _needles("needle_tiny", "needle_tiny_1m")
+
+
+def needle_12m() -> str:
+    """Return scores of the checkpoint gcattn-12m in books, by task and length."""
+    return _needles(*(f"needle_12m/{part}" for part in BOOKS))
+
+
+def _needles(*names: str) -> str:
+    results = [read(name) for name in names]
+    return needle_table(results) + "".join(origin(result) for result in results)
+
+
+def dense_start() -> str:
+    """Return chains of two where the second stage begins with every chunk read."""
+    rows = []
+    for kind, what in DENSE_STARTS.items():
+        seeds = range(2 if kind == "sharp" else 3)
+        scores = [_right(f"two_hop/dense/hop_{kind}{seed}", 4096) for seed in seeds]
+        cells = [", ".join(score[task] for score in scores) for task in ("single", "two-hop")]
+        rows.append(f"| {what} | {' | '.join(cells)} |")
+    made_by = origin(read("two_hop/dense/hop_base0"))
+    return table("second stage | single | two-hop", rows) + made_by
