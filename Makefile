@@ -39,7 +39,7 @@ lint: .venv-test/installed-$(KEY)
 	$(TEST)/mypy src
 
 demo: .venv-demo/installed-$(KEY)
-	OMP_NUM_THREADS= $(DEMO)/gcattn demo --model checkpoints/gcattn-12m
+	env -u OMP_NUM_THREADS $(DEMO)/gcattn demo --model checkpoints/gcattn-12m
 
 docs: .venv-docs/installed-$(KEY)
 	$(DOCS)/zensical build --clean --strict
