@@ -73,14 +73,14 @@ def bench_model() -> str:
     return table(header, rows) + origin(result)
 
 
-def bench_train_34m() -> str:
-    """Return training steps of the smaller preset."""
-    return _training_steps("bench_train_34m/bench_train")
-
-
 def bench_train() -> str:
     """Return training steps of DRTs beside Transformers without retrieval."""
     return _training_steps("bench_train")
+
+
+def bench_train_34m() -> str:
+    """Return training steps of the smaller preset."""
+    return _training_steps("bench_train_34m/bench_train")
 
 
 def bench_train_growth() -> str:

@@ -51,8 +51,8 @@ def short_sequences() -> str:
     """Return validation losses with and without cross-attention."""
     result = read("short_sequences")
     rows = [
-        f"| {name.replace('_', ' ')} | {_mean(model['first_training_loss']):.3f} | "
-        f"{_mean(model['last_training_loss']):.3f} | {model['validation_loss']['mean']:.3f} ± "
+        f"| {name.replace('_', ' ')} | {mean(model['first_training_loss']):.3f} | "
+        f"{mean(model['last_training_loss']):.3f} | {model['validation_loss']['mean']:.3f} ± "
         f"{model['validation_loss']['standard_deviation']:.3f} |"
         for name, model in result["metrics"].items()
     ]
@@ -135,7 +135,3 @@ def _losses_by_position(result: dict[str, Any]) -> dict[int, float]:
     """Return the mean loss from each position to twice as far, in the longest context."""
     longest = max(result["metrics"]["lengths"], key=lambda row: row["length"])
     return {p["start"]: p["loss"]["mean"] for p in longest["positions"]}
-
-
-def _mean(values: list[float]) -> float:
-    return sum(values) / len(values)
