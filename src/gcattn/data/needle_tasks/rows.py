@@ -27,6 +27,9 @@ from gcattn.data.tokenizer_loading import load_tokenizer
 
 TEXT = "text"
 DEFAULT_NUM_ROWS = 2**20
+# share of the spoiled rows whose noise repeats itself, and after how many tokens at most
+PERIODIC_SHARE = 0.5
+MAX_PERIOD = 64
 
 
 class NeedleRows(Dataset[dict[str, Tensor]]):
@@ -54,7 +57,7 @@ class NeedleRows(Dataset[dict[str, Tensor]]):
             hardly ever in the same chunk or window, where nothing can be retrieved.
         noisy_text_rate: Probability that a row's text is spoiled: a share of its tokens gives way
             to ids drawn from a part of the vocabulary, from one id to all; share and part are drawn
-            anew for each row. Needles and questions stay as they are, and only answers have a
+            anew for each row, and in half of them a line of up to 64 ids repeats itself. Needles and questions stay as they are, and only answers have a
             label. What is read beside a needle is then not always text that the model knows.
         text_loss_share: Share of the tokens outside of answers that have a label; 0.25 gives the
             answers four times the weight that they have with 1.
@@ -169,7 +172,11 @@ class NeedleRows(Dataset[dict[str, Tensor]]):
             # few of them repeat often, as indentation and digits do
             kinds = int(len(self._noise_ids) ** draw.random())
             ids = draw.choice(self._noise_ids, kinds, replace=False)
-            input_ids[spoiled] = draw.choice(ids, spoiled.sum())
+            noise = draw.choice(ids, length)
+            if draw.random() < PERIODIC_SHARE:
+                # as lines of a table do: all chunks then say the same
+                noise = noise[np.arange(length) % draw.integers(1, MAX_PERIOD + 1)]
+            input_ids[spoiled] = noise[spoiled]
             text_loss_share = 0.0
         labels = input_ids.copy()
         if text_loss_share < 1:

@@ -60,6 +60,18 @@ def three_hop(rng: Random, words: NeedleVocabulary, haystack: Haystack, count: i
     return _chains(rng, words, count, num_hops=3)
 
 
+def two_hop_direct(rng: Random, words: NeedleVocabulary, haystack: Haystack, count: int) -> Exercise:
+    """`two_hop` with links that name the next key at once: what follows "is" is where to go on."""
+    return _chains(rng, words, count, num_hops=2, is_direct=True)
+
+
+def three_hop_direct(
+    rng: Random, words: NeedleVocabulary, haystack: Haystack, count: int
+) -> Exercise:
+    """`three_hop` with links that name the next key at once."""
+    return _chains(rng, words, count, num_hops=3, is_direct=True)
+
+
 def join(items: list[TokenIds], say: Phrases) -> TokenIds:
     """Put "and" between items."""
     joined = items[0]
@@ -68,8 +80,16 @@ def join(items: list[TokenIds], say: Phrases) -> TokenIds:
     return joined
 
 
-def _chains(rng: Random, words: NeedleVocabulary, count: int, num_hops: int) -> Exercise:
+def _chains(
+    rng: Random,
+    words: NeedleVocabulary,
+    count: int,
+    num_hops: int,
+    *,
+    is_direct: bool = False,
+) -> Exercise:
     say = words.phrases
+    link = say.is_ if is_direct else say.is_ + say.the_secret_of
     keys = iter(words.draw_keys(rng, count * num_hops))
     groups: list[tuple[Needle, ...]] = []
     asked: tuple[TokenIds, TokenIds] | None = None
@@ -79,7 +99,7 @@ def _chains(rng: Random, words: NeedleVocabulary, count: int, num_hops: int) -> 
         asked = asked or (chain[0], value)
         groups.append((_secret(chain[-1], value, say, say.is_),))
         for key, following in pairwise(chain):
-            groups.append((_secret(key, following, say, say.is_ + say.the_secret_of),))
+            groups.append((_secret(key, following, say, link),))
     assert asked is not None
     key, value = asked
     prompt = say.what_is_final_secret_of + key + say.so_final_secret_of + key + say.is_

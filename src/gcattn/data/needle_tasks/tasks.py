@@ -15,7 +15,9 @@ from gcattn.data.needle_tasks.secrets import (
     number,
     single,
     three_hop,
+    three_hop_direct,
     two_hop,
+    two_hop_direct,
 )
 from gcattn.data.needle_tasks.self_copy import self_copy
 from gcattn.data.needle_tasks.variables import variables
@@ -32,6 +34,8 @@ _TASKS: dict[str, tuple[Draw, int | None]] = {
     "multi-query": (multi_query, 4),
     "two-hop": (two_hop, 8),
     "three-hop": (three_hop, 8),
+    "two-hop-direct": (two_hop_direct, 8),
+    "three-hop-direct": (three_hop_direct, 8),
     "variables": (variables, 3),
     "self-copy": (self_copy, 16),
 }
@@ -45,7 +49,7 @@ class NeedleTask:
     Attributes:
         name: One of `TASK_NAMES`.
         count: Keys (multi-key), values (multi-value), questions (multi-query), chains (two-hop,
-            three-hop), variables of a value (variables) or tokens to go on with (self-copy).
+            three-hop and their direct forms), variables of a value (variables) or tokens to go on with (self-copy).
 
     Raises:
         ValueError: There is no such task, or the count does not fit it.
