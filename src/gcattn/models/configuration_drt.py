@@ -81,6 +81,8 @@ class DRTConfig(PreTrainedConfig):
         initial_score_scale: The retriever's scores begin, with "aligned", at so many times the
             cosine of query and landmark: enough to prefer the better chunks, not so much as to shut
             the others out.
+        retrieval_temperature: The retriever's scores are divided by it; below 1 the better chunks
+            weigh more, so what the others hold in common drowns them less.
         embedding_convolution_size: Columns whose embeddings enter the decoder as one, each column's
             own and those before it, mixed channel by channel; 1 is the paper's.
         key_convolution_size: Slots that a key is made of, its own and those before it in the chunk
@@ -125,6 +127,7 @@ class DRTConfig(PreTrainedConfig):
     residual_wiring: ResidualWiring = "bypass"
     cross_attention_init: Literal["aligned", "plain"] = "aligned"
     initial_score_scale: float | int = 4.0
+    retrieval_temperature: float | int = 1.0
     embedding_convolution_size: int = 1
     key_convolution_size: int = 1
     landmark_pooling: bool = False
@@ -198,10 +201,9 @@ class DRTConfig(PreTrainedConfig):
                 f"landmark_pooling needs a hidden_size that num_attention_heads = "
                 f"{self.num_attention_heads} divides, got {self.hidden_size}."
             )
-        if self.initial_score_scale <= 0:
-            raise ValueError(
-                f"initial_score_scale must be above 0, got {self.initial_score_scale}."
-            )
+        for name in ("initial_score_scale", "retrieval_temperature"):
+            if getattr(self, name) <= 0:
+                raise ValueError(f"{name} must be above 0, got {getattr(self, name)}.")
         if not 0 <= self.landmark_token_id < self.vocab_size:
             raise ValueError(
                 f"landmark_token_id = {self.landmark_token_id} must be an id of the vocabulary, "

@@ -22,6 +22,7 @@ class Retriever(nn.Module):
     def __init__(self, config: "DRTConfig") -> None:
         super().__init__()
         self.norm = RMSNorm(config.hidden_size, eps=config.rms_norm_eps)
+        self.score_scale = 1 / config.retrieval_temperature
         self.selection: Selection = "random" if config.retrieval_method == "random" else "learned"
 
     def forward(
@@ -38,7 +39,7 @@ class Retriever(nn.Module):
         A chunk sees the chunks before it in its document: never itself, never a later one.
         """
         return chunk_topk(
-            self.norm(layout.at_landmarks(hidden)),  # [B, F, E]
+            self.norm(layout.at_landmarks(hidden)) * self.score_scale,  # [B, F, E]
             memory.landmarks,
             layout.num_visible,
             top_k,
