@@ -11,6 +11,7 @@ from gcattn.bench.prefill import bench_prefill
 from gcattn.bench.random_tokens import random_tokens
 from gcattn.bench.training import bench_training, compared_models
 from gcattn.models import DRTForCausalLM, drt_34m, drt_tiny
+from gcattn.models.cache_name import named_cache
 
 CPU = torch.device("cpu")
 CONFIG = drt_tiny(vocab_size=97, landmark_token_id=5)
@@ -97,8 +98,8 @@ def test_full_attention_with_room_equals_a_growing_cache():
     with torch.no_grad():
         for step in range(3):
             token = tokens[:, step : step + 1]
-            found = model(token, past_key_values=roomy, use_cache=True).logits
-            expected = model(token, past_key_values=growing, use_cache=True).logits
+            found = model(token, **named_cache(roomy), use_cache=True).logits
+            expected = model(token, **named_cache(growing), use_cache=True).logits
             torch.testing.assert_close(found, expected)
     assert roomy.get_seq_length() == 43
 

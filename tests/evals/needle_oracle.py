@@ -4,6 +4,8 @@ from types import SimpleNamespace
 
 import torch
 
+from gcattn.models.cache_name import CACHE_NAME, named_cache
+
 
 class OracleCache:
     """All tokens read so far, row by row."""
@@ -33,14 +35,14 @@ class Oracle:
         self.mistakes = set(mistakes)
         self.needs_truth = needs_truth
 
-    def __call__(self, input_ids, past_key_values, use_cache, logits_to_keep):
-        cache = past_key_values or OracleCache([[] for _ in input_ids])
+    def __call__(self, input_ids, use_cache, logits_to_keep, **past):
+        cache = past[CACHE_NAME] or OracleCache([[] for _ in input_ids])
         for row, new in zip(cache.rows, input_ids.tolist(), strict=True):
             row += new
         logits = torch.zeros(len(cache.rows), logits_to_keep, self.vocab_size)
         for number, row in enumerate(cache.rows):
             logits[number, -1, self._next(row)] = 1.0
-        return SimpleNamespace(logits=logits, past_key_values=cache)
+        return SimpleNamespace(logits=logits, **named_cache(cache))
 
     def _next(self, row):
         wrong = 2  # no key or value holds it: see the vocabulary of the tests

@@ -61,7 +61,7 @@ class WithoutCache(torch.nn.Module):
 
     device = torch.device("cpu")
 
-    def forward(self, input_ids, past_key_values, use_cache):
+    def forward(self, input_ids, use_cache, **past):
         return {"logits": torch.zeros(*input_ids.shape, 7)}
 
 

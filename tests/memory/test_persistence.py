@@ -50,7 +50,7 @@ def test_one_saved_document_answers_many_questions(model, tmp_path):
     answers = [
         model.generate(
             torch.cat([ids, question], dim=1),
-            past_key_values=load_cache(tmp_path / "document", model.config),
+            cache=load_cache(tmp_path / "document", model.config),
             max_new_tokens=9,
             do_sample=False,
             pad_token_id=60,

@@ -10,6 +10,7 @@ from transformers import TextIteratorStreamer
 
 from gcattn import DRTCache
 from gcattn.chunking import prompt_breaks
+from gcattn.models.cache_name import CACHE_NAME
 from gcattn.testing import random_config, random_model, random_tokens
 
 GREEDY = {"do_sample": False, "max_new_tokens": 23, "pad_token_id": 60}
@@ -57,10 +58,27 @@ def test_open_prompt_equals_full_forward_on_the_fixed_grid(either, length):
 def test_first_generated_token_is_served_by_what_the_prompt_retrieved(model):
     ids = random_tokens(model.config, 1, 33)  # three tokens into a chunk
     cache = DRTCache(model.config)
-    model.generate(ids, past_key_values=cache, **(GREEDY | {"max_new_tokens": 1}))
+    model.generate(ids, cache=cache, **(GREEDY | {"max_new_tokens": 1}))
     assert cache.state.open_length.tolist() == [1]
     assert cache.memory.num_chunks.tolist() == [7]  # six full chunks and one of two tokens
     assert cache.serving[0].indices.max() >= 0
+
+
+@pytest.mark.parametrize("name", ["cache", "past_key_values"])
+def test_a_cache_goes_by_either_name(model, name):
+    cache = DRTCache(model.config)
+    ids = random_tokens(model.config, 1, 33)
+    with torch.no_grad():
+        output = model(ids, **{name: cache})
+    assert getattr(output, CACHE_NAME) is output.past_key_values is cache
+    more = torch.cat([ids, random_tokens(model.config, 1, 9, seed=1)], dim=1)
+    found = model.generate(more, **{name: copy.deepcopy(cache)}, **GREEDY)
+    assert torch.equal(found, model.generate(more, cache=cache, **GREEDY))
+    assert cache.get_seq_length() == found.shape[1] - 1
+    with pytest.raises(ValueError, match="two names of one argument"):
+        model(ids, cache=cache, past_key_values=cache)
+    with pytest.raises(ValueError, match="DRTCache, got tuple"):
+        model.generate(ids, **{name: ()}, **GREEDY)
 
 
 def test_scores_of_the_default_equal_the_logits_of_the_full_forward(model):
@@ -93,9 +111,7 @@ def test_host_memory_generates_the_same(model):
     ids = random_tokens(model.config, 2, 50)
     for beams in (1, 3):
         on_device, on_host = (
-            model.generate(
-                ids, past_key_values=DRTCache(model.config, tier), num_beams=beams, **GREEDY
-            )
+            model.generate(ids, cache=DRTCache(model.config, tier), num_beams=beams, **GREEDY)
             for tier in ("device", "host")
         )
         assert torch.equal(on_device, on_host)
@@ -129,7 +145,7 @@ def test_several_turns_continue_the_cache_without_reading_the_past_again(model):
     ids = random_tokens(model.config, 1, 17)
     breaks = prompt_breaks(torch.ones_like(ids).bool())
     for turn in range(3):
-        ids = model.generate(ids, past_key_values=cache, **(GREEDY | {"max_new_tokens": 9}))
+        ids = model.generate(ids, cache=cache, **(GREEDY | {"max_new_tokens": 9}))
         # every token but the last one generated has been read exactly once
         assert sum(seen) == ids.shape[1] - 1 == cache.get_seq_length()
         breaks = torch.nn.functional.pad(breaks, (0, ids.shape[1] - breaks.shape[1]))
@@ -137,7 +153,7 @@ def test_several_turns_continue_the_cache_without_reading_the_past_again(model):
         breaks = torch.nn.functional.pad(breaks, (0, 8))
         breaks[:, -2] = True
     hook.remove()
-    turn_by_turn = model.generate(ids, past_key_values=cache, **GREEDY)
+    turn_by_turn = model.generate(ids, cache=cache, **GREEDY)
     assert torch.equal(turn_by_turn, continue_greedily(model, ids, 23, chunk_breaks=breaks))
 
 
@@ -147,9 +163,9 @@ def test_only_new_tokens_may_be_passed_with_a_cache(model):
     with torch.no_grad():
         model(ids, past_key_values=cache)
     fork = copy.deepcopy(cache)
-    whole = model.generate(torch.cat([ids, more], dim=1), past_key_values=cache, **GREEDY)
+    whole = model.generate(torch.cat([ids, more], dim=1), cache=cache, **GREEDY)
     mask = torch.ones(1, 39).long()
-    new_only = model.generate(more, past_key_values=fork, attention_mask=mask, **GREEDY)
+    new_only = model.generate(more, cache=fork, attention_mask=mask, **GREEDY)
     assert torch.equal(whole[:, 30:], new_only)
 
 

@@ -20,6 +20,7 @@ from gcattn.bench.operator import OUT_OF_MEMORY
 from gcattn.bench.timing import release_memory, wait_for
 from gcattn.memory import MemoryTier
 from gcattn.models import DRTConfig, DRTForCausalLM
+from gcattn.models.cache_name import named_cache
 
 # the first calls warm up
 WARMUP_TOKENS = 4
@@ -136,5 +137,5 @@ def _decode(
 
 
 def _next(model: Any, cache: Any, token: Tensor) -> Tensor:
-    logits = model(token, past_key_values=cache, use_cache=True, logits_to_keep=1).logits
+    logits = model(token, **named_cache(cache), use_cache=True, logits_to_keep=1).logits
     return logits[:, -1:].argmax(-1)  # [B, 1]

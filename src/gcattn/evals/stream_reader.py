@@ -103,6 +103,8 @@ class StreamReader:
 
     @torch.no_grad()
     def _forward(self, token_ids: Tensor, valid: Tensor | None, **extra: Any) -> Any:
+        from gcattn.models.cache_name import CACHE_NAME, named_cache
+
         device = self._model.device
         if valid is not None:
             if not self._is_drt:
@@ -111,14 +113,11 @@ class StreamReader:
                     "at a time to it."
                 )
             extra["attention_mask"] = valid.to(device)
-        output = self._model(
-            input_ids=token_ids.to(device), past_key_values=self._cache, use_cache=True, **extra
-        )
-        self._cache = output.past_key_values
+        extra |= named_cache(self._cache)
+        output = self._model(input_ids=token_ids.to(device), use_cache=True, **extra)
+        self._cache = getattr(output, CACHE_NAME)
         if self._cache is None:
-            raise ValueError(
-                f"{type(self._model).__name__} returns no past_key_values to go on from."
-            )
+            raise ValueError(f"{type(self._model).__name__} returns no cache to go on from.")
         return output
 
 

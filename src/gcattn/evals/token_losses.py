@@ -6,7 +6,7 @@ Letters: L tokens of the document, T tokens of a segment, V vocabulary.
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import torch
 import torch.nn.functional as F
@@ -46,6 +46,8 @@ def token_losses(
         ValueError: `token_ids` or `segment_length` are too short, or the model can't go on from
             its cache or take so many positions.
     """
+    from gcattn.models.cache_name import CACHE_NAME, named_cache
+
     if segment_length < 1:
         raise ValueError(f"segment_length must be at least 1, got {segment_length}.")
     if token_ids.dim() != 1 or len(token_ids) < 2:
@@ -56,11 +58,11 @@ def token_losses(
     cache = None
     for start in range(0, num_targets, segment_length):
         stop = min(start + segment_length, num_targets)
-        output = _forward(model, token_ids[start:stop], cache)
-        cache = output.get("past_key_values")
+        output = _forward(model, token_ids[start:stop], named_cache(cache))
+        cache = output.get(CACHE_NAME)
         if cache is None and stop < num_targets:
             raise ValueError(
-                f"{type(model).__name__} returns no past_key_values to go on from; read the "
+                f"{type(model).__name__} returns no cache to go on from; read the "
                 f"document in one segment of at least {num_targets} tokens."
             )
         logits = output["logits"][0].float()  # [T, V]
@@ -72,9 +74,9 @@ def token_losses(
     return losses
 
 
-def _forward(model: PreTrainedModel, segment: Tensor, cache: object) -> dict:
+def _forward(model: PreTrainedModel, segment: Tensor, past: dict[str, Any]) -> dict:
     try:
-        return model(input_ids=segment[None], past_key_values=cache, use_cache=True)
+        return model(input_ids=segment[None], use_cache=True, **past)
     except IndexError as error:
         limit = getattr(model.config, "max_position_embeddings", None)
         raise ValueError(

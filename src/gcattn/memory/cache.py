@@ -130,6 +130,12 @@ class DRTCache(Cache):
         return False
 
     @property
+    def is_linear(self) -> list[bool]:
+        """One False: `generate` has to cut off a prompt what the cache has seen of it."""
+        # asked from transformers 5.24 on, with `all`, which the empty list of `layers` would pass
+        return [False]
+
+    @property
     def is_croppable(self) -> bool:
         """False: see `crop`."""
         return False

@@ -104,7 +104,7 @@ class DRTConfig(PreTrainedConfig):
     """
 
     model_type = "drt"
-    keys_to_ignore_at_inference = ["past_key_values", "retrieval"]  # noqa: RUF012
+    keys_to_ignore_at_inference = ["cache", "past_key_values", "retrieval"]  # noqa: RUF012
 
     vocab_size: int = 16_384
     hidden_size: int = 768

@@ -16,6 +16,7 @@ from transformers.generation import GenerationMixin
 
 from gcattn.chunking import prompt_breaks
 from gcattn.memory.cache import DRTCache
+from gcattn.models.cache_name import CACHE_NAME, given_cache
 
 if TYPE_CHECKING:
     from transformers.generation import GenerationConfig
@@ -27,8 +28,12 @@ class DRTGenerationMixin(GenerationMixin):
     def _prepare_cache_for_generation(
         self, generation_config: "GenerationConfig", model_kwargs: dict[str, Any], *args: Any
     ) -> None:
-        if model_kwargs.get("past_key_values") is not None:
-            model_kwargs["past_key_values"]._is_user_defined = True
+        given = given_cache(
+            model_kwargs.pop("cache", None), model_kwargs.pop("past_key_values", None)
+        )
+        if given is not None:
+            given._is_user_defined = True
+            model_kwargs[CACHE_NAME] = given
             return
         if generation_config.use_cache is False:
             return
@@ -36,9 +41,9 @@ class DRTGenerationMixin(GenerationMixin):
         if implementation not in (None, "dynamic"):
             raise ValueError(
                 f"cache_implementation={implementation!r} does not fit a DRT; leave it out; set "
-                'config.memory_tier or pass past_key_values=DRTCache(config, memory_tier="host").'
+                'config.memory_tier or pass cache=DRTCache(config, memory_tier="host").'
             )
-        model_kwargs["past_key_values"] = DRTCache(self.config)
+        model_kwargs[CACHE_NAME] = DRTCache(self.config)
 
     def _prefill(
         self,
@@ -54,7 +59,7 @@ class DRTGenerationMixin(GenerationMixin):
             mask = model_kwargs.get("attention_mask")
             embeds = model_kwargs.get("inputs_embeds")
             whole = input_ids if embeds is None else embeds[..., 0]
-            cache = model_kwargs.get("past_key_values")
+            cache = model_kwargs.get(CACHE_NAME)
             past = 0 if cache is None else cache.get_seq_length()
             if mask is not None:
                 mask = mask.bool()
@@ -71,7 +76,6 @@ class DRTGenerationMixin(GenerationMixin):
         self,
         input_ids: Tensor,
         next_sequence_length: int | None = None,
-        past_key_values: DRTCache | None = None,
         attention_mask: Tensor | None = None,
         inputs_embeds: Tensor | None = None,
         is_first_iteration: bool | None = False,
@@ -85,14 +89,13 @@ class DRTGenerationMixin(GenerationMixin):
         Args:
             input_ids: All ids, or the new ones only, [B, T].
             next_sequence_length: Take the last so many columns.
-            past_key_values: The cache.
             attention_mask: 0 where a token is padding, over everything seen and new.
             inputs_embeds: Embeddings of the prompt, used once.
             is_first_iteration: Whether the prompt is being read.
             chunk_breaks: Where chunks close, over everything seen and new, bool.
             close_prompt: Close the prompt's open chunk in front of its last token.
             position_ids: Ignored; positions follow from the layout.
-            **kwargs: Passed on to `forward`.
+            **kwargs: Passed on to `forward`, the cache among them.
 
         Returns:
             Arguments of `forward`.
@@ -100,7 +103,6 @@ class DRTGenerationMixin(GenerationMixin):
         inputs = super().prepare_inputs_for_generation(
             input_ids,
             next_sequence_length=next_sequence_length,
-            past_key_values=past_key_values,
             attention_mask=attention_mask,
             inputs_embeds=inputs_embeds,
             is_first_iteration=is_first_iteration,
@@ -108,7 +110,8 @@ class DRTGenerationMixin(GenerationMixin):
         )
         given = inputs["inputs_embeds"] if inputs.get("input_ids") is None else inputs["input_ids"]
         num_new = given.shape[1]
-        past = 0 if past_key_values is None else past_key_values.get_seq_length()
+        cache = inputs.get(CACHE_NAME)
+        past = 0 if cache is None else cache.get_seq_length()
         if chunk_breaks is not None:
             missing = past + num_new - chunk_breaks.shape[1]
             breaks = F.pad(chunk_breaks, (0, max(missing, 0)))[:, past : past + num_new]

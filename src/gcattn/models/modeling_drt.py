@@ -17,6 +17,7 @@ from transformers.utils import logging
 from gcattn.chunking import IGNORED, ChunkLayout, RegularLayout, next_token_labels
 from gcattn.memory.cache import DRTCache
 from gcattn.memory.chunk_memory import ChunkSource, EncodedChunks
+from gcattn.models.cache_name import CACHE_NAME, given_cache, named_cache
 from gcattn.models.call_plan import CallPlan, plan_call
 from gcattn.models.configuration_drt import DRTConfig
 from gcattn.models.generation import DRTGenerationMixin
@@ -49,7 +50,7 @@ class DRTPreTrainedModel(PreTrainedModel):
     base_model_prefix = "model"
     supports_gradient_checkpointing = True
     _no_split_modules = ["DecoderLayer", "RetrievalDecoderLayer", "EncoderLayer"]  # noqa: RUF012
-    _skip_keys_device_placement = ["past_key_values"]  # noqa: RUF012
+    _skip_keys_device_placement = ["cache", "past_key_values"]  # noqa: RUF012
     _is_stateful = True
     _can_compile_fullgraph = False
     _supports_sdpa = True
@@ -106,6 +107,7 @@ class DRTModel(DRTPreTrainedModel):
         retrieval_top_k: int | None = None,
         output_retrieval: bool = False,
         output_hidden_states: bool | None = None,
+        cache: DRTCache | None = None,
     ) -> DRTModelOutput:
         """Run the decoder over plain tokens; see `DRTForCausalLM.forward` for the arguments.
 
@@ -113,7 +115,7 @@ class DRTModel(DRTPreTrainedModel):
             `last_hidden_state` of the tokens, [B, T, E], or of the last `logits_to_keep`.
         """
         embeds = self._embed(input_ids, inputs_embeds)
-        cache = self._cache(past_key_values, use_cache)
+        cache = self._cache(given_cache(cache, past_key_values), use_cache)
         if retrieval_noise is None:
             retrieval_noise = self.config.retrieval_noise if self.training else "none"
         top_k = self.config.retrieval_top_k if retrieval_top_k is None else retrieval_top_k
@@ -177,9 +179,9 @@ class DRTModel(DRTPreTrainedModel):
             cache.num_tokens += embeds.shape[1]
         return DRTModelOutput(
             last_hidden_state=hidden,
-            past_key_values=cache,
             hidden_states=None if trace is None else tuple(trace),
             retrieval=tuple(retrieval) if output_retrieval else None,
+            **named_cache(cache),
         )
 
     def _embed(self, input_ids: Tensor | None, inputs_embeds: Tensor | None) -> Tensor:
@@ -199,10 +201,6 @@ class DRTModel(DRTPreTrainedModel):
         return embeds
 
     def _cache(self, past: DRTCache | None, use_cache: bool | None) -> DRTCache | None:
-        if past is not None and not isinstance(past, DRTCache):
-            raise ValueError(
-                f"past_key_values must be a gcattn.DRTCache, got {type(past).__name__}."
-            )
         if use_cache is None:
             use_cache = self.config.use_cache and not torch.is_grad_enabled()
         if past is not None or use_cache:
@@ -292,6 +290,7 @@ class DRTForCausalLM(DRTPreTrainedModel, DRTGenerationMixin):
         retrieval_top_k: int | None = None,
         output_retrieval: bool = False,
         output_hidden_states: bool | None = None,
+        cache: DRTCache | None = None,
         **kwargs: Any,
     ) -> DRTCausalLMOutput:
         """Predict the next token of every token; landmarks come and go inside.
@@ -316,6 +315,7 @@ class DRTForCausalLM(DRTPreTrainedModel, DRTGenerationMixin):
             retrieval_top_k: K for this call; the configuration's without it.
             output_retrieval: Return what every landmark retrieved.
             output_hidden_states: Return the hidden states of the tokens after every layer.
+            cache: The same as `past_key_values`, by the name that transformers 5.24 gave it.
             **kwargs: `num_items_in_batch`, the number of labels that the loss is divided by.
 
         Returns:
@@ -340,6 +340,7 @@ class DRTForCausalLM(DRTPreTrainedModel, DRTGenerationMixin):
             retrieval_top_k=retrieval_top_k,
             output_retrieval=output_retrieval,
             output_hidden_states=output_hidden_states,
+            cache=cache,
         )
         hidden = output.last_hidden_state
         if labels is None and not isinstance(logits_to_keep, int):
@@ -358,9 +359,9 @@ class DRTForCausalLM(DRTPreTrainedModel, DRTGenerationMixin):
         return DRTCausalLMOutput(
             loss=loss,
             logits=logits,
-            past_key_values=output.past_key_values,
             hidden_states=output.hidden_states,
             retrieval=output.retrieval,
+            **named_cache(getattr(output, CACHE_NAME)),
         )
 
     def _loss(self, hidden: Tensor, targets: Tensor, num_items: Tensor | int | None) -> Tensor:
