@@ -64,8 +64,14 @@ def drt_34m(**overrides: Any) -> DRTConfig:
 
 
 def drt_128m(**overrides: Any) -> DRTConfig:
-    """Return the paper's model (appendix, pre-training)."""
-    return DRTConfig(**overrides)
+    """Return a model of the paper's size (appendix, pre-training) that learns soonest."""
+    sizes: dict[str, Any] = {"cross_attention_interval": 6}
+    return DRTConfig(**(_LEARNS_SOONEST | sizes | overrides))
+
+
+def paper_128m(**overrides: Any) -> DRTConfig:
+    """Return the paper's model as it is described: every upper layer reads, a random start."""
+    return DRTConfig(**({"cross_attention_init": "plain"} | overrides))
 
 
 def drt_350m(**overrides: Any) -> DRTConfig:

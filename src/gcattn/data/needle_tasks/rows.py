@@ -167,7 +167,8 @@ class NeedleRows(Dataset[dict[str, Tensor]]):
                     question_breaks[start + begin - 2] = True
         draw = np.random.default_rng(rng.getrandbits(63))
         text_loss_share = self.text_loss_share
-        if self.noisy_text_rate and rng.random() < self.noisy_text_rate:
+        # a row without answers would have no label at all, and a batch of such rows no loss
+        if answers.any() and rng.random() < self.noisy_text_rate:
             spoiled = ~inserted & (draw.random(length) < draw.random())
             # few of them repeat often, as indentation and digits do
             kinds = int(len(self._noise_ids) ** draw.random())
