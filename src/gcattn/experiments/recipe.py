@@ -91,6 +91,7 @@ RECIPES = {
         "all maps start at random, and Muon", {"cross_attention_init": "plain"}, optimizer="muon"
     ),
     "one-reader": Recipe("the last layer alone reads", {"cross_attention_interval": 2}),
+    "no-encoder": Recipe("no chunk encoder", {"num_encoder_layers": 0}),
     "text-loss": Recipe("loss on all tokens alike", text_loss_share=1),
     "paper": Recipe("the paper's: all of it", _PAPER, 0, {"single": 1}, 0, 1),
     "bypass": Recipe("what is read bypasses the stream", {"residual_wiring": "bypass"}),

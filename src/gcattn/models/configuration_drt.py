@@ -57,7 +57,8 @@ class DRTConfig(PreTrainedConfig):
         head_dim: D; hidden_size / H without it.
         num_lower_layers: Layers before retrieval.
         num_upper_layers: Layers that read retrieved chunks, a multiple of `num_retrieval_groups`.
-        num_encoder_layers: Bidirectional layers of the chunk encoder.
+        num_encoder_layers: Bidirectional layers of the chunk encoder; without any, landmarks, keys
+            and values are made of the lower decoder's output (the paper's ablation).
         num_retrieval_groups: R, retrievals per chunk; each serves its share of the upper layers.
         cross_attention_interval: Upper layers from one that reads what was retrieved to the next,
             counted back from the last of each group, which always reads; 1 is the paper's: all do.
@@ -243,7 +244,7 @@ _LEAST = {
     "head_dim": 2,
     "num_lower_layers": 1,
     "num_upper_layers": 1,
-    "num_encoder_layers": 1,
+    "num_encoder_layers": 0,
     "num_retrieval_groups": 1,
     "cross_attention_interval": 1,
     "chunk_size": 2,
