@@ -11,7 +11,14 @@ COLUMNS = (
 )
 
 # validation splits under another name
-SHORT_NAMES = {"bval": "books", "mathval": "math", "test": "more books"}
+SHORT_NAMES = {
+    "bval": "books",
+    "books_val": "books",
+    "mathval": "math",
+    "math_test": "math",
+    "test": "more books",
+    "books_test": "more books",
+}
 
 
 def needle_table(results: list[dict[str, Any]]) -> str:

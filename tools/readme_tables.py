@@ -49,6 +49,7 @@ TABLES: dict[str, Callable[[], str]] = {
     "books-perplexity": tables_learning.books_perplexity,
     "recipe": tables_learning.recipe,
     "recipe-more": tables_learning.recipe_more,
+    "recipe-encoder": tables_learning.recipe_encoder,
     "chunks": tables_learning.chunks,
     "needle-texts": tables_needle.needle_texts,
     "needle-seeds": tables_needle.needle_seeds,
@@ -65,6 +66,9 @@ TABLES: dict[str, Callable[[], str]] = {
     "bench-decode": tables_bench.bench_decode,
     "two-hop": tables_needle.two_hop,
     "continued": tables_needle.continued,
+    "groups": tables_needle.groups,
+    "groups-after": tables_needle.groups_after,
+    "sizes": tables_needle.sizes,
     "long-range": tables_learning.long_range,
 }
 

@@ -84,6 +84,11 @@ def recipe_more() -> str:
     return _recipes("recipe_more/recipe", "recipe_readers/recipe")
 
 
+def recipe_encoder() -> str:
+    """Return the base and that without a chunk encoder, trained on the same text."""
+    return _recipes("recipe_encoder/base/recipe", "recipe_encoder/none/recipe")
+
+
 def _recipes(*names: str) -> str:
     results = [read(name) for name in names]
     result, rows = results[0], []

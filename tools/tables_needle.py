@@ -4,8 +4,24 @@ from needle_table import needle_table
 from table_parts import origin, read, table
 
 # results of the checkpoint gcattn-12m in results/needle_12m, in books and in other texts
-BOOKS = ("short", "1m", "1m_more", "16m_device", "16m_host_1", "16m_host_2")
-OTHER_TEXTS = ("other_books", "math", "code", "other_books_1m", "math_1m", "code_1m")
+BOOKS = ("final_short", "final_1m", "final_1m_more", "final_16m_0", "final_16m_1")
+OTHER_TEXTS = ("final_other", "final_math", "contC_code", "final_code256")
+# runs of results/groups: what they are, and the runs of each
+GROUPS = {
+    "1": ("g1s0", "g1s1", "g1s2"),
+    "2": ("g2s0", "g2s1", "g2s2"),
+    "2, the last layer of each group reads": ("h2s0", "h2s1"),
+    "3": ("g3s0", "g3s1", "g3s2"),
+    "3, twice the steps": ("l3s0", "l3s1"),
+}
+# runs of results/sizes: size, which layers read, and the runs of each
+SIZES = {
+    ("`drt_12m`", "all 3"): ("drt_12m_all0", "drt_12m_all1"),
+    ("`drt_34m`", "all 3"): ("drt_34m_all0",),
+    ("`drt_34m`", "the last"): ("drt_34m_one0", "drt_34m_one1"),
+    ("size of `drt_128m`", "all 6"): ("big_all0", "big_all1"),
+    ("size of `drt_128m`", "the last"): ("big_one0",),
+}
 # runs of results/two_hop, of three stages each, and what was particular in them
 TWO_HOP = {
     "old0": "books",
@@ -113,3 +129,57 @@ def dense_start() -> str:
         rows.append(f"| {what} | {' | '.join(cells)} |")
     made_by = origin(read("two_hop/dense/hop_base0"))
     return table("second stage | single | two-hop", rows) + made_by
+
+
+def groups() -> str:
+    """Return chains by the number of retrieval groups, seed by seed."""
+    columns = [
+        ("single", 4096),
+        ("two-hop-direct", 4096),
+        ("three-hop-direct", 4096),
+    ]
+    rows = []
+    for what, runs in GROUPS.items():
+        files = [f"groups/{run}_2" if run.startswith("g") else f"groups/{run}" for run in runs]
+        cells = [
+            ", ".join(_right(file, length)[task] for file in files) for task, length in columns
+        ]
+        rows.append(f"| {what} | {' | '.join(cells)} |")
+    header = " | ".join(["R", *(f"{task}, {length // 1024}k" for task, length in columns)])
+    return table(header, rows) + origin(read("groups/g2s0_2")) + origin(read("groups/l3s0"))
+
+
+def groups_after() -> str:
+    """Return the same models after a third stage with longer links, in longer text."""
+    tasks = ("single", "two-hop-direct", "three-hop-direct", "two-hop", "three-hop")
+    rows = []
+    for count in (1, 2, 3):
+        scores = [_right(f"groups/g{count}s{seed}_3", 65_536) for seed in range(3)]
+        cells = [", ".join(score[task] for score in scores) for task in tasks]
+        rows.append(f"| {count} | {' | '.join(cells)} |")
+    header = " | ".join(["R", *(f"{task}, 64k" for task in tasks)])
+    return table(header, rows) + origin(read("groups/g2s0_3"))
+
+
+def sizes() -> str:
+    """Return needles and losses by size and by which layers read, seed by seed."""
+    tasks = ("single", "number", "multi-key", "multi-query")
+    rows = []
+    for (size, readers), runs in SIZES.items():
+        results = [read(f"sizes/w_{run}") for run in runs]
+        right = [_right(f"sizes/w_{run}", 65_536) for run in runs]
+        cells = [", ".join(score[task] for score in right) for task in tasks]
+        for text in ("books_test", "math_test"):
+            cells.append(", ".join(f"{_far_loss(f'sizes/w_{run}_{text}'):.3f}" for run in runs))
+        millions = results[0]["config"]["parameters"] / 1e6
+        rows.append(f"| {size} | {readers} | {millions:.0f} | {' | '.join(cells)} |")
+    losses = ("loss, books", "loss, mathematics")
+    header = " | ".join(["size", "readers", "M parameters", *tasks, *losses])
+    made_by = origin(read("sizes/w_big_one0")) + origin(read("sizes/w_big_one0_books_test"))
+    return table(header, rows) + made_by
+
+
+def _far_loss(name: str) -> float:
+    """Return the loss at positions 8,192 to 16,383."""
+    (length,) = read(name)["metrics"]["lengths"]
+    return next(p["loss"]["mean"] for p in length["positions"] if p["start"] == 8192)

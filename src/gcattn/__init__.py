@@ -23,6 +23,7 @@ _HOME = {
     "insert_landmarks": "gcattn.chunking",
     "load_cache": "gcattn.memory.persistence",
     "load_tokenizer": "gcattn.data",
+    "paper_128m": "gcattn.models",
     "save_cache": "gcattn.memory.persistence",
     "sliding_window_attention": "gcattn.ops",
 }

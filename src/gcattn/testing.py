@@ -80,7 +80,7 @@ def random_config(seed: int, **overrides: Any) -> DRTConfig:
         "head_dim": draw.choice([4, 6, 8]),
         "num_lower_layers": draw.choice([1, 2]),
         "num_upper_layers": groups * draw.choice([1, 2]),
-        "num_encoder_layers": draw.choice([1, 2]),
+        "num_encoder_layers": draw.choice([0, 1, 2]),
         "num_retrieval_groups": groups,
         "chunk_size": draw.choice([5, 6, 7, 9, 16, 33, 64]),
         "retrieval_top_k": draw.randint(1, 9),
@@ -94,6 +94,7 @@ def random_config(seed: int, **overrides: Any) -> DRTConfig:
         "landmark_overlap": draw.choice([0, 1, 3]) if pooling else 0,
         "key_convolution_size": draw.choice([1, 2, 3]),
         "cross_attention_interval": draw.choice([1, 2]),
+        "retrieval_temperature": draw.choice([0.5, 1.0]),
         "initializer_range": 0.2,  # large enough for every part to matter in the outputs
     }
     return DRTConfig(**(fields | overrides))

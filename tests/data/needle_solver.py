@@ -49,9 +49,13 @@ def solve(context, prompt, words):
     if starts(*say.what_is_final_secret_of):
         key = between(prompt, say.what_is_final_secret_of, say.so_final_secret_of)
         known = dict(secrets())
-        while known[key][: len(say.the_secret_of)] == say.the_secret_of:
-            key = known[key][len(say.the_secret_of) :]
-        return known[key]
+        while True:
+            said = known[key]
+            is_far = said[: len(say.the_secret_of)] == say.the_secret_of
+            following = said[len(say.the_secret_of) :] if is_far else said
+            if following not in known:
+                return said
+            key = following
     if starts(*say.what_is_secret_of):
         key = between(prompt, say.what_is_secret_of, say.so_secret_of)
         # what the question says behind "is" already is no part of the answer

@@ -156,6 +156,26 @@ def test_noise_spoils_the_text_and_leaves_needles_and_questions(shards):
     assert 8 <= sum(spoiled) <= 32
 
 
+def test_noise_in_half_of_the_spoiled_rows_repeats_itself(shards):
+    rows = NeedleRows(shards, T, {"single": 1}, noisy_text_rate=1.0, exercises_per_row=1)
+    repeats = []
+    for index in range(40):
+        ids = rows[index]["input_ids"]
+        same = [(ids[period:] == ids[:-period]).float().mean().item() for period in range(1, 65)]
+        repeats.append(max(same))
+    # a row that is hardly spoiled repeats nothing; one of few kinds of ids repeats by chance
+    assert 5 <= sum(share > 0.4 for share in repeats) <= 35
+
+
+def test_rows_without_needles_are_never_spoiled(shards):
+    mixture = {"text": 1e9, "single": 1}
+    clean = NeedleRows(shards, T, mixture)
+    spoiled = NeedleRows(shards, T, mixture, noisy_text_rate=1.0)
+    for index in range(3):
+        assert torch.equal(spoiled[index]["input_ids"], clean[index]["input_ids"])
+        assert (spoiled[index]["labels"] != -100).all()
+
+
 def test_questions_close_their_chunk_as_generation_does(shards):
     rows = NeedleRows(shards, T, {"single": 1}, question_break_rate=1.0, include_answer_mask=True)
     for index in range(4):

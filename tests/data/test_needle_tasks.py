@@ -223,7 +223,18 @@ def test_counts_set_the_size_of_a_task(haystack, vocabularies):
     assert len(draw("multi-query:3").questions) == 3
     assert len(draw("two-hop:10").needles) == 20
     assert len(draw("three-hop:2").needles) == 6
+    assert len(draw("three-hop-direct:2").needles) == 6
     assert str(NeedleTask.parse(" two-hop:10 ")) == "two-hop:10"
+
+
+def test_a_direct_link_says_the_next_key_behind_the_word_of_a_value(haystack, vocabularies):
+    words = vocabularies["train"]
+    say = words.phrases
+    for name, verb in (("two-hop", say.is_ + say.the_secret_of), ("two-hop-direct", say.is_)):
+        exercise = NeedleTask(name, 1).draw(Random(4), words, haystack)
+        final, link = exercise.needles
+        key = final.token_ids[len(say.secret_of) :][: words.key_tokens]
+        assert link.token_ids[len(say.secret_of) + words.key_tokens :] == verb + key + say.end
 
 
 def test_a_sample_of_many_tokens_is_read_from_anywhere(haystack, vocabularies):

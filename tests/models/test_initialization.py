@@ -5,7 +5,7 @@ import torch
 
 from gcattn.models import DRTForCausalLM, DRTModel, drt_tiny
 from gcattn.nn.decoder_layer import RetrievalDecoderLayer
-from gcattn.testing import random_config
+from gcattn.testing import random_config, random_model, random_tokens
 
 
 def maps(model):
@@ -103,3 +103,17 @@ def test_scores_start_at_so_many_times_the_cosine(scale):
     torch.testing.assert_close(scores, scale * cosine, rtol=1e-3, atol=1e-4)
     with pytest.raises(ValueError, match="initial_score_scale must be above 0"):
         drt_tiny(initial_score_scale=0)
+
+
+def test_temperature_divides_the_scores():
+    weights = {}
+    for temperature in (1.0, 0.25):
+        model = random_model(drt_tiny(vocab_size=64, retrieval_temperature=temperature))
+        ids = random_tokens(model.config, 1, 15 * 6)
+        with torch.no_grad():
+            output = model(ids, output_retrieval=True)
+        weights[temperature] = output.retrieval[0].weights[0, -1].sort(descending=True).values
+    log_ratio = {t: (w[0] / w[1]).log() for t, w in weights.items()}
+    torch.testing.assert_close(log_ratio[0.25], 4 * log_ratio[1.0])
+    with pytest.raises(ValueError, match="retrieval_temperature must be above 0"):
+        drt_tiny(retrieval_temperature=0)

@@ -29,7 +29,7 @@ def bench_training(
     device: torch.device,
     *,
     batch_tokens: int,
-    intervals: Sequence[int] = (1,),
+    intervals: Sequence[int] | None = None,
     compile_model: bool = True,
     steps: int = 20,
     warmup: int = 5,
@@ -44,7 +44,8 @@ def bench_training(
         lengths: Row lengths in tokens; rows are cut to whole chunks.
         device: CPU or CUDA.
         batch_tokens: Tokens of a step; a length above it makes steps of one row.
-        intervals: `cross_attention_interval` of the DRTs that are timed.
+        intervals: `cross_attention_interval` of the DRTs that are timed; the configuration's own
+            without it.
         compile_model: Compile the model with torch.compile.
         steps: Timed steps.
         warmup: Steps before them; the first one compiles.
@@ -89,7 +90,9 @@ def bench_training(
     return {"parameters": parameters, "lengths": by_length}
 
 
-def compared_models(config: DRTConfig, intervals: Sequence[int] = (1,)) -> dict[str, DRTConfig]:
+def compared_models(
+    config: DRTConfig, intervals: Sequence[int] | None = None
+) -> dict[str, DRTConfig]:
     """Return the DRTs, the same layers without retrieval, and those with the encoder's on top."""
 
     def changed(**fields: Any) -> DRTConfig:
@@ -105,7 +108,7 @@ def compared_models(config: DRTConfig, intervals: Sequence[int] = (1,)) -> dict[
         )
 
     drts = {}
-    for interval in intervals:
+    for interval in intervals or (config.cross_attention_interval,):
         drt = changed(cross_attention_interval=interval)
         drts[f"drt, {drt.num_reading_layers} of {drt.num_upper_layers} layers read"] = drt
     more = config.num_encoder_layers

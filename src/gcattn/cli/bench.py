@@ -212,11 +212,12 @@ def train(
         str | None, typer.Option(help="Tokens of a step, such as 64k (default: by device).")
     ] = None,
     intervals: Annotated[
-        str,
+        str | None,
         typer.Option(
-            help="Upper layers from one that reads to the next: each number is a DRT of its own."
+            help="Upper layers from one that reads to the next: each number is a DRT of its own "
+            "(default: the preset's)."
         ),
-    ] = "1",
+    ] = None,
     compile_model: Annotated[
         bool | None, typer.Option("--compile/--no-compile", help="Default: on a GPU.")
     ] = None,
@@ -240,7 +241,7 @@ def train(
     configs = read_presets(preset, "drt_34m,drt_128m" if on_gpu else "drt_tiny")
     all_lengths = read_lengths(lengths, "16k", "1k", on_gpu)
     per_step = read_length("--batch-tokens", batch_tokens or ("64k" if on_gpu else "2k"))
-    read_every = read_counts("--intervals", intervals)
+    read_every = None if intervals is None else read_counts("--intervals", intervals)
     compiles = on_gpu if compile_model is None else compile_model
     console = progress_console()
     console.print("ceilings of the device")

@@ -4,7 +4,15 @@ from transformers import AutoConfig, AutoModel, AutoModelForCausalLM
 
 from gcattn.models.configuration_drt import DRTConfig
 from gcattn.models.modeling_drt import DRTForCausalLM, DRTModel, DRTPreTrainedModel
-from gcattn.models.presets import PRESETS, drt_12m, drt_34m, drt_128m, drt_350m, drt_tiny
+from gcattn.models.presets import (
+    PRESETS,
+    drt_12m,
+    drt_34m,
+    drt_128m,
+    drt_350m,
+    drt_tiny,
+    paper_128m,
+)
 
 AutoConfig.register(DRTConfig.model_type, DRTConfig, exist_ok=True)
 AutoModel.register(DRTConfig, DRTModel, exist_ok=True)
@@ -21,4 +29,5 @@ __all__ = [
     "drt_128m",
     "drt_350m",
     "drt_tiny",
+    "paper_128m",
 ]

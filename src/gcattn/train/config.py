@@ -14,7 +14,7 @@ class ModelSection:
     """Which model is trained: a preset with changes, or a saved model to go on from."""
 
     preset: str | None = None
-    """`drt_tiny`, `drt_12m`, `drt_34m`, `drt_128m` or `drt_350m`."""
+    """`drt_tiny`, `drt_12m`, `drt_34m`, `drt_128m`, `drt_350m` or `paper_128m`."""
     from_: str | None = None
     """Folder of a saved model whose weights training starts from; excludes `preset`."""
     overrides: dict[str, Any] = field(default_factory=dict)

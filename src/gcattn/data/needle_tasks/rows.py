@@ -57,8 +57,10 @@ class NeedleRows(Dataset[dict[str, Tensor]]):
             hardly ever in the same chunk or window, where nothing can be retrieved.
         noisy_text_rate: Probability that a row's text is spoiled: a share of its tokens gives way
             to ids drawn from a part of the vocabulary, from one id to all; share and part are drawn
-            anew for each row, and in half of them a line of up to 64 ids repeats itself. Needles and questions stay as they are, and only answers have a
-            label. What is read beside a needle is then not always text that the model knows.
+            anew for each row, and in half of them a line of up to 64 ids repeats itself. Needles
+            and questions stay as they are, and only answers have a label; rows without needles
+            are never spoiled. What is read beside a needle is then not always text that the model
+            knows.
         text_loss_share: Share of the tokens outside of answers that have a label; 0.25 gives the
             answers four times the weight that they have with 1.
         include_answer_mask: Add "answer_mask" [T], one where a token belongs to an answer.

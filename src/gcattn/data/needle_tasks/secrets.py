@@ -60,7 +60,9 @@ def three_hop(rng: Random, words: NeedleVocabulary, haystack: Haystack, count: i
     return _chains(rng, words, count, num_hops=3)
 
 
-def two_hop_direct(rng: Random, words: NeedleVocabulary, haystack: Haystack, count: int) -> Exercise:
+def two_hop_direct(
+    rng: Random, words: NeedleVocabulary, haystack: Haystack, count: int
+) -> Exercise:
     """`two_hop` with links that name the next key at once: what follows "is" is where to go on."""
     return _chains(rng, words, count, num_hops=2, is_direct=True)
 

@@ -49,7 +49,8 @@ class NeedleTask:
     Attributes:
         name: One of `TASK_NAMES`.
         count: Keys (multi-key), values (multi-value), questions (multi-query), chains (two-hop,
-            three-hop and their direct forms), variables of a value (variables) or tokens to go on with (self-copy).
+            three-hop and their direct forms), variables of a value (variables) or tokens to go on
+            with (self-copy).
 
     Raises:
         ValueError: There is no such task, or the count does not fit it.
