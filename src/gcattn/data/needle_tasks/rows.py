@@ -14,6 +14,7 @@ import torch
 from torch import Tensor
 from torch.utils.data import Dataset
 
+from gcattn.chunking.breaks import ASKING_TOKENS
 from gcattn.chunking.labels import IGNORED
 from gcattn.data.needle_tasks.exercise import Exercise
 from gcattn.data.needle_tasks.haystack import Haystack
@@ -50,8 +51,8 @@ class NeedleRows(Dataset[dict[str, Tensor]]):
             it; the first one may fill all of it.
         random_break_rate: Probability, per token, that its chunk closes early; above 0, or with
             `question_break_rate`, rows hold "chunk_breaks" [T], bool.
-        question_break_rate: Probability that a chunk closes in front of the last token of a
-            question, as it does when a model is asked to generate.
+        question_break_rate: Probability that chunks close in front of the last token of a question
+            and eight tokens before, as they do when a model is asked to generate.
         near_question_rate: Probability that the needles of an exercise lie close to its questions,
             within a stretch of any order of magnitude. The others lie anywhere before them, so
             hardly ever in the same chunk or window, where nothing can be retrieved.
@@ -165,8 +166,10 @@ class NeedleRows(Dataset[dict[str, Tensor]]):
             for begin, stop in insert.answers:
                 answers[start + begin : start + stop] = True
                 if rng.random() < self.question_break_rate:
-                    # in front of the last token of the question: the token before it closes
-                    question_breaks[start + begin - 2] = True
+                    # where a prompt's do: in front of the question's last token, and before
+                    # the tokens that ask (gcattn.chunking.breaks)
+                    last = start + begin - 2
+                    question_breaks[[last, max(0, last - ASKING_TOKENS)]] = True
         draw = np.random.default_rng(rng.getrandbits(63))
         text_loss_share = self.text_loss_share
         # a row without answers would have no label at all, and a batch of such rows no loss
