@@ -161,6 +161,16 @@ def test_the_fingerprint_follows_every_weight(models, make_llama):
     assert needle_cells.weights_fingerprint(model) != before
 
 
+def test_the_fingerprint_does_not_depend_on_where_the_model_lies(make_llama, tmp_path):
+    model = make_llama(64)
+    found = set()
+    for name in ("here", "there"):
+        model.save_pretrained(tmp_path / name)
+        loaded = type(model).from_pretrained(tmp_path / name, dtype="auto")
+        found.add(needle_cells.weights_fingerprint(loaded))
+    assert len(found) == 1
+
+
 def test_a_length_without_room_fails_at_once(evaluate, monkeypatch):
     monkeypatch.setitem(globals(), "LENGTHS", [20, 300])
     monkeypatch.setattr(needle_cells, "answer_samples", None)

@@ -177,7 +177,10 @@ def even_depths(count: int) -> list[float]:
 
 def weights_fingerprint(model: PreTrainedModel) -> str:
     """Return a hash of the weights and the configuration: what an answer depends on."""
-    digest = hashlib.sha256(model.config.to_json_string(use_diff=False).encode())
+    fields = model.config.to_dict()
+    # neither where a model lies nor who saved it changes an answer
+    kept = {n: v for n, v in fields.items() if n[0] != "_" and n != "transformers_version"}
+    digest = hashlib.sha256(json.dumps(kept, sort_keys=True, default=str).encode())
     for name, tensor in sorted(model.state_dict().items()):
         digest.update(name.encode())
         plain = tensor.detach().cpu().contiguous().flatten()
