@@ -61,7 +61,7 @@ def two_hop() -> str:
     tasks = ("single", "two-hop", "number")
     rows = []
     for name, what in TWO_HOP.items():
-        stages = [_right(f"two_hop/q_{name}_{stage}", 4096) for stage in (2, 3)]
+        stages = [right_answers(f"two_hop/q_{name}_{stage}", 4096) for stage in (2, 3)]
         cells = [" → ".join(stage[task] for stage in stages) for task in tasks]
         rows.append(f"| {what} | {name[-1]} | {' | '.join(cells)} |")
     header = " | ".join(["rows", "seed", *tasks])
@@ -73,14 +73,14 @@ def continued() -> str:
     tasks = ("single", "two-hop", "number", "multi-key")
     rows = []
     for name, what in CONTINUED.items():
-        lengths = [_right(name, length) for length in (4096, 65_536)]
+        lengths = [right_answers(name, length) for length in (4096, 65_536)]
         cells = [", ".join(length[task] for length in lengths) for task in tasks]
         rows.append(f"| {what} | {' | '.join(cells)} |")
     header = " | ".join(["third stage", *tasks])
     return table(header, rows) + origin(read(next(iter(CONTINUED))))
 
 
-def _right(name: str, length: int) -> dict[str, str]:
+def right_answers(name: str, length: int) -> dict[str, str]:
     """Return the right answers of a length, by task."""
     entries = read(name)["metrics"]["by_length"]
     return {entry["task"]: str(entry["exact"]) for entry in entries if entry["length"] == length}
@@ -124,7 +124,7 @@ def dense_start() -> str:
     rows = []
     for kind, what in DENSE_STARTS.items():
         seeds = range(2 if kind == "sharp" else 3)
-        scores = [_right(f"two_hop/dense/hop_{kind}{seed}", 4096) for seed in seeds]
+        scores = [right_answers(f"two_hop/dense/hop_{kind}{seed}", 4096) for seed in seeds]
         cells = [", ".join(score[task] for score in scores) for task in ("single", "two-hop")]
         rows.append(f"| {what} | {' | '.join(cells)} |")
     made_by = origin(read("two_hop/dense/hop_base0"))
@@ -142,7 +142,8 @@ def groups() -> str:
     for what, runs in GROUPS.items():
         files = [f"groups/{run}_2" if run.startswith("g") else f"groups/{run}" for run in runs]
         cells = [
-            ", ".join(_right(file, length)[task] for file in files) for task, length in columns
+            ", ".join(right_answers(file, length)[task] for file in files)
+            for task, length in columns
         ]
         rows.append(f"| {what} | {' | '.join(cells)} |")
     header = " | ".join(["R", *(f"{task}, {length // 1024}k" for task, length in columns)])
@@ -154,7 +155,7 @@ def groups_after() -> str:
     tasks = ("single", "two-hop-direct", "three-hop-direct", "two-hop", "three-hop")
     rows = []
     for count in (1, 2, 3):
-        scores = [_right(f"groups/g{count}s{seed}_3", 65_536) for seed in range(3)]
+        scores = [right_answers(f"groups/g{count}s{seed}_3", 65_536) for seed in range(3)]
         cells = [", ".join(score[task] for score in scores) for task in tasks]
         rows.append(f"| {count} | {' | '.join(cells)} |")
     header = " | ".join(["R", *(f"{task}, 64k" for task in tasks)])
@@ -167,10 +168,10 @@ def sizes() -> str:
     rows = []
     for (size, readers), runs in SIZES.items():
         results = [read(f"sizes/w_{run}") for run in runs]
-        right = [_right(f"sizes/w_{run}", 65_536) for run in runs]
+        right = [right_answers(f"sizes/w_{run}", 65_536) for run in runs]
         cells = [", ".join(score[task] for score in right) for task in tasks]
         for text in ("books_test", "math_test"):
-            cells.append(", ".join(f"{_far_loss(f'sizes/w_{run}_{text}'):.3f}" for run in runs))
+            cells.append(", ".join(f"{far_loss(f'sizes/w_{run}_{text}'):.3f}" for run in runs))
         millions = results[0]["config"]["parameters"] / 1e6
         rows.append(f"| {size} | {readers} | {millions:.0f} | {' | '.join(cells)} |")
     losses = ("loss, books", "loss, mathematics")
@@ -179,7 +180,7 @@ def sizes() -> str:
     return table(header, rows) + made_by
 
 
-def _far_loss(name: str) -> float:
+def far_loss(name: str) -> float:
     """Return the loss at positions 8,192 to 16,383."""
     (length,) = read(name)["metrics"]["lengths"]
     return next(p["loss"]["mean"] for p in length["positions"] if p["start"] == 8192)
