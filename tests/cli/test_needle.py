@@ -8,6 +8,7 @@ import torch
 
 from gcattn import cli
 from gcattn.data import TokenShardWriter, load_tokenizer
+from gcattn.data.needle_tasks import TASK_NAMES
 from gcattn.evals import needle_cells, needle_haystack
 from gcattn.models import DRTForCausalLM, drt_tiny
 from gcattn.results import read_result
@@ -109,7 +110,7 @@ def test_without_a_folder_the_text_is_made_up(run, model, tmp_path, monkeypatch)
     result = read_result(out)
     assert result["config"]["haystack"] == "made-up text"
     assert result["config"]["haystack_tokens"] == 1200
-    assert len(result["metrics"]["by_length"]) == 9
+    assert len(result["metrics"]["by_length"]) == len(TASK_NAMES)
 
 
 def test_a_haystack_of_another_tokenizer_is_refused(run, model, haystack, tmp_path):

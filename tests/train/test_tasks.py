@@ -93,7 +93,7 @@ def test_short_chunks_of_rows_and_of_the_run_add_up(make_task_config, monkeypatc
         mixture, "training.steps=1", "data.close_chunks_early=0.2", f"output={plain.output}-more"
     )
     run_training(more)
-    assert fewest[plain.output] == [4]  # two questions in each of two rows
+    assert fewest[plain.output] == [8]  # two questions in each of two rows, closed at two places
     assert 60 < fewest[more.output][0] < 150  # and a fifth of 512 tokens
 
 
