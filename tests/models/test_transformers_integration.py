@@ -94,6 +94,16 @@ def test_loss_is_divided_by_num_items_in_batch_when_it_is_given(model):
     torch.testing.assert_close(total, mean * 2 * 39)
 
 
+@pytest.mark.parametrize("num_items", [None, 0, torch.tensor(0)])
+def test_a_batch_without_labels_has_a_loss_of_0_and_no_gradient(model, num_items):
+    ids = random_tokens(model.config, 2, 20)
+    given = {} if num_items is None else {"num_items_in_batch": num_items}
+    loss = model(ids, labels=torch.full_like(ids, -100), use_cache=False, **given).loss
+    assert loss.item() == 0
+    gradients = torch.autograd.grad(loss, list(model.parameters()), allow_unused=True)
+    assert all(g is None or not g.any() for g in gradients)
+
+
 def test_padding_and_document_ends_carry_no_loss(model):
     ids = random_tokens(model.config, 1, 30)
     mask = torch.ones_like(ids)

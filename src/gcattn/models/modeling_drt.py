@@ -372,9 +372,8 @@ class DRTForCausalLM(DRTPreTrainedModel, DRTGenerationMixin):
             targets.flatten(),
             excluded_id=self.config.landmark_token_id,
         )
-        if num_items is None:
-            num_items = (targets != IGNORED).sum()
-        return total / num_items
+        items = (targets != IGNORED).sum() if num_items is None else torch.as_tensor(num_items)
+        return total / items.clamp_min(1)  # without a label there is no loss, rather than 0 / 0
 
 
 # arguments that transformers passes to every model; the last ones only ask for what is the default
