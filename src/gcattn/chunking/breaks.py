@@ -8,6 +8,8 @@ from torch import Tensor
 
 # tokens at the end of a prompt that ask for what it needs
 ASKING_TOKENS = 8
+# tokens of a prompt from one that closes its chunk to the end, that token included
+CLOSES_BEFORE_END = (2, ASKING_TOKENS + 2)
 
 
 def prompt_breaks(valid: Tensor) -> Tensor:
@@ -26,7 +28,8 @@ def prompt_breaks(valid: Tensor) -> Tensor:
         `ASKING_TOKENS + 2` close once.
     """
     behind = valid.flip(1).cumsum(1).flip(1)  # valid tokens from here to the end
-    return valid & ((behind == 2) | (behind == ASKING_TOKENS + 2))
+    last, before = CLOSES_BEFORE_END
+    return valid & ((behind == last) | (behind == before))
 
 
 def random_breaks(shape: tuple[int, int], probability: float, generator: torch.Generator) -> Tensor:

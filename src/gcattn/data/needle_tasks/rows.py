@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 from torch.utils.data import Dataset
 
-from gcattn.chunking.breaks import ASKING_TOKENS
+from gcattn.chunking.breaks import CLOSES_BEFORE_END
 from gcattn.chunking.labels import IGNORED
 from gcattn.data.needle_tasks.exercise import Exercise
 from gcattn.data.needle_tasks.haystack import Haystack
@@ -166,13 +166,12 @@ class NeedleRows(Dataset[dict[str, Tensor]]):
             for begin, stop in insert.answers:
                 answers[start + begin : start + stop] = True
                 if rng.random() < self.question_break_rate:
-                    # where a prompt's do: in front of the question's last token, and before
-                    # the tokens that ask (gcattn.chunking.breaks)
-                    last = start + begin - 2
-                    question_breaks[[last, max(0, last - ASKING_TOKENS)]] = True
+                    # where those of a prompt that ends with the question do
+                    places = [start + begin - behind for behind in CLOSES_BEFORE_END]
+                    question_breaks[[place for place in places if place >= 0]] = True
         draw = np.random.default_rng(rng.getrandbits(63))
         text_loss_share = self.text_loss_share
-        # a row without answers would have no label at all, and a batch of such rows no loss
+        # only answers have a label in a spoiled row: without any it would teach nothing
         if answers.any() and rng.random() < self.noisy_text_rate:
             spoiled = ~inserted & (draw.random(length) < draw.random())
             # few of them repeat often, as indentation and digits do
