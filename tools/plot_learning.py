@@ -30,9 +30,9 @@ def main() -> None:
 def draw_hops(axes: Axes) -> None:
     """Draw right answers by the number of groups, every seed a dot."""
     for place, (what, label) in enumerate(MODELS.items()):
-        files = [f"groups/{run}_2" if run[0] == "g" else f"groups/{run}" for run in GROUPS[what]]
         for hop, (task, name) in enumerate(HOPS.items()):
-            seeds = [100 * int(right_answers(file, 4096)[task]) / TRIALS for file in files]
+            right = [int(right_answers(f"groups/{f}", 4096)[task]) for f in GROUPS[what]]
+            seeds = [100 * count / TRIALS for count in right]
             at = place + 0.26 * (hop - 1)
             mean = sum(seeds) / len(seeds)
             axes.bar(at, mean, 0.24, color=COLOURS[hop], label=None if place else name)

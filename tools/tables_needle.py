@@ -6,12 +6,12 @@ from table_parts import origin, read, table
 # results of the checkpoint gcattn-12m in results/needle_12m, in books and in other texts
 BOOKS = ("final_short", "final_1m", "final_1m_more", "final_16m_0", "final_16m_1")
 OTHER_TEXTS = ("final_other", "final_math", "contC_code", "final_code256")
-# runs of results/groups: what they are, and the runs of each
+# results/groups: number of retrieval groups, and the files of the seeds
 GROUPS = {
-    "1": ("g1s0", "g1s1", "g1s2"),
-    "2": ("g2s0", "g2s1", "g2s2"),
+    "1": ("g1s0_2", "g1s1_2", "g1s2_2"),
+    "2": ("g2s0_2", "g2s1_2", "g2s2_2"),
     "2, the last layer of each group reads": ("h2s0", "h2s1"),
-    "3": ("g3s0", "g3s1", "g3s2"),
+    "3": ("g3s0_2", "g3s1_2", "g3s2_2"),
     "3, twice the steps": ("l3s0", "l3s1"),
 }
 # runs of results/sizes: size, which layers read, and the runs of each
@@ -133,20 +133,13 @@ def dense_start() -> str:
 
 def groups() -> str:
     """Return chains by the number of retrieval groups, seed by seed."""
-    columns = [
-        ("single", 4096),
-        ("two-hop-direct", 4096),
-        ("three-hop-direct", 4096),
-    ]
+    tasks = ("single", "two-hop-direct", "three-hop-direct")
     rows = []
-    for what, runs in GROUPS.items():
-        files = [f"groups/{run}_2" if run.startswith("g") else f"groups/{run}" for run in runs]
-        cells = [
-            ", ".join(right_answers(file, length)[task] for file in files)
-            for task, length in columns
-        ]
+    for what, files in GROUPS.items():
+        scores = [right_answers(f"groups/{file}", 4096) for file in files]
+        cells = [", ".join(score[task] for score in scores) for task in tasks]
         rows.append(f"| {what} | {' | '.join(cells)} |")
-    header = " | ".join(["R", *(f"{task}, {length // 1024}k" for task, length in columns)])
+    header = " | ".join(["R", *(f"{task}, 4k" for task in tasks)])
     return table(header, rows) + origin(read("groups/g2s0_2")) + origin(read("groups/l3s0"))
 
 
