@@ -17,8 +17,8 @@ _LEARNS_SOONEST: dict[str, Any] = {
     "retrieval_noise": "none",
 }
 
-# one layer of each group reads: cheaper than all, and no worse; scores that tell chunks apart from
-# the start (docs/training.md)
+# one layer of each group reads: cheaper than all, and no loss was seen (docs/needle.md); scores
+# that tell chunks apart from the start
 _SHALLOW: dict[str, Any] = {
     "num_lower_layers": 3,
     "num_upper_layers": 3,
