@@ -51,11 +51,13 @@ def solve(context, prompt, words):
         known = dict(secrets())
         while True:
             said = known[key]
-            is_far = said[: len(say.the_secret_of)] == say.the_secret_of
-            following = said[len(say.the_secret_of) :] if is_far else said
-            if following not in known:
+            # a link says the next key behind some last words of "the secret of", or none of them
+            ways = range(len(say.the_secret_of) + 1)
+            tails = [say.the_secret_of[way:] for way in ways]
+            links = [said[len(t) :] for t in tails if said[: len(t)] == t and said[len(t) :] in known]
+            if not links:
                 return said
-            key = following
+            (key,) = links
     if starts(*say.what_is_secret_of):
         key = between(prompt, say.what_is_secret_of, say.so_secret_of)
         # what the question says behind "is" already is no part of the answer

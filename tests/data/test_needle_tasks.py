@@ -237,6 +237,20 @@ def test_a_direct_link_says_the_next_key_behind_the_word_of_a_value(haystack, vo
         assert link.token_ids[len(say.secret_of) + words.key_tokens :] == verb + key + say.end
 
 
+@pytest.mark.parametrize("name", ["two-hop-varied", "three-hop-varied"])
+def test_varied_links_have_every_number_of_the_words_between_keys(name, haystack, vocabularies):
+    words = vocabularies["train"]
+    say, opening = words.phrases, len(words.phrases.secret_of) + words.key_tokens
+    found = set()
+    for needle in NeedleTask(name, 40).draw(Random(4), words, haystack).needles:
+        verb = needle.token_ids[opening : needle.start]
+        assert verb[:1] == say.is_
+        assert say.the_secret_of[len(say.the_secret_of) - len(verb[1:]) :] == verb[1:]
+        if needle.stop - needle.start == words.key_tokens:
+            found.add(len(verb[1:]))
+    assert found == set(range(len(say.the_secret_of) + 1))
+
+
 def test_a_sample_of_many_tokens_is_read_from_anywhere(haystack, vocabularies):
     sample = draw_sample(
         NeedleTask("single"),

@@ -17,14 +17,15 @@ _LEARNS_SOONEST: dict[str, Any] = {
     "retrieval_noise": "none",
 }
 
-# one layer of each group reads: cheaper than all, and no loss was seen (docs/needle.md); scores
-# that tell chunks apart from the start
+# scores that tell chunks of 63 tokens apart from the start
+_SHARP: dict[str, Any] = {"initial_score_scale": 16.0}
+
+# one layer of each group reads: cheaper than all, and no loss was seen (docs/needle.md)
 _SHALLOW: dict[str, Any] = {
     "num_lower_layers": 3,
     "num_upper_layers": 3,
     "num_encoder_layers": 2,
     "cross_attention_interval": 3,
-    "initial_score_scale": 16.0,
 }
 
 
@@ -54,7 +55,7 @@ def drt_12m(**overrides: Any) -> DRTConfig:
         "intermediate_size": 704,
         "num_attention_heads": 4,
     }
-    return DRTConfig(**(_LEARNS_SOONEST | _SHALLOW | sizes | overrides))
+    return DRTConfig(**(_LEARNS_SOONEST | _SHARP | _SHALLOW | sizes | overrides))
 
 
 def drt_34m(**overrides: Any) -> DRTConfig:
@@ -64,12 +65,13 @@ def drt_34m(**overrides: Any) -> DRTConfig:
         "intermediate_size": 1408,
         "num_attention_heads": 8,
     }
-    return DRTConfig(**(_LEARNS_SOONEST | _SHALLOW | sizes | overrides))
+    return DRTConfig(**(_LEARNS_SOONEST | _SHARP | _SHALLOW | sizes | overrides))
 
 
 def drt_128m(**overrides: Any) -> DRTConfig:
-    """Return the paper's model (appendix, pre-training), but the last upper layer alone reads."""
-    return DRTConfig(**({"cross_attention_interval": 6} | overrides))
+    """Return a model of the paper's size (appendix, pre-training), made to learn soonest."""
+    sizes: dict[str, Any] = {"cross_attention_interval": 6}
+    return DRTConfig(**(_LEARNS_SOONEST | _SHARP | sizes | overrides))
 
 
 def paper_128m(**overrides: Any) -> DRTConfig:
@@ -78,7 +80,7 @@ def paper_128m(**overrides: Any) -> DRTConfig:
 
 
 def drt_350m(**overrides: Any) -> DRTConfig:
-    """Return the larger model of the paper's language-modelling comparison, with one reader."""
+    """Return one of the larger size of the paper's language modelling, made to learn soonest."""
     sizes: dict[str, Any] = {
         "hidden_size": 1024,
         "intermediate_size": 2816,
@@ -87,7 +89,7 @@ def drt_350m(**overrides: Any) -> DRTConfig:
         "num_upper_layers": 11,
         "cross_attention_interval": 11,
     }
-    return DRTConfig(**(sizes | overrides))
+    return DRTConfig(**(_LEARNS_SOONEST | _SHARP | sizes | overrides))
 
 
 PRESETS: dict[str, Callable[..., DRTConfig]] = {

@@ -64,14 +64,28 @@ def two_hop_direct(
     rng: Random, words: NeedleVocabulary, haystack: Haystack, count: int
 ) -> Exercise:
     """`two_hop` with links that name the next key at once: what follows "is" is where to go on."""
-    return _chains(rng, words, count, num_hops=2, is_direct=True)
+    return _chains(rng, words, count, num_hops=2, least_words=0, most_words=0)
 
 
 def three_hop_direct(
     rng: Random, words: NeedleVocabulary, haystack: Haystack, count: int
 ) -> Exercise:
     """`three_hop` with links that name the next key at once."""
-    return _chains(rng, words, count, num_hops=3, is_direct=True)
+    return _chains(rng, words, count, num_hops=3, least_words=0, most_words=0)
+
+
+def two_hop_varied(
+    rng: Random, words: NeedleVocabulary, haystack: Haystack, count: int
+) -> Exercise:
+    """`two_hop` with links of every length, from direct to plain."""
+    return _chains(rng, words, count, num_hops=2, least_words=0)
+
+
+def three_hop_varied(
+    rng: Random, words: NeedleVocabulary, haystack: Haystack, count: int
+) -> Exercise:
+    """`three_hop` with links of every length."""
+    return _chains(rng, words, count, num_hops=3, least_words=0)
 
 
 def join(items: list[TokenIds], say: Phrases) -> TokenIds:
@@ -88,10 +102,14 @@ def _chains(
     count: int,
     num_hops: int,
     *,
-    is_direct: bool = False,
+    least_words: int | None = None,
+    most_words: int | None = None,
 ) -> Exercise:
+    """Draw chains; of the tokens of "the secret of", a link has the last `least` to `most` ones."""
     say = words.phrases
-    link = say.is_ if is_direct else say.is_ + say.the_secret_of
+    whole = len(say.the_secret_of)
+    least = whole if least_words is None else least_words
+    most = whole if most_words is None else most_words
     keys = iter(words.draw_keys(rng, count * num_hops))
     groups: list[tuple[Needle, ...]] = []
     asked: tuple[TokenIds, TokenIds] | None = None
@@ -101,6 +119,8 @@ def _chains(
         asked = asked or (chain[0], value)
         groups.append((_secret(chain[-1], value, say, say.is_),))
         for key, following in pairwise(chain):
+            num_words = rng.randint(least, most) if least < most else most
+            link = say.is_ + say.the_secret_of[whole - num_words :]
             groups.append((_secret(key, following, say, link),))
     assert asked is not None
     key, value = asked

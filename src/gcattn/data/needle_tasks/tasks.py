@@ -16,8 +16,10 @@ from gcattn.data.needle_tasks.secrets import (
     single,
     three_hop,
     three_hop_direct,
+    three_hop_varied,
     two_hop,
     two_hop_direct,
+    two_hop_varied,
 )
 from gcattn.data.needle_tasks.self_copy import self_copy
 from gcattn.data.needle_tasks.variables import variables
@@ -36,6 +38,8 @@ _TASKS: dict[str, tuple[Draw, int | None]] = {
     "three-hop": (three_hop, 8),
     "two-hop-direct": (two_hop_direct, 8),
     "three-hop-direct": (three_hop_direct, 8),
+    "two-hop-varied": (two_hop_varied, 8),
+    "three-hop-varied": (three_hop_varied, 8),
     "variables": (variables, 3),
     "self-copy": (self_copy, 16),
 }
@@ -49,8 +53,8 @@ class NeedleTask:
     Attributes:
         name: One of `TASK_NAMES`.
         count: Keys (multi-key), values (multi-value), questions (multi-query), chains (two-hop,
-            three-hop and their direct forms), variables of a value (variables) or tokens to go on
-            with (self-copy).
+            three-hop, their direct and varied forms), variables of a value (variables) or tokens
+            to go on with (self-copy).
 
     Raises:
         ValueError: There is no such task, or the count does not fit it.
