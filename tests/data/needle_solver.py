@@ -52,9 +52,9 @@ def solve(context, prompt, words):
         while True:
             said = known[key]
             # a link says the next key behind some last words of "the secret of", or none of them
-            ways = range(len(say.the_secret_of) + 1)
-            tails = [say.the_secret_of[way:] for way in ways]
-            links = [said[len(t) :] for t in tails if said[: len(t)] == t and said[len(t) :] in known]
+            tails = [say.the_secret_of[n:] for n in range(len(say.the_secret_of) + 1)]
+            behind = [said[len(tail) :] for tail in tails if said[: len(tail)] == tail]
+            links = [following for following in behind if following in known]
             if not links:
                 return said
             (key,) = links
