@@ -92,12 +92,41 @@ def test_the_same_command_goes_on(run, model, haystack, tmp_path, monkeypatch):
 
     monkeypatch.setattr(needle_cells, "answer_samples", interrupted)
     assert run(*options)[0] == 130
-    assert not out.exists()
+    unfinished = read_result(out)
+    assert (len(unfinished["metrics"]["cells"]), unfinished["config"]["num_cells"]) == (2, 3)
     code, _, error = run(*options, "--seed", 1)
     assert (code, "unfinished evaluation with other settings" in error) == (2, True)
     assert run(*options)[0] == 0
     assert len(calls) == 3 + 1
     assert len(read_result(out)["metrics"]["cells"]) == 3
+
+
+def test_a_whole_result_stays_until_there_is_another(run, model, haystack, tmp_path, monkeypatch):
+    out = tmp_path / "needle.json"
+    options = [model, "--haystack", haystack, "--lengths", "256", "--depths", 2, "--samples", 1]
+    options += ["--out", out, "--device", "cpu"]
+    assert run(*options)[0] == 0
+    whole, real, calls = out.read_bytes(), needle_cells.answer_samples, []
+
+    def interrupted(*arguments, **keywords):
+        calls.append(1)
+        if len(calls) == 2:
+            raise KeyboardInterrupt
+        return real(*arguments, **keywords)
+
+    monkeypatch.setattr(needle_cells, "answer_samples", interrupted)
+    assert run(*options, "--seed", 1)[0] == 130
+    assert out.read_bytes() == whole
+    assert run(*options, "--seed", 1)[0] == 0
+    assert read_result(out)["seed"] == 1
+
+
+def test_a_file_that_is_no_result_is_not_replaced(run, model, haystack, tmp_path):
+    out = tmp_path / "notes.json"
+    out.write_text("{}")
+    code, _, error = run(model, "--haystack", haystack, "--lengths", "256", "--out", out)
+    assert (code, "is not a result file" in error) == (2, True)
+    assert out.read_text() == "{}"
 
 
 def test_without_a_folder_the_text_is_made_up(run, model, tmp_path, monkeypatch):

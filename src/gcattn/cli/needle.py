@@ -58,8 +58,8 @@ def needle(
 ) -> None:
     """Hide needles in long texts and ask for them: exact match of the whole greedy answer.
 
-    Finished cells are kept beside the result until it is written: the same command goes on where
-    one was interrupted.
+    The result is written after every cell, and finished cells are kept beside it until it is
+    whole: the same command goes on where one was interrupted.
     """
     from gcattn.data.needle_tasks import TASK_NAMES, NeedleTask, NeedleVocabulary
     from gcattn.data.shard_index import INDEX_FILE, sha256_of
@@ -85,6 +85,8 @@ def needle(
         raise ValueError(f"Tasks must differ, got {tasks!r}.")
     all_lengths, all_depths = parse_lengths(lengths), even_depths(depths)
     check_writable(out.parent)
+    # a whole result of an earlier run stays until there is a whole one in its place
+    keeps_earlier = _is_whole(out)
     causal_lm = load_causal_lm(model, device=device, dtype=dtype, memory_tier=memory_tier)
     with open_haystack(haystack, model, causal_lm, seed) as text:
         landmark = getattr(causal_lm.config, "landmark_token_id", None)
@@ -101,6 +103,33 @@ def needle(
             "dtype": str(causal_lm.dtype).removeprefix("torch."),
         }
         store = CellStore(out.with_suffix(".cells"), settings)
+        num_cells = len(wanted) * len(all_lengths) * len(all_depths)
+        config = {
+            "model": model,
+            "model_type": causal_lm.config.model_type,
+            "parameters": causal_lm.num_parameters(),
+            "haystack": "made-up text" if haystack is None else str(haystack),
+            "tasks": [str(task) for task in wanted],
+            "lengths": all_lengths,
+            "depths": all_depths,
+            "samples": samples,
+            "segment_length": segment_length,
+            "batch_size": batch_size,
+            "memory_tier": getattr(causal_lm.config, "memory_tier", None),
+            "device": str(causal_lm.device),
+            **settings,
+            "num_cells": num_cells,
+        }
+
+        def write(cells: Sequence[NeedleCell]) -> Path:
+            return write_result(
+                out.stem, config, metrics(cells), folder=out.parent, seed=seed, trials=samples
+            )
+
+        def write_unfinished(cells: Sequence[NeedleCell]) -> None:
+            if not keeps_earlier:
+                write(cells)
+
         with reading_progress() as on_progress:
             cells = evaluate_needles(
                 causal_lm,
@@ -115,34 +144,25 @@ def needle(
                 batch_size=batch_size,
                 store=store,
                 on_progress=on_progress,
+                on_cell=write_unfinished,
             )
-    file = write_result(
-        out.stem,
-        {
-            "model": model,
-            "model_type": causal_lm.config.model_type,
-            "parameters": causal_lm.num_parameters(),
-            "haystack": "made-up text" if haystack is None else str(haystack),
-            "tasks": [str(task) for task in wanted],
-            "lengths": all_lengths,
-            "depths": all_depths,
-            "samples": samples,
-            "segment_length": segment_length,
-            "batch_size": batch_size,
-            "memory_tier": getattr(causal_lm.config, "memory_tier", None),
-            "device": str(causal_lm.device),
-            **settings,
-        },
-        metrics(cells),
-        folder=out.parent,
-        seed=seed,
-        trials=samples,
-    )
+    file = write(cells)
     picture = file.with_suffix(".png")
     where = "made-up text" if haystack is None else short_name(haystack)
     plot_needles(cells, f"{short_name(Path(model))} on {where}", picture)
     store.remove()
     _report(cells, file, picture)
+
+
+def _is_whole(file: Path) -> bool:
+    """Return whether a result file exists and holds every cell of its evaluation."""
+    from gcattn.results import read_result
+
+    if not file.exists():
+        return False
+    result = read_result(file)
+    held = len(result["metrics"].get("cells", ()))
+    return bool(held == result["config"].get("num_cells", held))
 
 
 def _report(cells: Sequence[NeedleCell], file: Path, picture: Path) -> None:

@@ -95,6 +95,7 @@ def evaluate_needles(
     batch_size: int = 1,
     store: CellStore | None = None,
     on_progress: Callable[[int, int], None] | None = None,
+    on_cell: Callable[[Sequence[NeedleCell]], None] | None = None,
 ) -> list[NeedleCell]:
     """Ask a model for needles over a grid of tasks, lengths and depths.
 
@@ -112,6 +113,7 @@ def evaluate_needles(
             contexts are short. Only a DRT takes more than one.
         store: Keeps finished cells; those it has already are not evaluated again.
         on_progress: Called with the tokens read so far and those to read in all.
+        on_cell: Called after each cell that was evaluated, with all that are finished.
 
     Raises:
         ValueError: A length has no room for a task, or an argument is out of range.
@@ -138,7 +140,7 @@ def evaluate_needles(
         if on_progress is not None:
             on_progress(done, total)
 
-    cells = []
+    cells: list[NeedleCell] = []
     for length, task in product(lengths, tasks):
         answers: dict[float, list[NeedleAnswer]] = {depth: [] for depth in depths}
         missing = []
@@ -162,10 +164,20 @@ def evaluate_needles(
             on_tokens(sum(length - sample.num_tokens for sample in samples))
             for (depth, _), answer in zip(batch, answered, strict=True):
                 answers[depth].append(answer)
-                if store is not None and len(answers[depth]) == num_samples:
-                    store.save(task, NeedleCell(str(task), length, depth, tuple(answers[depth])))
-        cells += [NeedleCell(str(task), length, depth, tuple(answers[depth])) for depth in depths]
+                if len(answers[depth]) == num_samples:
+                    if store is not None:
+                        store.save(task, _cell(task, length, depth, answers))
+                    if on_cell is not None:
+                        ended = [d for d in depths if len(answers[d]) == num_samples]
+                        on_cell(cells + [_cell(task, length, d, answers) for d in ended])
+        cells += [_cell(task, length, depth, answers) for depth in depths]
     return cells
+
+
+def _cell(
+    task: NeedleTask, length: int, depth: float, answers: dict[float, list[NeedleAnswer]]
+) -> NeedleCell:
+    return NeedleCell(str(task), length, depth, tuple(answers[depth]))
 
 
 def even_depths(count: int) -> list[float]:
