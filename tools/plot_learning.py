@@ -54,8 +54,8 @@ def draw_sizes(axes: Axes, text: str) -> None:
             if not which.startswith(readers):
                 continue
             for run in runs:
-                sizes.append(read(f"sizes/w_{run}")["config"]["parameters"] / 1e6)
-                losses.append(far_loss(f"sizes/w_{run}_{text}"))
+                sizes.append(read(f"sizes/{run}")["config"]["parameters"] / 1e6)
+                losses.append(far_loss(f"sizes/{run}_{text}"))
         label = f"{readers} of the upper layers read" if readers == "all" else "the last one reads"
         axes.plot(sizes, losses, "o", color=colour, markersize=6, alpha=0.8, label=label)
     axes.set_xscale("log")

@@ -67,6 +67,7 @@ TABLES: dict[str, Callable[[], str]] = {
     "two-hop": tables_needle.two_hop,
     "continued": tables_needle.continued,
     "groups": tables_needle.groups,
+    "groups-1m": tables_needle.groups_1m,
     "groups-after": tables_needle.groups_after,
     "sizes": tables_needle.sizes,
     "long-range": tables_learning.long_range,

@@ -27,12 +27,17 @@ def main() -> None:
     parser.add_argument("run", type=Path, help="output folder of gcattn train")
     parser.add_argument("name", help="name of the checkpoint")
     parser.add_argument("--data", required=True, help="what it was trained on, and the licence")
+    parser.add_argument(
+        "--averaged", type=int, default=1, help="the weights are the mean of so many last stages"
+    )
     parser.add_argument("--result", type=Path, nargs="*", default=[], help="needle result files")
     arguments = parser.parse_args()
     folder = ROOT / "checkpoints" / arguments.name
     if not (folder / "config.json").exists():
         save_weights(arguments.run, folder)
-    card = model_card(arguments.name, folder, arguments.data, arguments.result)
+    card = model_card(
+        arguments.name, folder, arguments.data, arguments.result, averaged=arguments.averaged
+    )
     (folder / "README.md").write_text(card, encoding="utf-8")
     print(folder)
 
@@ -48,7 +53,9 @@ def save_weights(run: Path, folder: Path) -> None:
         file.chmod(0o644)
 
 
-def model_card(name: str, folder: Path, data: str, results: list[Path]) -> str:
+def model_card(
+    name: str, folder: Path, data: str, results: list[Path], *, averaged: int = 1
+) -> str:
     """Return the card: what the model is, how it was made, what it can do."""
     model = load_causal_lm(str(folder), device="cpu", dtype="float32")
     stages = sorted(folder.glob("training*.yaml"))
@@ -56,6 +63,8 @@ def model_card(name: str, folder: Path, data: str, results: list[Path]) -> str:
     tokens = sum(_tokens(config) for config in configs)
     tasks = {name: None for config in configs for name in (config["tasks"] or _NO_TASKS)["mixture"]}
     commands = ", ".join(f"`gcattn train {stage.name}`" for stage in stages)
+    if averaged > 1:
+        commands += f", and `python tools/average_weights.py` of the last {averaged} models"
     lines = [
         "---",
         "license: apache-2.0",

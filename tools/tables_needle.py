@@ -1,11 +1,27 @@
 """The tables of needles."""
 
+import json
+from typing import Any
+
 from needle_table import needle_table
-from table_parts import origin, read, table
+from table_parts import ROOT, origin, read, table
+
+from gcattn.evals.needle_answer import NeedleAnswer
+from gcattn.evals.needle_cells import NeedleCell
+from gcattn.evals.needle_report import metrics
 
 # results of the checkpoint gcattn-12m in results/needle_12m, in books and in other texts
-BOOKS = ("final_short", "final_1m", "final_1m_more", "final_16m_0", "final_16m_1")
-OTHER_TEXTS = ("final_other", "final_math", "contC_code", "final_code256")
+BOOKS = ("final_short", "final_1m", "final_1m_more")
+OTHER_TEXTS = (
+    "final_other",
+    "final_math",
+    "final_code2_short",
+    "final_code2_1m",
+    "soup_code",
+    "final_code",
+)
+# cells of evaluations that were cut off: needle_12m/*.cells
+UNFINISHED = ("final_16m_0", "final_16m_1", "final_16m_2")
 # results/groups: number of retrieval groups, and the files of the seeds
 GROUPS = {
     "1": ("g1s0_2", "g1s1_2", "g1s2_2"),
@@ -16,11 +32,11 @@ GROUPS = {
 }
 # runs of results/sizes: size, which layers read, and the runs of each
 SIZES = {
-    ("`drt_12m`", "all 3"): ("drt_12m_all0", "drt_12m_all1"),
-    ("`drt_34m`", "all 3"): ("drt_34m_all0",),
-    ("`drt_34m`", "the last"): ("drt_34m_one0", "drt_34m_one1"),
-    ("size of `drt_128m`", "all 6"): ("big_all0", "big_all1"),
-    ("size of `drt_128m`", "the last"): ("big_one0",),
+    ("`drt_12m`", "all 3"): ("w_drt_12m_all0", "w_drt_12m_all1"),
+    ("`drt_34m`", "all 3"): ("w_drt_34m_all0", "34m_all2"),
+    ("`drt_34m`", "the last"): ("w_drt_34m_one0", "w_drt_34m_one1"),
+    ("`drt_128m`", "all 6"): ("w_big_all0", "w_big_all1", "big_all2"),
+    ("`drt_128m`", "the last"): ("w_big_one0", "big_one1", "big_one2"),
 }
 # runs of results/two_hop, of three stages each, and what was particular in them
 TWO_HOP = {
@@ -111,7 +127,19 @@ def needle_tiny() -> str:
 
 def needle_12m() -> str:
     """Return scores of the checkpoint gcattn-12m in books, by task and length."""
-    return _needles(*(f"needle_12m/{part}" for part in BOOKS))
+    results = [read(f"needle_12m/{part}") for part in BOOKS]
+    cut_off = [_unfinished(f"needle_12m/{part}") for part in UNFINISHED]
+    return needle_table(results + cut_off) + "".join(origin(result) for result in results)
+
+
+def _unfinished(name: str) -> dict[str, Any]:
+    """Return what an evaluation that was cut off had finished, as a result has it."""
+    cells = []
+    for file in sorted((ROOT / "results" / f"{name}.cells").glob("*_*")):
+        task, length, depth = file.name.rsplit("_", 2)
+        answers = tuple(NeedleAnswer(**answer) for answer in json.loads(file.read_text()))
+        cells.append(NeedleCell(task, int(length), float(depth), answers))
+    return {"config": {"haystack": "/tmp/data/books_val"}, "metrics": metrics(cells)}
 
 
 def _needles(*names: str) -> str:
@@ -143,6 +171,16 @@ def groups() -> str:
     return table(header, rows) + origin(read("groups/g2s0_2")) + origin(read("groups/l3s0"))
 
 
+def groups_1m() -> str:
+    """Return direct chains of two in a million tokens by the number of groups, seed by seed."""
+    rows = []
+    for count in (1, 2):
+        files = [f"groups/r{count}s{seed}_1m" for seed in range(2)]
+        right = ", ".join(right_answers(file, 2**20)["two-hop-direct"] for file in files)
+        rows.append(f"| {count} | {right} |")
+    return table("R | two-hop-direct, 1m", rows) + origin(read("groups/r2s0_1m"))
+
+
 def groups_after() -> str:
     """Return the same models after a third stage with longer links, in longer text."""
     tasks = ("single", "two-hop-direct", "three-hop-direct", "two-hop", "three-hop")
@@ -160,16 +198,16 @@ def sizes() -> str:
     tasks = ("single", "number", "multi-key", "multi-query")
     rows = []
     for (size, readers), runs in SIZES.items():
-        results = [read(f"sizes/w_{run}") for run in runs]
-        right = [right_answers(f"sizes/w_{run}", 65_536) for run in runs]
+        results = [read(f"sizes/{run}") for run in runs]
+        right = [right_answers(f"sizes/{run}", 65_536) for run in runs]
         cells = [", ".join(score[task] for score in right) for task in tasks]
         for text in ("books_test", "math_test"):
-            cells.append(", ".join(f"{far_loss(f'sizes/w_{run}_{text}'):.3f}" for run in runs))
+            cells.append(", ".join(f"{far_loss(f'sizes/{run}_{text}'):.3f}" for run in runs))
         millions = results[0]["config"]["parameters"] / 1e6
         rows.append(f"| {size} | {readers} | {millions:.0f} | {' | '.join(cells)} |")
     losses = ("loss, books", "loss, mathematics")
     header = " | ".join(["size", "readers", "M parameters", *tasks, *losses])
-    made_by = origin(read("sizes/w_big_one0")) + origin(read("sizes/w_big_one0_books_test"))
+    made_by = origin(read("sizes/big_one1")) + origin(read("sizes/big_one1_books_test"))
     return table(header, rows) + made_by
 
 
