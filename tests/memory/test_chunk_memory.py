@@ -35,7 +35,8 @@ def read(memory, indices):
 
 @pytest.mark.parametrize("tier", TIERS)
 def test_chunks_come_back_in_the_order_they_went_in(tier, monkeypatch):
-    monkeypatch.setattr("gcattn.memory.host.BLOCK_CHUNKS", 4)  # several blocks, cut in the middle
+    monkeypatch.setattr("gcattn.memory.host.LEAST_CHUNKS", 4)  # several blocks, cut in the middle
+    monkeypatch.setattr("gcattn.memory.host.MOST_CHUNKS", 7)
     memory, parts = make_memory(tier), [chunks(2, n, seed=n) for n in (3, 1, 9, 2)]
     for part in parts:
         memory.append(part, torch.tensor([part.keys.shape[1]] * 2))
@@ -46,6 +47,17 @@ def test_chunks_come_back_in_the_order_they_went_in(tier, monkeypatch):
     assert torch.equal(values, torch.cat([p.values for p in parts], dim=1)[rows, indices])
     assert torch.equal(lengths, torch.cat([p.lengths for p in parts], dim=1)[rows, indices])
     assert torch.equal(memory.landmarks, torch.cat([p.landmarks for p in parts], dim=1))
+
+
+def test_expected_chunks_have_room_from_the_start_and_more_may_come():
+    memory = make_memory("device", expected_chunks=40)
+    memory.append(chunks(2, 3), torch.tensor([3, 3]))
+    keys = memory.tensors()["keys"]
+    memory.append(chunks(2, 30), torch.tensor([30, 30]))
+    assert memory.tensors()["keys"].data_ptr() == keys.data_ptr()
+    memory.append(chunks(2, 20), torch.tensor([20, 20]))
+    assert memory.num_chunks.tolist() == [53, 53]
+    assert memory.tensors()["keys"].data_ptr() != keys.data_ptr()
 
 
 @pytest.mark.parametrize("tier", TIERS)

@@ -100,7 +100,7 @@ def _drt_reader(
 
     @torch.inference_mode()
     def read(tokens: Tensor) -> object:
-        cache = DRTCache(config, memory_tier)
+        cache = DRTCache(config, memory_tier, expected_tokens=tokens.shape[1])
         output = None
         for segment in tokens.split(segment_length, dim=1):
             output = model(segment, past_key_values=cache, use_cache=True, logits_to_keep=1)

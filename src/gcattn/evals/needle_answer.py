@@ -90,7 +90,10 @@ def answer_samples(
     device = model.device
     if device.type == "cuda":
         torch.cuda.reset_peak_memory_stats(device)
-    reader = StreamReader(model, len(samples))
+    # a question closes two chunks early, and the answer ends in a third
+    early = (3 * len(samples[0].questions) + 1) * getattr(model.config, "chunk_size", 0)
+    expected_tokens = max(sample.num_tokens for sample in samples) + early
+    reader = StreamReader(model, len(samples), expected_tokens)
     begin = reader.synchronized_time()
     for start in range(0, max(s.context.num_tokens for s in samples), segment_length):
         segments = [

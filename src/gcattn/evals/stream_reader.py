@@ -27,19 +27,24 @@ class StreamReader:
     Args:
         model: A causal language model in evaluation mode.
         num_rows: Number of texts, B.
+        expected_tokens: Tokens of the longest text, where they are known: memory is taken at once.
 
     Attributes:
         retrieved: For each row the chunks that served the last call in any retrieval group; None
             for a model that retrieves nothing.
     """
 
-    def __init__(self, model: PreTrainedModel, num_rows: int = 1) -> None:
+    def __init__(self, model: PreTrainedModel, num_rows: int = 1, expected_tokens: int = 0) -> None:
+        from gcattn.memory.cache import DRTCache
         from gcattn.models import DRTConfig
 
         self._model: Any = model
         self._is_drt = isinstance(model.config, DRTConfig)
         self._retrieves = self._is_drt and model.config.retrieval_method != "none"
         self._cache: Any = None
+        if self._is_drt:
+            config: Any = model.config
+            self._cache = DRTCache(config, expected_tokens=expected_tokens)
         self.retrieved: list[set[int]] | None = None
         if self._retrieves:
             self.retrieved = [set() for _ in range(num_rows)]

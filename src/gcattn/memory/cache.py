@@ -34,18 +34,34 @@ class DRTCache(Cache):
     Args:
         config: Configuration of the model that the cache is for.
         memory_tier: "device" or "host"; the configuration's without it.
+        expected_tokens: Tokens per row, where they are known: the device then takes room for them
+            at once. Memory that grows as it fills is copied now and then, and needs up to two and a
+            half times its bytes while it is. There may be more tokens, or fewer.
+
+    Raises:
+        ValueError: `expected_tokens` is negative, or there is no such tier.
     """
 
-    def __init__(self, config: "DRTConfig", memory_tier: MemoryTier | None = None) -> None:
+    def __init__(
+        self,
+        config: "DRTConfig",
+        memory_tier: MemoryTier | None = None,
+        *,
+        expected_tokens: int = 0,
+    ) -> None:
         super().__init__(layers=[])
+        if expected_tokens < 0:
+            raise ValueError(f"expected_tokens must be at least 0, got {expected_tokens}.")
         self.config = config
+        self.expected_tokens = expected_tokens
         self._memory_tier: MemoryTier = config.memory_tier if memory_tier is None else memory_tier
         self.reset()
 
     def reset(self) -> None:
         """Forget everything."""
         config = self.config
-        self.memory: ChunkMemory = make_memory(self._memory_tier)
+        expected_chunks = -(-self.expected_tokens // (config.chunk_size - 1))
+        self.memory: ChunkMemory = make_memory(self._memory_tier, expected_chunks)
         self.lower_window = WindowCache(config.num_lower_layers, config.window_size)
         self.upper_window = WindowCache(config.num_upper_layers, config.window_size)
         self.state: ChunkState | None = None

@@ -57,9 +57,15 @@ class EncodedChunks:
 
 
 class ChunkMemory(ABC):
-    """All finished chunks of a stream, for inference; gradients do not flow into it."""
+    """All finished chunks of a stream, for inference; gradients do not flow into it.
 
-    def __init__(self) -> None:
+    Args:
+        expected_chunks: Chunks per row that room is taken for at once, rather than bit by bit with
+            a copy each time; there may be more.
+    """
+
+    def __init__(self, expected_chunks: int = 0) -> None:
+        self._expected_chunks = expected_chunks
         self._num_chunks = torch.zeros(0, dtype=torch.long)  # [B], on the CPU
         self._landmarks = torch.zeros(0)  # [B, capacity, E]
         self._documents = torch.zeros(0, dtype=torch.long)  # [B, capacity]
@@ -196,7 +202,8 @@ class ChunkMemory(ABC):
         if needed <= capacity and capacity:
             return
         # doubling: a stream of N chunks is copied at most twice over in its life
-        capacity, used = max(needed, 2 * capacity, 16), self._longest
+        capacity = max(needed, 2 * capacity, 16, self._expected_chunks)
+        used = self._longest
         device = chunks.landmarks.device
         landmarks = chunks.landmarks.new_zeros(B, capacity, E)
         documents = torch.full((B, capacity), -1, device=device)

@@ -13,8 +13,8 @@ from gcattn.memory.chunk_memory import ChunkMemory, RetrievedChunks
 class DeviceMemory(ChunkMemory):
     """Keys and values in one device tensor each, [P, S, G, D], grown by a quarter."""
 
-    def __init__(self) -> None:
-        super().__init__()
+    def __init__(self, expected_chunks: int = 0) -> None:
+        super().__init__(expected_chunks)
         self._keys = self._values = torch.zeros(0)
         self._lengths = torch.zeros(0, dtype=torch.long)
 
@@ -31,7 +31,8 @@ class DeviceMemory(ChunkMemory):
         start = self._num_stored - len(keys)
         if self._num_stored > len(self._lengths) or self._keys.dim() != keys.dim():
             # while it is copied the old tensor lives too: doubling would take three times its bytes
-            capacity = max(self._num_stored, start + start // 4, 16)
+            expected = self._expected_chunks * len(self._num_chunks)
+            capacity = max(self._num_stored, start + start // 4, 16, expected)
             self._keys = _grown(self._keys, keys, start, capacity)
             self._values = _grown(self._values, values, start, capacity)
             self._lengths = _grown(self._lengths, lengths, start, capacity)

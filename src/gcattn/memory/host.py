@@ -4,21 +4,25 @@ Shapes: B batch, C blocks, K retrieved chunks, U distinct chunks of one fetch, S
 G key/value heads, D head dim.
 """
 
+from itertools import pairwise
+
 import torch
 from torch import Tensor
 
 from gcattn.memory.chunk_memory import ChunkMemory, RetrievedChunks
 
-# chunks allocated at once: growth never copies what is stored, and pinning is paid seldom
-BLOCK_CHUNKS = 256
+# chunks allocated at once: as many as there are, so that a fetch looks into few blocks, between
+# these; growth never copies what is stored, and pinning is paid seldom
+LEAST_CHUNKS, MOST_CHUNKS = 256, 8192
 
 
 class HostMemory(ChunkMemory):
     """Keys and values in blocks of host memory, pinned where there is a GPU."""
 
-    def __init__(self) -> None:
-        super().__init__()
-        self._blocks: list[Tensor] = []  # each [BLOCK_CHUNKS, 2, S, G, D], keys and values together
+    def __init__(self, expected_chunks: int = 0) -> None:
+        super().__init__(expected_chunks)
+        self._blocks: list[Tensor] = []  # each [n, 2, S, G, D], keys and values together
+        self._starts: list[int] = []  # number of the first chunk of each block
         self._lengths = torch.zeros(0, dtype=torch.long)
         self._none = torch.zeros(0)  # no chunks, [0, 2, S, G, D], for its shape and dtype
         self._device = torch.device("cpu")
@@ -41,11 +45,13 @@ class HostMemory(ChunkMemory):
         chunks = torch.stack([keys, values], dim=1)  # [n, 2, S, G, D]
         at = self._num_stored - len(chunks)
         while len(chunks):
-            if at == len(self._blocks) * BLOCK_CHUNKS:
-                self._blocks.append(_host_chunks(BLOCK_CHUNKS, self._none))
-            offset = at % BLOCK_CHUNKS
-            fitting = chunks[: BLOCK_CHUNKS - offset]
-            self._blocks[-1][offset : offset + len(fitting)].copy_(fitting)
+            if not self._blocks or at == self._starts[-1] + len(self._blocks[-1]):
+                size = min(max(at, LEAST_CHUNKS), MOST_CHUNKS)
+                self._blocks.append(_host_chunks(size, self._none))
+                self._starts.append(at)
+            free = self._blocks[-1][at - self._starts[-1] :]
+            fitting = chunks[: len(free)]
+            free[: len(fitting)].copy_(fitting)
             at, chunks = at + len(fitting), chunks[len(fitting) :]
 
     def _stored(self) -> tuple[Tensor, Tensor, Tensor]:
@@ -68,10 +74,13 @@ class HostMemory(ChunkMemory):
         if self._last is not None and torch.equal(self._last[0], numbers):
             return self._last[1:]
         gathered = _host_chunks(len(numbers), self._none)
-        block_of = numbers // BLOCK_CHUNKS
-        for block in block_of.unique().tolist():
-            here = (block_of == block).nonzero().squeeze(1)
-            gathered[here] = self._blocks[block][numbers[here] % BLOCK_CHUNKS]
+        # numbers ascend: those of a block follow each other
+        bounds = torch.searchsorted(numbers, torch.tensor(self._starts)).tolist()
+        places = pairwise([*bounds, len(numbers)])
+        for block, start, (begin, end) in zip(self._blocks, self._starts, places, strict=True):
+            if begin < end:
+                here = numbers[begin:end] - start
+                torch.index_select(block, 0, here, out=gathered[begin:end])
         chunks = gathered.to(self._device, non_blocking=True)
         self._last = numbers, chunks, self._lengths[numbers].to(self._device)
         return self._last[1:]

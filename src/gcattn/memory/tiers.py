@@ -9,12 +9,15 @@ from gcattn.memory.host import HostMemory
 MemoryTier = Literal["device", "host"]
 
 
-def make_memory(tier: MemoryTier) -> ChunkMemory:
+def make_memory(tier: MemoryTier, expected_chunks: int = 0) -> ChunkMemory:
     """Return an empty memory whose keys and values live in the given tier.
+
+    On the device there is room for the expected chunks of each row from the start.
 
     Raises:
         ValueError: There is no such tier.
     """
     if tier not in get_args(MemoryTier):
         raise ValueError(f"memory_tier must be one of {list(get_args(MemoryTier))}, got {tier!r}.")
-    return HostMemory() if tier == "host" else DeviceMemory()
+    kinds: dict[str, type[ChunkMemory]] = {"device": DeviceMemory, "host": HostMemory}
+    return kinds[tier](expected_chunks)
