@@ -183,7 +183,10 @@ def _draw_presets(
     over: str,
     file: str | Path,
 ) -> None:
-    """Draw a row of panels for each part that was measured and a column for each preset."""
+    """Draw a row of panels for each part that was measured and a column for each preset.
+
+    Curves over the lengths, or bars where there is only one.
+    """
     rows = [by_length.values() for models in metrics.values() for by_length in models.values()]
     parts = [part for part in parts if _is_measured(part[1], rows)]
     count = len(metrics)
@@ -193,6 +196,12 @@ def _draw_presets(
         for row, (unit, read) in enumerate(parts):
             axes = panels[row][column]
             lengths = [int(length) for length in next(iter(models.values()))]
+            if len(lengths) == 1:
+                bars = {n: read(next(iter(found.values()))) for n, found in models.items()}
+                _draw_bars(axes, bars, unit)
+                title = f"{preset}, {what}, {format_length(lengths[0])} {over}"
+                axes.set_title(title, fontsize=10, color=INK)
+                continue
             for name, by_length in models.items():
                 points = [read(found) for found in by_length.values()]
                 _draw_curve(axes, name, _colour(name, models), lengths, points)
@@ -251,6 +260,33 @@ def _draw_curve(
     axes.fill_between(at, low, high, color=colour, alpha=0.18, linewidth=0)
 
 
+def _draw_bars(axes: Axes, points: dict[str, Point | None], unit: str) -> None:
+    """Draw a bar from 0 for each name, the first on top, with its number behind it."""
+    names = list(reversed(points))
+    for place, name in enumerate(names):
+        point = points[name]
+        if point is None:
+            continue
+        middle, low, high = point
+        spread = [[middle - low], [high - middle]]
+        axes.barh(place, middle, height=0.6, color=_colour(name, points), xerr=spread, ecolor=INK)
+        text = f"{middle:,.0f}" if middle >= 100 else f"{middle:.3g}"
+        axes.annotate(
+            text,
+            (high, place),
+            xytext=(4, 0),
+            textcoords="offset points",
+            va="center",
+            fontsize=8.5,
+            color=INK,
+        )
+    axes.set_yticks(range(len(names)), names)
+    axes.set_xlim(0, axes.get_xlim()[1] * 1.12)  # room for the numbers
+    axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:,.10g}"))
+    axes.set_xlabel(unit, color=INK)
+    _plain(axes, "x")
+
+
 def _label(axes: Axes, title: str, over: str, unit: str, lengths: Sequence[int]) -> None:
     axes.set_xscale("log", base=2)
     axes.set_yscale("log")
@@ -284,8 +320,10 @@ def _legend_below(figure: Figure, panels: Iterable[Axes]) -> None:
         for axes in panels
         for handle, label in zip(*axes.get_legend_handles_labels(), strict=True)
     }
+    if not named:
+        return
     # inches of the longest entry: its letters, its line and the space behind
-    widest = 0.075 * max(map(len, named), default=1) + 0.7
+    widest = 0.075 * max(map(len, named)) + 0.7
     figure.legend(
         list(named.values()),
         list(named),
