@@ -5,6 +5,7 @@ from itertools import pairwise
 import pytest
 
 from gcattn.models import DRTForCausalLM
+from gcattn.nn.retriever import Retriever
 from gcattn.train.config import LengthChange, TopKChange, TrainingSection
 from gcattn.train.run import run_training
 from gcattn.train.schedules import learning_rate, sequence_length, top_k_change, warmup_steps
@@ -75,3 +76,24 @@ def test_noise_ends_at_its_step(make_config, monkeypatch):
     assert [noise for is_training, noise in seen if is_training] == ["gumbel"] * 3 + ["none"] * 2
     with pytest.raises(ValueError, match=r"retrieval.noise_steps must be at least 0"):
         make_config("retrieval.noise_steps=-1")
+
+
+def test_a_spread_of_temperatures_reaches_the_retrievers_and_no_saved_model(
+    make_config, monkeypatch
+):
+    seen = set()
+    original = Retriever.forward
+
+    def forward(self, *args, **kwargs):
+        seen.add((self.training, self.temperature_spread))
+        return original(self, *args, **kwargs)
+
+    monkeypatch.setattr(Retriever, "forward", forward)
+    outcome = run_training(make_config("retrieval.temperature_spread=2", "training.steps=2"))
+    assert seen == {(True, 2), (False, 2)}
+    model = DRTForCausalLM.from_pretrained(outcome.model_folder)
+    found = [module for module in model.modules() if isinstance(module, Retriever)]
+    assert [module.temperature_spread for module in found] == [1.0] * len(found)
+    for bad in ("0.5", ".inf", ".nan"):
+        with pytest.raises(ValueError, match=r"retrieval.temperature_spread must be a number"):
+            make_config(f"retrieval.temperature_spread={bad}")

@@ -49,6 +49,7 @@ class Recipe:
         row_tokens: Tokens of a row.
         exercises_per_row: Needles with a question in a row.
         noise_share: Share of the steps with the noise that the model asks for.
+        temperature_spread: Of the temperatures that the scores are divided by.
         optimizer: "adamw" or "muon".
     """
 
@@ -62,6 +63,7 @@ class Recipe:
     row_tokens: int = ROW_TOKENS
     exercises_per_row: int = 3
     noise_share: float = 1.0
+    temperature_spread: float = 1.0
     optimizer: Literal["adamw", "muon"] = "adamw"
 
 
@@ -86,6 +88,7 @@ RECIPES = {
     ),
     "flat-scores": Recipe("scores start as the cosine", {"initial_score_scale": 1.0}),
     "sharp-scores": Recipe("scores start at 16 times the cosine", {"initial_score_scale": 16.0}),
+    "temperatures": Recipe("a temperature from 1/2 to 2 for each landmark", temperature_spread=2),
     "muon": Recipe("Muon for the matrices of the layers", optimizer="muon"),
     "plain-muon": Recipe(
         "all maps start at random, and Muon", {"cross_attention_init": "plain"}, optimizer="muon"
@@ -205,6 +208,7 @@ def recipe_config(
         retrieval=RetrievalSection(
             top_k_schedule=changes,
             noise_steps=None if recipe.noise_share == 1 else round(recipe.noise_share * steps),
+            temperature_spread=recipe.temperature_spread,
         ),
         output=str(output),
     )

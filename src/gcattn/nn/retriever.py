@@ -5,6 +5,7 @@ Shapes: B batch, F finished chunks, N chunks in the memory, K retrieved chunks, 
 
 from typing import TYPE_CHECKING
 
+import torch
 from torch import Tensor, nn
 
 from gcattn.chunking import ChunkLayout, RegularLayout
@@ -17,12 +18,18 @@ if TYPE_CHECKING:
 
 
 class Retriever(nn.Module):
-    """Score past chunks with the normed hidden state at the landmark and keep the best."""
+    """Score past chunks with the normed hidden state at the landmark and keep the best.
+
+    Attributes:
+        temperature_spread: While training, the scores of each landmark are divided by a
+            temperature of its own between 1 / spread and spread, on top of the configuration's.
+    """
 
     def __init__(self, config: "DRTConfig") -> None:
         super().__init__()
         self.norm = RMSNorm(config.hidden_size, eps=config.rms_norm_eps)
         self.score_scale = 1 / config.retrieval_temperature
+        self.temperature_spread = 1.0
         self.selection: Selection = "random" if config.retrieval_method == "random" else "learned"
 
     def forward(
@@ -38,8 +45,13 @@ class Retriever(nn.Module):
 
         A chunk sees the chunks before it in its document: never itself, never a later one.
         """
+        queries = self.norm(layout.at_landmarks(hidden)) * self.score_scale  # [B, F, E]
+        if self.training and self.temperature_spread > 1:
+            # uniform on the scale of logarithms: sharper as often as flatter
+            drawn = torch.rand(*queries.shape[:2], 1, device=queries.device) * 2 - 1
+            queries = queries * self.temperature_spread ** drawn.to(queries.dtype)
         return chunk_topk(
-            self.norm(layout.at_landmarks(hidden)) * self.score_scale,  # [B, F, E]
+            queries,
             memory.landmarks,
             layout.num_visible,
             top_k,

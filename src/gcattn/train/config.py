@@ -143,9 +143,17 @@ class RetrievalSection:
     """Empty, or before its first step: the model's own `retrieval_top_k`."""
     noise_steps: int | None = None
     """The model's `retrieval_noise` ends after so many steps; without it, it goes on."""
+    temperature_spread: float = 1.0
+    """Every landmark's scores are divided by a temperature of its own, drawn between 1 / spread and
+    spread: answers then come out right whether the weights of the chunks are sharp or flat."""
 
     def __post_init__(self) -> None:
         _at_least(0, "retrieval.noise_steps", self.noise_steps or 0)
+        if not 1 <= self.temperature_spread < float("inf"):
+            raise ValueError(
+                "retrieval.temperature_spread must be a number of at least 1 (none), "
+                f"got {self.temperature_spread}."
+            )
         _rising([change.step for change in self.top_k_schedule], "retrieval.top_k_schedule")
 
 

@@ -19,6 +19,7 @@ from torch.utils.data import Dataset, Subset
 from transformers import PrinterCallback, Trainer, TrainingArguments
 
 from gcattn.chunking.breaks import random_breaks
+from gcattn.nn.retriever import Retriever
 from gcattn.train import schedules
 from gcattn.train.checkpoints import (
     PREFIX,
@@ -75,6 +76,9 @@ class DRTTrainer(Trainer):
         if plugin is not None and args.bf16:
             # accelerate would round the loss and the summed gradients to bfloat16
             plugin.mixed_precision_policy = MixedPrecisionPolicy(torch.bfloat16, torch.float32)
+        for module in model.modules():
+            if isinstance(module, Retriever):
+                module.temperature_spread = config.retrieval.temperature_spread
         self.throughput = Throughput()
         self.output = Path(config.output)
         self._micro_batch = 0
