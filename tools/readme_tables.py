@@ -50,6 +50,7 @@ TABLES: dict[str, Callable[[], str]] = {
     "recipe": tables_learning.recipe,
     "recipe-more": tables_learning.recipe_more,
     "recipe-encoder": tables_learning.recipe_encoder,
+    "recipe-temperatures": tables_learning.recipe_temperatures,
     "chunks": tables_learning.chunks,
     "needle-texts": tables_needle.needle_texts,
     "needle-seeds": tables_needle.needle_seeds,

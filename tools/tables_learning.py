@@ -89,6 +89,11 @@ def recipe_encoder() -> str:
     return _recipes("recipe_encoder/base/recipe", "recipe_encoder/none/recipe")
 
 
+def recipe_temperatures() -> str:
+    """Return the base and that with temperatures drawn by chance, trained on the same text."""
+    return _recipes("recipe_temperatures/base/recipe", "recipe_temperatures/drawn/recipe")
+
+
 def _recipes(*names: str) -> str:
     results = [read(name) for name in names]
     result, rows = results[0], []
