@@ -78,19 +78,30 @@ def test_scores_failures_and_a_picture(run, model, haystack, tmp_path):
     assert {file.name for file in out.parent.iterdir()} == {"small.json", "small.png"}
 
 
-def test_the_same_command_goes_on(run, model, haystack, tmp_path, monkeypatch):
+@pytest.fixture
+def interrupt_call(monkeypatch):
+    """Return a function that has one of the coming batches interrupted, and lists them."""
+
+    def interrupt(number):
+        real, calls = needle_cells.answer_samples, []
+
+        def interrupted(*arguments, **keywords):
+            calls.append(1)
+            if len(calls) == number:
+                raise KeyboardInterrupt
+            return real(*arguments, **keywords)
+
+        monkeypatch.setattr(needle_cells, "answer_samples", interrupted)
+        return calls
+
+    return interrupt
+
+
+def test_the_same_command_goes_on(run, model, haystack, tmp_path, interrupt_call):
     out = tmp_path / "needle.json"
     options = [model, "--haystack", haystack, "--lengths", "256", "--depths", 3, "--samples", 1]
     options += ["--out", out, "--device", "cpu"]
-    real, calls = needle_cells.answer_samples, []
-
-    def interrupted(*arguments, **keywords):
-        calls.append(1)
-        if len(calls) == 3:
-            raise KeyboardInterrupt
-        return real(*arguments, **keywords)
-
-    monkeypatch.setattr(needle_cells, "answer_samples", interrupted)
+    calls = interrupt_call(3)
     assert run(*options)[0] == 130
     unfinished = read_result(out)
     assert (len(unfinished["metrics"]["cells"]), unfinished["config"]["num_cells"]) == (2, 3)
@@ -101,20 +112,15 @@ def test_the_same_command_goes_on(run, model, haystack, tmp_path, monkeypatch):
     assert len(read_result(out)["metrics"]["cells"]) == 3
 
 
-def test_a_whole_result_stays_until_there_is_another(run, model, haystack, tmp_path, monkeypatch):
+def test_a_whole_result_stays_until_there_is_another(
+    run, model, haystack, tmp_path, interrupt_call
+):
     out = tmp_path / "needle.json"
     options = [model, "--haystack", haystack, "--lengths", "256", "--depths", 2, "--samples", 1]
     options += ["--out", out, "--device", "cpu"]
     assert run(*options)[0] == 0
-    whole, real, calls = out.read_bytes(), needle_cells.answer_samples, []
-
-    def interrupted(*arguments, **keywords):
-        calls.append(1)
-        if len(calls) == 2:
-            raise KeyboardInterrupt
-        return real(*arguments, **keywords)
-
-    monkeypatch.setattr(needle_cells, "answer_samples", interrupted)
+    whole = out.read_bytes()
+    interrupt_call(2)
     assert run(*options, "--seed", 1)[0] == 130
     assert out.read_bytes() == whole
     assert run(*options, "--seed", 1)[0] == 0

@@ -91,15 +91,7 @@ def plot_anchors(metrics: dict[str, Any], count: int, file: str | Path) -> None:
                     continue
                 median = row[part]["median_ms"]
                 axes.barh(place + offset, median, height=0.38, color=colour, alpha=alpha)
-                axes.annotate(
-                    f"{median:.3g}",
-                    (median, place + offset),
-                    xytext=(3, 0),
-                    textcoords="offset points",
-                    va="center",
-                    fontsize=7.5,
-                    color=INK,
-                )
+                _write_behind(axes, (median, place + offset), f"{median:.3g}")
         axes.set_yticks(range(len(names)), names)
         axes.set_xscale("log")
         low, high = axes.get_xlim()
@@ -260,6 +252,19 @@ def _draw_curve(
     axes.fill_between(at, low, high, color=colour, alpha=0.18, linewidth=0)
 
 
+def _write_behind(axes: Axes, end: tuple[float, float], text: str) -> None:
+    """Write a number behind the end of a bar."""
+    axes.annotate(
+        text,
+        end,
+        xytext=(4, 0),
+        textcoords="offset points",
+        va="center",
+        fontsize=8,
+        color=INK,
+    )
+
+
 def _draw_bars(axes: Axes, points: dict[str, Point | None], unit: str) -> None:
     """Draw a bar from 0 for each name, the first on top, with its number behind it."""
     names = list(reversed(points))
@@ -271,15 +276,7 @@ def _draw_bars(axes: Axes, points: dict[str, Point | None], unit: str) -> None:
         spread = [[middle - low], [high - middle]]
         axes.barh(place, middle, height=0.6, color=_colour(name, points), xerr=spread, ecolor=INK)
         text = f"{middle:,.0f}" if middle >= 100 else f"{middle:.3g}"
-        axes.annotate(
-            text,
-            (high, place),
-            xytext=(4, 0),
-            textcoords="offset points",
-            va="center",
-            fontsize=8.5,
-            color=INK,
-        )
+        _write_behind(axes, (high, place), text)
     axes.set_yticks(range(len(names)), names)
     axes.set_xlim(0, axes.get_xlim()[1] * 1.12)  # room for the numbers
     axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:,.10g}"))
