@@ -111,9 +111,10 @@ def bench_decode() -> str:
         for way, by_length in ways.items():
             for length, row in by_length.items():
                 held = (f"{row['bytes'][tier] / 2**20:,.0f}" for tier in ("device", "host"))
+                closing = row["closing_median_ms"]  # full attention closes no chunks
                 rows.append(
                     f"| `{preset}`, {way} | {int(length):,} | {row['median_ms']:.1f} | "
-                    f"{row['closing_median_ms']:.1f} | {' | '.join(held)} |"
+                    f"{'–' if closing is None else format(closing, '.1f')} | {' | '.join(held)} |"
                 )
     header = (
         "model | context, tokens | ms per token | ms per token that closes a chunk | "

@@ -1,27 +1,28 @@
 """The tables of needles."""
 
-import json
-from typing import Any
-
 from needle_table import needle_table
-from table_parts import ROOT, origin, read, table
-
-from gcattn.evals.needle_answer import NeedleAnswer
-from gcattn.evals.needle_cells import NeedleCell
-from gcattn.evals.needle_report import metrics
+from table_parts import origin, read, table
 
 # results of the checkpoint gcattn-12m in results/needle_12m, in books and in other texts
-BOOKS = ("final_short", "final_1m", "final_1m_more")
+BOOKS = (
+    "final_short",
+    "final_1m",
+    "final_1m_more",
+    "final_16m_0",
+    "final_16m_1",
+    "final_16m_2",
+)
 OTHER_TEXTS = (
     "final_other",
     "final_math",
     "final_code2_short",
     "final_code2_1m",
-    "soup_code",
-    "final_code",
+    "final_code2_seed5",
+    "final_code_short",
+    "final_code_256k",
+    "final_code_1m",
+    "final_code_seed5",
 )
-# cells of evaluations that were cut off: needle_12m/*.cells
-UNFINISHED = ("final_16m_0", "final_16m_1", "final_16m_2")
 # results/groups: number of retrieval groups, and the files of the seeds
 GROUPS = {
     "1": ("g1s0_2", "g1s1_2", "g1s2_2"),
@@ -128,18 +129,7 @@ def needle_tiny() -> str:
 def needle_12m() -> str:
     """Return scores of the checkpoint gcattn-12m in books, by task and length."""
     results = [read(f"needle_12m/{part}") for part in BOOKS]
-    cut_off = [_unfinished(f"needle_12m/{part}") for part in UNFINISHED]
-    return needle_table(results + cut_off) + "".join(origin(result) for result in results)
-
-
-def _unfinished(name: str) -> dict[str, Any]:
-    """Return what an evaluation that was cut off had finished, as a result has it."""
-    cells = []
-    for file in sorted((ROOT / "results" / f"{name}.cells").glob("*_*")):
-        task, length, depth = file.name.rsplit("_", 2)
-        answers = tuple(NeedleAnswer(**answer) for answer in json.loads(file.read_text()))
-        cells.append(NeedleCell(task, int(length), float(depth), answers))
-    return {"config": {"haystack": "/tmp/data/books_val"}, "metrics": metrics(cells)}
+    return needle_table(results) + "".join(origin(result) for result in results)
 
 
 def _needles(*names: str) -> str:
