@@ -27,7 +27,7 @@ OTHER_TEXTS = (
     "final_code_short",
     "more_code_short",
     "final_code_256k",
-    "final_code_1m",
+    "code_1m",
     "final_code_seed5",
 )
 # results/groups: number of retrieval groups, and the files of the seeds
