@@ -21,14 +21,17 @@ OTHER_TEXTS = (
     "more_math_short",
     "final_math",
     "more_math_1m",
+    "math_16m",
     "final_code2_short",
     "final_code2_1m",
     "final_code2_seed5",
+    "code2_16m",
     "final_code_short",
     "more_code_short",
     "final_code_256k",
     "code_1m",
     "final_code_seed5",
+    "code_16m",
 )
 # results/groups: number of retrieval groups, and the files of the seeds
 GROUPS = {
