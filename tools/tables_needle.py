@@ -138,8 +138,7 @@ def needle_tiny() -> str:
 
 def needle_12m() -> str:
     """Return scores of the checkpoint gcattn-12m in books, by task and length."""
-    results = [read(f"needle_12m/{part}") for part in BOOKS]
-    return needle_table(results) + "".join(origin(result) for result in results)
+    return _needles(*(f"needle_12m/{part}" for part in BOOKS))
 
 
 def _needles(*names: str) -> str:
