@@ -87,6 +87,7 @@ def random_config(seed: int, **overrides: Any) -> DRTConfig:
         "window_size": draw.choice([1, 4, 7, 13, 32]),
         "retrieval_serves": draw.choice(["next_chunk", "from_landmark"]),
         "softmax_off_by_one": draw.choice([True, False]),
+        "sink_logit": draw.choice([0.0, 1.5]),
         "residual_wiring": draw.choice(["bypass", "ordinary"]),
         "cross_attention_init": draw.choice(["aligned", "plain"]),
         "embedding_convolution_size": draw.choice([1, 2, 4]),

@@ -57,6 +57,7 @@ def test_defaults_follow_from_the_other_fields():
         ("chunk_sise", 8, "no field 'chunk_sise'; did you mean chunk_size"),
         ("window_size", "8", "window_size"),
         ("retrieval_method", "bm25", "retrieval_method"),
+        ("sink_logit", float("inf"), "sink_logit must be finite"),
         ("memory_tier", "tape", "memory_tier"),
     ],
 )

@@ -35,6 +35,7 @@ def test_loss_and_gradients_are_those_of_the_reference(monkeypatch):
         num_lower_layers=1,
         num_upper_layers=1,
         softmax_off_by_one=True,
+        sink_logit=0.5,
     )
     device = "cuda" if ON_GPU else "cpu"
     model = DRTForCausalLM(config).train().to(device)

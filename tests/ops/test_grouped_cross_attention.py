@@ -18,6 +18,7 @@ CASES = [
     {"K": 9, "N": 2},
     {"S": 7, "M": 2, "B": 1},
 ]
+SINKS = [None, 0.0, 1.5]
 
 
 def apply(inputs, **kwargs):
@@ -31,7 +32,7 @@ def apply(inputs, **kwargs):
     )
 
 
-def equation(inputs, off_by_one, scale):
+def equation(inputs, sink_logit, scale):
     """o = sum_k w_k · softmax(scale · q K_k^T) V_k, one number at a time."""
     B, C, M, H, _ = inputs.q.shape
     group_size = H // inputs.k.shape[3]
@@ -43,35 +44,35 @@ def equation(inputs, off_by_one, scale):
             length = int(inputs.chunk_lengths[b, n]) if n >= 0 else 0
             keys, values = (x[b, n, :length, h // group_size] for x in (inputs.k, inputs.v))
             exponentials = [math.exp(scale * float(key @ inputs.q[b, c, m, h])) for key in keys]
-            total = sum(exponentials) + (1 if off_by_one else 0)
+            total = sum(exponentials) + (0 if sink_logit is None else math.exp(sink_logit))
             for exponential, value in zip(exponentials, values, strict=True):
                 out[b, c, m, h] += w * exponential / total * value
     return out
 
 
-@pytest.mark.parametrize("off_by_one", [False, True])
+@pytest.mark.parametrize("sink_logit", SINKS)
 @pytest.mark.parametrize("case", CASES, ids=str)
-def test_reference_is_the_papers_equation(case, off_by_one):
+def test_reference_is_the_papers_equation(case, sink_logit):
     inputs = cross_attention_inputs(**case)
-    expected = equation(inputs, off_by_one, inputs.q.shape[-1] ** -0.5)
-    torch.testing.assert_close(apply(inputs, softmax_off_by_one=off_by_one), expected)
+    expected = equation(inputs, sink_logit, inputs.q.shape[-1] ** -0.5)
+    torch.testing.assert_close(apply(inputs, sink_logit=sink_logit), expected)
 
 
 def test_scale_replaces_the_default_scale():
     inputs = cross_attention_inputs()
-    torch.testing.assert_close(apply(inputs, scale=0.3), equation(inputs, False, 0.3))
+    torch.testing.assert_close(apply(inputs, scale=0.3), equation(inputs, None, 0.3))
 
 
-@pytest.mark.parametrize("off_by_one", [False, True])
+@pytest.mark.parametrize("sink_logit", SINKS)
 @pytest.mark.parametrize("case", CASES[:5], ids=str)
-def test_gradients_of_queries_keys_values_and_weights_are_exact(case, off_by_one):
+def test_gradients_of_queries_keys_values_and_weights_are_exact(case, sink_logit):
     inputs = cross_attention_inputs(**case)
     names = ("q", "k", "v", "chunk_weights")
     leaves = [getattr(inputs, n).requires_grad_() for n in names]
 
     def run(*tensors):
         given = replace(inputs, **dict(zip(names, tensors, strict=True)))
-        return apply(given, softmax_off_by_one=off_by_one)
+        return apply(given, sink_logit=sink_logit)
 
     assert torch.autograd.gradcheck(run, leaves)
 
@@ -126,14 +127,20 @@ def test_off_by_one_equals_one_more_slot_with_zero_key_and_value():
         v=torch.cat([inputs.v, torch.zeros_like(inputs.v[:, :, :1])], dim=2),
         chunk_lengths=full + 1,
     )
-    expected = apply(replace(inputs, chunk_lengths=full), softmax_off_by_one=True)
+    expected = apply(replace(inputs, chunk_lengths=full), sink_logit=0.0)
     torch.testing.assert_close(apply(with_sink), expected)
 
 
-@pytest.mark.parametrize("off_by_one", [False, True])
-def test_large_logits_do_not_overflow(off_by_one):
+def test_a_sink_above_all_logits_reads_nothing_and_one_below_them_changes_nothing():
+    inputs = cross_attention_inputs()
+    assert apply(inputs, sink_logit=1e3).abs().max() < 1e-300
+    torch.testing.assert_close(apply(inputs, sink_logit=-1e3), apply(inputs), rtol=0, atol=0)
+
+
+@pytest.mark.parametrize("sink_logit", SINKS)
+def test_large_logits_do_not_overflow(sink_logit):
     inputs = cross_attention_inputs(dtype=torch.float32)
-    out = apply(replace(inputs, q=inputs.q * 1e4), softmax_off_by_one=off_by_one)
+    out = apply(replace(inputs, q=inputs.q * 1e4), sink_logit=sink_logit)
     assert out.isfinite().all()
 
 

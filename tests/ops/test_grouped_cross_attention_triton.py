@@ -71,11 +71,11 @@ def check(inputs, dtype, **kwargs):
     return fast
 
 
-@pytest.mark.parametrize("off_by_one", [False, True])
+@pytest.mark.parametrize("sink_logit", [None, 0.0, 1.5])
 @pytest.mark.parametrize("dtype", DTYPES, ids=str)
 @pytest.mark.parametrize("case", CASES, ids=str)
-def test_kernels_match_the_reference(case, dtype, off_by_one):
-    check(moved(cross_attention_inputs(**case)), dtype, softmax_off_by_one=off_by_one)
+def test_kernels_match_the_reference(case, dtype, sink_logit):
+    check(moved(cross_attention_inputs(**case)), dtype, sink_logit=sink_logit)
 
 
 @pytest.mark.parametrize("dtype", DTYPES, ids=str)

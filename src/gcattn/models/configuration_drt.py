@@ -8,6 +8,7 @@ Shapes: S slots per chunk, W window, K retrieved chunks, R retrieval groups, E h
 
 from difflib import get_close_matches
 from functools import wraps
+from math import isfinite
 from typing import TYPE_CHECKING, Any, Literal
 
 from huggingface_hub.dataclasses import strict
@@ -74,6 +75,9 @@ class DRTConfig(PreTrainedConfig):
         softmax_off_by_one: Add 1 to the softmax denominators of cross-attention, so that a token
             may attend to nothing; on for language modelling, off for needle tuning (paper,
             appendix).
+        sink_logit: What `softmax_off_by_one` adds is exp(sink_logit), the paper's 1 by default. The
+            logits of a trained model lie well above 0: only a sink among them (6 in gcattn-12m)
+            keeps out retrieved chunks that hold nothing of what is asked for.
         residual_wiring: "bypass" (the paper's): what is read feeds the MLP only; "ordinary": it
             enters the residual stream.
         cross_attention_init: "aligned": embeddings dominate the stream and cross-attention starts
@@ -125,6 +129,7 @@ class DRTConfig(PreTrainedConfig):
     retrieval_noise: Literal["gumbel", "none"] = "gumbel"
     retrieval_serves: RetrievalServes = "next_chunk"
     softmax_off_by_one: bool = True
+    sink_logit: float | int = 0.0
     residual_wiring: ResidualWiring = "bypass"
     cross_attention_init: Literal["aligned", "plain"] = "aligned"
     initial_score_scale: float | int = 4.0
@@ -205,6 +210,8 @@ class DRTConfig(PreTrainedConfig):
         for name in ("initial_score_scale", "retrieval_temperature"):
             if getattr(self, name) <= 0:
                 raise ValueError(f"{name} must be above 0, got {getattr(self, name)}.")
+        if not isfinite(self.sink_logit):
+            raise ValueError(f"sink_logit must be finite, got {self.sink_logit}.")
         if not 0 <= self.landmark_token_id < self.vocab_size:
             raise ValueError(
                 f"landmark_token_id = {self.landmark_token_id} must be an id of the vocabulary, "

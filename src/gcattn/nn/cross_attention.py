@@ -25,7 +25,7 @@ class GroupedCrossAttention(nn.Module):
     def __init__(self, config: "DRTConfig") -> None:
         super().__init__()
         self.head_dim = config.head_dim
-        self.softmax_off_by_one = config.softmax_off_by_one
+        self.sink_logit = float(config.sink_logit) if config.softmax_off_by_one else None
         query_size = config.num_attention_heads * config.head_dim
         self.q_proj = nn.Linear(config.hidden_size, query_size, bias=False)
         self.o_proj = nn.Linear(query_size, config.hidden_size, bias=False)
@@ -42,6 +42,6 @@ class GroupedCrossAttention(nn.Module):
             retrieved.indices,
             retrieved.weights,
             chunk_lengths=retrieved.lengths,
-            softmax_off_by_one=self.softmax_off_by_one,
+            sink_logit=self.sink_logit,
         )
         return self.o_proj(blocks.scatter(out).flatten(-2))

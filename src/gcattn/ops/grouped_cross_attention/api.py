@@ -26,7 +26,7 @@ def grouped_cross_attention(
     chunk_weights: Tensor,
     *,
     chunk_lengths: Tensor | None = None,
-    softmax_off_by_one: bool = False,
+    sink_logit: float | None = None,
     scale: float | None = None,
     impl: Impl = "auto",
 ) -> Tensor:
@@ -44,7 +44,9 @@ def grouped_cross_attention(
         chunk_weights: Mixing weights, [B, C, K]; ignored where the slot is empty.
         chunk_lengths: Slots in use of each pool chunk, counted from slot 0, [B, N]; all S without
             it.
-        softmax_off_by_one: Add 1 to each softmax denominator, so a token may attend to nothing.
+        sink_logit: Add exp(sink_logit) to each softmax denominator, so that a token may attend to
+            nothing: a chunk whose logits all lie well below it gives zero, however much weight the
+            retriever gave it. 0 is softmax-off-by-one.
         scale: Factor on the logits; 1 / sqrt(D) without it.
         impl: "reference" runs on any device; "triton" needs CUDA, at most 32 bits per value,
             S <= 128 and D <= 256 (in float32 not both S > 64 and D > 128), and reads k and v in
@@ -82,7 +84,7 @@ def grouped_cross_attention(
             chunk_indices,
             chunk_weights,
             chunk_lengths,
-            softmax_off_by_one,
+            sink_logit,
             scale,
             save_lse=differentiates,
         )[0]
@@ -93,7 +95,7 @@ def grouped_cross_attention(
         chunk_indices,
         chunk_weights,
         chunk_lengths=chunk_lengths,
-        softmax_off_by_one=softmax_off_by_one,
+        sink_logit=sink_logit,
         scale=scale,
     )
 

@@ -20,7 +20,7 @@ def triton_grouped_cross_attention(
     chunk_indices: Tensor,
     chunk_weights: Tensor,
     chunk_lengths: Tensor | None,
-    softmax_off_by_one: bool,
+    sink_logit: float | None,
     scale: float,
     save_lse: bool,
 ) -> tuple[Tensor, Tensor]:
@@ -39,7 +39,7 @@ def triton_grouped_cross_attention(
             chunk_indices.contiguous(),
             chunk_weights.contiguous(),
             chunk_lengths,
-            softmax_off_by_one,
+            sink_logit,
             scale,
             save_lse,
         )

@@ -17,7 +17,7 @@ def grouped_cross_attention_reference(
     chunk_weights: Tensor,
     *,
     chunk_lengths: Tensor | None,
-    softmax_off_by_one: bool,
+    sink_logit: float | None,
     scale: float,
 ) -> Tensor:
     """Compute o = sum_k w_k · softmax(scale · q K_k^T) V_k with gathered keys and values."""
@@ -36,19 +36,28 @@ def grouped_cross_attention_reference(
     if chunk_lengths is not None:
         used = torch.arange(S, device=k.device) < chunk_lengths[rows, read].unsqueeze(-1)
         logits = logits.masked_fill(~used[:, :, None, None, None], -torch.inf)  # used [B, C, K, S]
-    attention = softmax_over_slots(logits, off_by_one=softmax_off_by_one)
+    attention = softmax_over_slots(logits, sink_logit=sink_logit)
 
     weights = torch.where(filled, chunk_weights, 0).to(attention.dtype)
     mixed = (attention * weights[:, :, None, None, None, :, None]).to(v.dtype)
     return torch.einsum("bcgjmks,bcksgd->bcmgjd", mixed, values).flatten(3, 4).to(q.dtype)
 
 
-def softmax_over_slots(logits: Tensor, *, off_by_one: bool) -> Tensor:
-    """Softmax over the last dimension; a row that is all -inf gives zeros instead of NaN."""
+def softmax_over_slots(logits: Tensor, *, sink_logit: float | None) -> Tensor:
+    """Softmax over the last dimension; a row that is all -inf gives zeros instead of NaN.
+
+    With a sink, one slot more takes part in it, with that logit, and is left out of the result.
+    """
     peak = logits.detach().amax(-1, keepdim=True)
-    # the extra 1 of the denominator is a logit of 0 that takes part in finding the peak
-    peak = peak.clamp_min(0) if off_by_one else peak.masked_fill(peak == -torch.inf, 0)
+    if sink_logit is None:
+        peak = peak.masked_fill(peak == -torch.inf, 0)
+    else:
+        peak = peak.clamp_min(sink_logit)
     exponentials = (logits - peak).exp()
     total = exponentials.sum(-1, keepdim=True)
-    total = total + (-peak).exp() if off_by_one else total.masked_fill(total == 0, 1)
+    total = (
+        total.masked_fill(total == 0, 1)
+        if sink_logit is None
+        else total + (sink_logit - peak).exp()
+    )
     return exponentials / total

@@ -30,8 +30,9 @@ def attend_to_slots(
     scores,
     length,
     scale_log2,
+    sink_log2,
     RAGGED: tl.constexpr,
-    OFF_BY_ONE: tl.constexpr,
+    HAS_SINK: tl.constexpr,
     BLOCK_S: tl.constexpr,
 ):
     """Softmax of raw scores [rows, S]: numerators, their base-2 peak, and their denominator."""
@@ -39,14 +40,14 @@ def attend_to_slots(
         s = tl.arange(0, BLOCK_S)
         scores = tl.where((s < length)[None, :], scores, -float("inf"))
     peak = tl.max(scores, 1) * scale_log2
-    if OFF_BY_ONE:
-        peak = tl.maximum(peak, 0.0)  # the sink's logit
+    if HAS_SINK:
+        peak = tl.maximum(peak, sink_log2)
     elif RAGGED:
         peak = tl.where(peak == -float("inf"), 0.0, peak)
     numerators = tl.exp2(scores * scale_log2 - peak[:, None])
     total = tl.sum(numerators, 1)
-    if OFF_BY_ONE:
-        total += tl.exp2(-peak)
+    if HAS_SINK:
+        total += tl.exp2(sink_log2 - peak)
     elif RAGGED:
         total = tl.where(total == 0.0, 1.0, total)
     return numerators, peak, total
@@ -86,8 +87,9 @@ def _forward_kernel(
     chunks_per_split,
     out_size,
     scale,
+    sink_log2,
     HAS_LENGTHS: tl.constexpr,
-    OFF_BY_ONE: tl.constexpr,
+    HAS_SINK: tl.constexpr,
     EVEN: tl.constexpr,
     SAVE_LSE: tl.constexpr,
     BLOCK_K: tl.constexpr,
@@ -129,7 +131,7 @@ def _forward_kernel(
             length = tl.load(lengths_ptr + b * stride_lb + n)
         scores = tl.dot(q, tl.trans(k), input_precision="ieee")
         numerators, peak, total = attend_to_slots(
-            scores, length, scale * LOG2_E, HAS_LENGTHS or not EVEN, OFF_BY_ONE, BLOCK_S
+            scores, length, scale * LOG2_E, sink_log2, HAS_LENGTHS or not EVEN, HAS_SINK, BLOCK_S
         )
         attention = numerators * (weight / total)[:, None]
         read = tl.dot(attention.to(v.dtype), v, read, input_precision="ieee")
@@ -154,7 +156,7 @@ def grouped_cross_attention_forward(
     chunk_indices: Tensor,
     chunk_weights: Tensor,
     chunk_lengths: Tensor | None,
-    softmax_off_by_one: bool,
+    sink_logit: float | None,
     scale: float,
     save_lse: bool,
 ) -> tuple[Tensor, Tensor]:
@@ -202,8 +204,9 @@ def grouped_cross_attention_forward(
         chunks_per_split=chunks_per_split,
         out_size=q.numel(),
         scale=scale,
+        sink_log2=0.0 if sink_logit is None else sink_logit * LOG2_E.value,
         HAS_LENGTHS=chunk_lengths is not None,
-        OFF_BY_ONE=softmax_off_by_one,
+        HAS_SINK=sink_logit is not None,
         EVEN=tiles.block_s == S and tiles.block_d == D,
         SAVE_LSE=save_lse,
         BLOCK_K=triton.next_power_of_2(K),
