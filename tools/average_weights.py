@@ -2,7 +2,8 @@
 
 `python tools/average_weights.py OUT MODEL MODEL …` writes OUT as `gcattn train` would, in float32.
 Each may have a `retrieval_temperature` of its own: it goes into the weights of the retrievers'
-norms, and OUT has a temperature of 1.
+norms, and OUT has a temperature of 1. `--sink-logit` gives OUT a sink that they were trained
+without.
 """
 
 import argparse
@@ -21,10 +22,15 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("out", type=Path, help="folder of the average, which must not exist")
     parser.add_argument("models", nargs="+", help="folders of saved models")
+    parser.add_argument("--sink-logit", type=float, help="sink of the cross-attention")
     arguments = parser.parse_args()
     if arguments.out.exists():
         parser.error(f"{arguments.out} exists already.")
-    average(arguments.models).save_pretrained(arguments.out)
+    model = average(arguments.models)
+    if arguments.sink_logit is not None:
+        model.config.softmax_off_by_one = True
+        model.config.sink_logit = arguments.sink_logit
+    model.save_pretrained(arguments.out)
     for name in ("tokenizer.json", "tokenizer_config.json"):
         shutil.copy(Path(arguments.models[0]) / name, arguments.out / name)
     print(arguments.out)

@@ -1,7 +1,7 @@
 """Write Python source files of installed packages as documents: a haystack that is not prose.
 
     python tools/python_texts.py stdlib --out code.jsonl
-    python tools/python_texts.py torch transformers sympy --megabytes 45 --out code2.jsonl
+    python tools/python_texts.py torch transformers --megabytes 45 --seed 0 --out code2.jsonl
     gcattn data prepare code.jsonl --tokenizer checkpoints/gcattn-12m --out data/code
 
 What comes of it depends on the versions that are installed; a result names the SHA-256 of its
@@ -52,10 +52,11 @@ def main() -> None:
     parser.add_argument("packages", nargs="+", help=f"importable names, or {STDLIB}")
     parser.add_argument("--out", type=Path, required=True)
     parser.add_argument("--megabytes", type=float, default=float("inf"), help="as much at most")
-    parser.add_argument("--seed", type=int, default=0, help="order of the files")
+    parser.add_argument("--seed", type=int, help="shuffle the files (default: order of names)")
     arguments = parser.parse_args()
     texts = list(sources(arguments.packages))
-    random.Random(arguments.seed).shuffle(texts)
+    if arguments.seed is not None:
+        random.Random(arguments.seed).shuffle(texts)
     room = arguments.megabytes * 1e6
     with arguments.out.open("w", encoding="utf-8") as stream:
         for text in texts:

@@ -65,6 +65,8 @@ def model_card(
     commands = ", ".join(f"`gcattn train {stage.name}`" for stage in stages)
     if averaged > 1:
         commands += f", and `python tools/average_weights.py` of the last {averaged} models"
+        if model.config.softmax_off_by_one:
+            commands += f" with `--sink-logit {model.config.sink_logit:g}`"
     lines = [
         "---",
         "license: apache-2.0",

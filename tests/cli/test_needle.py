@@ -51,13 +51,14 @@ def test_scores_failures_and_a_picture(run, model, haystack, tmp_path):
     out = tmp_path / "results" / "small.json"
     options = ["--haystack", haystack, "--tasks", "single,multi-query:2", "--lengths", "256,512"]
     options += ["--depths", 2, "--samples", 2, "--segment-length", 100, "--out", out]
-    options += ["--batch-size", 3]
+    options += ["--batch-size", 3, "--set", "retrieval_top_k=2", "--set", "retrieval_noise=none"]
     code, printed, _ = run(model, *options, "--memory-tier", "host", "--device", "cpu")
     assert code == 0
     for words in ("teacher-forced first token", "wrong chunk", "0/4 = 0.0 %", "multi-query:2"):
         assert words in printed
     result = read_result(out)
     assert result["config"]["tasks"] == ["single", "multi-query:2"]
+    assert result["config"]["changes"] == {"retrieval_top_k": 2, "retrieval_noise": "none"}
     assert result["config"]["memory_tier"] == "host"
     assert result["config"]["depths"] == [0.0, 1.0]
     metrics = result["metrics"]
@@ -170,6 +171,7 @@ def test_a_haystack_of_another_tokenizer_is_refused(run, model, haystack, tmp_pa
         ({"--tasks": "single,single"}, "Tasks must differ"),
         ({"--lengths": "64", "--tasks": "three-hop"}, "needs a length of at least"),
         ({"--depths": "0"}, "--depths"),
+        ({"--set": "retrieval_top_k"}, "--set takes FIELD=VALUE, such as retrieval_top_k=4, got"),
         ({"--out": "results.txt"}, "--out must end in .json"),
     ],
     ids=lambda value: (

@@ -68,6 +68,20 @@ def test_a_memory_tier_is_refused_for_other_models(make_llama, tmp_path):
         load_causal_lm(str(tmp_path), device="cpu", memory_tier="host")
 
 
+def test_a_model_runs_with_other_fields_than_it_was_saved_with(saved_drt, make_llama, tmp_path):
+    saved = load_causal_lm(str(saved_drt), device="cpu")
+    changes = {"softmax_off_by_one": True, "sink_logit": 50.0}
+    changed = load_causal_lm(str(saved_drt), device="cpu", changes=changes)
+    assert (changed.config.sink_logit, saved.config.sink_logit) == (50, 0)
+    ids = torch.arange(saved.config.chunk_size * 3)[None] % 40
+    assert not torch.equal(changed(ids).logits, saved(ids).logits)
+    with pytest.raises(ValueError, match=r"no field 'sink_logits'; did you mean sink_logit\?"):
+        load_causal_lm(str(saved_drt), device="cpu", changes={"sink_logits": 1.0})
+    make_llama(50).save_pretrained(tmp_path)
+    with pytest.raises(ValueError, match="sink_logit can be chosen for DRT models only"):
+        load_causal_lm(str(tmp_path), device="cpu", changes={"sink_logit": 1.0})
+
+
 @pytest.mark.parametrize(
     ("options", "message"),
     [

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
@@ -30,6 +31,15 @@ Tier = Annotated[
     typer.Option(help="Where a DRT keeps old chunks (default: as its configuration says)."),
 ]
 
+Changes = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--set",
+        metavar="FIELD=VALUE",
+        help="Run a DRT with another configuration, such as retrieval_top_k=4; may be repeated.",
+    ),
+]
+
 
 @eval_app.command()
 def perplexity(
@@ -45,6 +55,7 @@ def perplexity(
         int | None, typer.Option(min=1, help="Read so many documents at most for each length.")
     ] = None,
     memory_tier: Tier = None,
+    changes: Changes = None,
     device: Device = "auto",
     dtype: Dtype = "auto",
     out: Annotated[Path, typer.Option(help="Result file; the picture goes beside it.")] = Path(
@@ -68,7 +79,10 @@ def perplexity(
     wanted = parse_lengths(lengths)
     check_writable(out.parent)
     shards = TokenShards(data)
-    causal_lm = load_causal_lm(model, device=device, dtype=dtype, memory_tier=memory_tier)
+    changed = parse_changes(changes)
+    causal_lm = load_causal_lm(
+        model, device=device, dtype=dtype, memory_tier=memory_tier, changes=changed
+    )
     with reading_progress() as on_progress:
         results = evaluate_perplexity(
             causal_lm,
@@ -91,6 +105,7 @@ def perplexity(
             "segment_length": segment_length,
             "max_documents": max_documents,
             "memory_tier": getattr(causal_lm.config, "memory_tier", None),
+            "changes": changed,
             "device": str(causal_lm.device),
             "dtype": str(causal_lm.dtype).removeprefix("torch."),
         },
@@ -102,6 +117,24 @@ def perplexity(
     picture = file.with_suffix(".png")
     plot_perplexity(results, f"{short_name(Path(model))} on {short_name(data)}", picture)
     _report(results, entropy, file, picture)
+
+
+def parse_changes(changes: Sequence[str] | None) -> dict[str, Any]:
+    """Read FIELD=VALUE; values are JSON, and text where they are none.
+
+    Raises:
+        ValueError: There is no equals sign.
+    """
+    parsed = {}
+    for change in changes or ():
+        field, sign, value = change.partition("=")
+        if not (field and sign):
+            raise ValueError(f"--set takes FIELD=VALUE, such as retrieval_top_k=4, got {change!r}.")
+        try:
+            parsed[field] = json.loads(value)
+        except json.JSONDecodeError:
+            parsed[field] = value
+    return parsed
 
 
 def short_name(path: Path) -> str:

@@ -9,11 +9,13 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from gcattn.cli.evaluate import (
+    Changes,
     Device,
     Dtype,
     Model,
     Tier,
     check_writable,
+    parse_changes,
     reading_progress,
     short_name,
 )
@@ -50,6 +52,7 @@ def needle(
         int, typer.Option(min=1, help="Samples read side by side; faster for short contexts.")
     ] = 1,
     memory_tier: Tier = None,
+    changes: Changes = None,
     device: Device = "auto",
     dtype: Dtype = "auto",
     out: Annotated[Path, typer.Option(help="Result file; the picture goes beside it.")] = Path(
@@ -87,7 +90,10 @@ def needle(
     check_writable(out.parent)
     # a whole result of an earlier run stays until there is a whole one in its place
     keeps_earlier = _is_whole(out)
-    causal_lm = load_causal_lm(model, device=device, dtype=dtype, memory_tier=memory_tier)
+    changed = parse_changes(changes)
+    causal_lm = load_causal_lm(
+        model, device=device, dtype=dtype, memory_tier=memory_tier, changes=changed
+    )
     with open_haystack(haystack, model, causal_lm, seed) as text:
         landmark = getattr(causal_lm.config, "landmark_token_id", None)
         vocabulary = NeedleVocabulary(
@@ -116,6 +122,7 @@ def needle(
             "segment_length": segment_length,
             "batch_size": batch_size,
             "memory_tier": getattr(causal_lm.config, "memory_tier", None),
+            "changes": changed,
             "device": str(causal_lm.device),
             **settings,
             "num_cells": num_cells,

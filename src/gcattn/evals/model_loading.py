@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -29,6 +29,7 @@ def load_causal_lm(
     device: str = "auto",
     dtype: str = "auto",
     memory_tier: MemoryTier | None = None,
+    changes: Mapping[str, Any] | None = None,
 ) -> PreTrainedModel:
     """Load a model for evaluation or generation.
 
@@ -39,6 +40,8 @@ def load_causal_lm(
         dtype: "float32", "bfloat16", "float16", or "auto" for the one the model was saved in; on a
             CPU, which is slow in 16 bits, float32.
         memory_tier: Where a DRT keeps old chunks; None for what its configuration says.
+        changes: Fields of a DRT's configuration to run it with, such as `sink_logit`, instead of
+            those it was saved with.
 
     Raises:
         FileNotFoundError: There is no such model.
@@ -54,8 +57,9 @@ def load_causal_lm(
     _check_source(source)
     with _quiet(), _one_sentence(source):
         config = AutoConfig.from_pretrained(source)
-    if memory_tier is not None:
-        _set_memory_tier(config, memory_tier)
+    changes = dict(changes or {}) | ({} if memory_tier is None else {"memory_tier": memory_tier})
+    if changes:
+        config = _changed(config, changes)
     with _quiet(), _one_sentence(source):
         # with the report asked for, a pair comes back
         loaded: Any = AutoModelForCausalLM.from_pretrained(
@@ -88,14 +92,15 @@ def _check_source(source: str) -> None:
         )
 
 
-def _set_memory_tier(config: PreTrainedConfig, memory_tier: MemoryTier) -> None:
+def _changed(config: PreTrainedConfig, changes: Mapping[str, Any]) -> PreTrainedConfig:
     from gcattn.models import DRTConfig
 
     if not isinstance(config, DRTConfig):
         raise ValueError(
-            f"A memory tier can be chosen for DRT models only, this one is {config.model_type!r}."
+            f"{', '.join(changes)} can be chosen for DRT models only, this one is "
+            f"{config.model_type!r}."
         )
-    config.memory_tier = memory_tier
+    return DRTConfig.from_dict(config.to_dict() | dict(changes))
 
 
 def _resolve_device(device: str) -> torch.device:
