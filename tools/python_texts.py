@@ -18,7 +18,8 @@ from pathlib import Path
 
 STDLIB = "stdlib"
 LEAST_CHARACTERS = 200
-LEFT_OUT = {"site-packages", "dist-packages", "test", "tests", "__pycache__"}
+LEFT_OUT = {"site-packages", "dist-packages", "__pycache__"}
+TESTS = {"test", "tests"}
 
 
 def folder_of(package: str) -> Path:
@@ -35,12 +36,13 @@ def folder_of(package: str) -> Path:
     return Path(next(iter(found.submodule_search_locations)))
 
 
-def sources(packages: list[str]) -> Iterator[str]:
-    """Yield the source files of packages, in the order of their names."""
+def sources(packages: list[str], *, tests: bool) -> Iterator[str]:
+    """Yield the source files of packages, or those of their tests, in the order of their names."""
     for package in packages:
         folder = folder_of(package)
         for file in sorted(folder.rglob("*.py")):
-            if not LEFT_OUT & set(file.relative_to(folder).parts):
+            parts = set(file.relative_to(folder).parts)
+            if not LEFT_OUT & parts and tests == bool(TESTS & parts):
                 text = file.read_text(encoding="utf-8", errors="replace")
                 if len(text) >= LEAST_CHARACTERS:
                     yield text
@@ -51,10 +53,11 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("packages", nargs="+", help=f"importable names, or {STDLIB}")
     parser.add_argument("--out", type=Path, required=True)
+    parser.add_argument("--tests", action="store_true", help="the packages' tests instead")
     parser.add_argument("--megabytes", type=float, default=float("inf"), help="as much at most")
     parser.add_argument("--seed", type=int, help="shuffle the files (default: order of names)")
     arguments = parser.parse_args()
-    texts = list(sources(arguments.packages))
+    texts = list(sources(arguments.packages, tests=arguments.tests))
     if arguments.seed is not None:
         random.Random(arguments.seed).shuffle(texts)
     room = arguments.megabytes * 1e6

@@ -55,6 +55,7 @@ TABLES: dict[str, Callable[[], str]] = {
     "needle-texts": tables_needle.needle_texts,
     "needle-seeds": tables_needle.needle_seeds,
     "needle-12m": tables_needle.needle_12m,
+    "sink": tables_needle.sink,
     "needle-tiny": tables_needle.needle_tiny,
     "bench-op": tables_bench.bench_op,
     "bench-extremes": tables_bench.bench_extremes,

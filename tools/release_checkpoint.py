@@ -13,6 +13,7 @@ from typing import Any
 import torch
 import yaml
 from needle_table import needle_table
+from table_parts import origins
 
 from gcattn.evals.model_loading import load_causal_lm
 
@@ -96,7 +97,7 @@ def model_card(
         "chunk. Beside it the lenient score of the first token under the true text.",
     ]
     read = [json.loads(result.read_text(encoding="utf-8")) for result in results]
-    lines += ["", needle_table(read), "\n\n".join(map(_origin, read))]
+    lines += ["", needle_table(read) + origins(read).rstrip("\n")]
     return "\n".join(lines) + "\n"
 
 
@@ -113,14 +114,6 @@ def _tokens(config: dict[str, Any]) -> int:
     section = config["training"]
     rows = section["batch_size"] * section["gradient_accumulation"]
     return int(section["steps"] * rows * config["data"]["sequence_length"])
-
-
-def _origin(result: dict[str, Any]) -> str:
-    hardware = result["hardware"]
-    return (
-        f"`{result['command']}` · {hardware.get('gpu', hardware['cpu'])} · "
-        f"torch {result['software']['torch']} · {result['date'][:10]}"
-    )
 
 
 if __name__ == "__main__":

@@ -1,6 +1,7 @@
 """What all tables of README and docs are made with."""
 
 import json
+import re
 from pathlib import Path
 from typing import Any
 
@@ -18,11 +19,22 @@ def table(header: str, rows: list[str]) -> str:
     return "\n".join([f"| {header} |", "|" + " --- |" * columns, *rows]) + "\n"
 
 
-def origin(result: dict[str, Any]) -> str:
-    """Return the line that says where a result comes from."""
+def origin(result: dict[str, Any], *others: dict[str, Any]) -> str:
+    """Return the line that says where a result comes from, and others that differ in their seed."""
+    seeds = ", ".join(str(each["seed"]) for each in (result, *others))
+    seeds = f"seeds {seeds}" if others else f"seed {seeds}"
     hardware, software = result["hardware"], result["software"]
     machine = hardware.get("gpu") or f"{hardware['cpu']}, {hardware['cores']} cores"
     return (
-        f"\n`{result['command']}` · {result['trials']} trials from seed {result['seed']} · "
+        f"\n`{result['command']}` · {result['trials']} trials from {seeds} · "
         f"{machine} · torch {software['torch']} · {result['date'][:10]}\n"
     )
+
+
+def origins(results: list[dict[str, Any]]) -> str:
+    """Return a line for each run; runs that differ in nothing but their seed have one."""
+    runs: dict[str, list[dict[str, Any]]] = {}
+    for result in results:
+        same = re.sub(r"--seed \d+|_\d+\.json", "", result["command"])
+        runs.setdefault(same, []).append(result)
+    return "".join(origin(*run) for run in runs.values())

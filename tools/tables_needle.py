@@ -1,7 +1,7 @@
 """The tables of needles."""
 
 from needle_table import needle_table
-from table_parts import origin, read, table
+from table_parts import origin, origins, read, table
 
 # results of the checkpoint gcattn-12m in results/needle_12m, in books and in other texts
 BOOKS = (
@@ -13,26 +13,23 @@ BOOKS = (
     "final_16m_2",
 )
 OTHER_TEXTS = (
-    "more_other_short",
-    "final_other",
-    "more_other_1m_5",
-    "more_other_1m_6",
-    "more_other_1m_7",
-    "more_math_short",
-    "final_math",
-    "more_math_1m",
-    "math_16m",
-    "final_code2_short",
-    "final_code2_1m",
-    "final_code2_seed5",
-    "code2_16m",
-    "final_code_short",
-    "more_code_short",
-    "final_code_256k",
+    "other_short",
+    "other_1m",
+    *(f"other_16m_{seed}" for seed in range(3)),
+    "math_short",
+    "math_1m",
+    *(f"math_16m_{seed}" for seed in range(3)),
+    "code2_short",
+    "code2_1m",
+    *(f"code2_16m_{seed}" for seed in range(3)),
+    "code_short",
+    "code_256k",
     "code_1m",
-    "final_code_seed5",
-    "code_16m",
+    *(f"code_16m_{seed}" for seed in range(3)),
 )
+# results/sink: logits of the sink, and what was asked with each
+SINKS = ("none", "2", "4", "6", "8", "10")
+SINK_TASKS = ("single", "two-hop", "two-hop-direct", "multi-key")
 # results/groups: number of retrieval groups, and the files of the seeds
 GROUPS = {
     "1": ("g1s0_2", "g1s1_2", "g1s2_2"),
@@ -81,6 +78,23 @@ DENSE_STARTS = {
 def needle_texts() -> str:
     """Return scores of the checkpoint gcattn-12m in texts of other kinds."""
     return _needles(*(f"needle_12m/{part}" for part in OTHER_TEXTS))
+
+
+def sink() -> str:
+    """Return right answers of gcattn-12m with sinks of its cross-attention."""
+    rows = []
+    for logit in SINKS:
+        books, code = (
+            right_answers(f"sink/{text}_4k_{logit}", 4096) for text in ("books", "code3")
+        )
+        scores = [code["single"], *(books[task] for task in SINK_TASKS)]
+        rows.append(f"| {logit} | {' | '.join(scores)} |")
+    header = " | ".join(
+        ["sink's logit", "code, single", *(f"books, {task}" for task in SINK_TASKS)]
+    )
+    return table(header, rows) + "".join(
+        origin(read(f"sink/{text}_4k_6")) for text in ("code3", "books")
+    )
 
 
 def two_hop() -> str:
@@ -143,7 +157,7 @@ def needle_12m() -> str:
 
 def _needles(*names: str) -> str:
     results = [read(name) for name in names]
-    return needle_table(results) + "".join(origin(result) for result in results)
+    return needle_table(results) + origins(results)
 
 
 def dense_start() -> str:
