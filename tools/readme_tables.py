@@ -56,6 +56,7 @@ TABLES: dict[str, Callable[[], str]] = {
     "needle-seeds": tables_needle.needle_seeds,
     "needle-12m": tables_needle.needle_12m,
     "sink": tables_needle.sink,
+    "sink-elsewhere": tables_needle.sink_elsewhere,
     "needle-tiny": tables_needle.needle_tiny,
     "bench-op": tables_bench.bench_op,
     "bench-extremes": tables_bench.bench_extremes,

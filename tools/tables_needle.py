@@ -97,6 +97,21 @@ def sink() -> str:
     )
 
 
+def sink_elsewhere() -> str:
+    """Return what the chosen sink does to needles and losses in text that did not choose it."""
+    rows = []
+    for logit in ("none", "6"):
+        right = right_answers(f"sink/tests_4k_{logit}", 4096)["single"]
+        losses = []
+        for text in ("books_test", "math"):
+            (length,) = read(f"sink/perplexity_{text}_{logit}")["metrics"]["lengths"]
+            losses.append(f"{length['loss']['mean']:.3f}")
+        rows.append(f"| {logit} | {right} | {' | '.join(losses)} |")
+    header = "sink's logit | tests of packages, single | loss, more books | loss, mathematics"
+    names = ("tests_4k_6", "perplexity_books_test_6", "perplexity_math_6")
+    return table(header, rows) + "".join(origin(read(f"sink/{name}")) for name in names)
+
+
 def two_hop() -> str:
     """Return chains of two and numbers, run by run, after the second and the third stage."""
     tasks = ("single", "two-hop", "number")
