@@ -49,15 +49,10 @@ def softmax_over_slots(logits: Tensor, *, sink_logit: float | None) -> Tensor:
     With a sink, one slot more takes part in it, with that logit, and is left out of the result.
     """
     peak = logits.detach().amax(-1, keepdim=True)
-    if sink_logit is None:
-        peak = peak.masked_fill(peak == -torch.inf, 0)
-    else:
+    if sink_logit is not None:
         peak = peak.clamp_min(sink_logit)
-    exponentials = (logits - peak).exp()
+        exponentials = (logits - peak).exp()
+        return exponentials / (exponentials.sum(-1, keepdim=True) + (sink_logit - peak).exp())
+    exponentials = (logits - peak.masked_fill(peak == -torch.inf, 0)).exp()
     total = exponentials.sum(-1, keepdim=True)
-    total = (
-        total.masked_fill(total == 0, 1)
-        if sink_logit is None
-        else total + (sink_logit - peak).exp()
-    )
-    return exponentials / total
+    return exponentials / total.masked_fill(total == 0, 1)
