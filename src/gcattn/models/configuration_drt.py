@@ -75,9 +75,9 @@ class DRTConfig(PreTrainedConfig):
         softmax_off_by_one: Add 1 to the softmax denominators of cross-attention, so that a token
             may attend to nothing; on for language modelling, off for needle tuning (paper,
             appendix).
-        sink_logit: What `softmax_off_by_one` adds is exp(sink_logit), the paper's 1 by default. The
-            logits of a trained model lie well above 0: only a sink among them (6 in gcattn-12m)
-            keeps out retrieved chunks that hold nothing of what is asked for.
+        sink_logit: What `softmax_off_by_one` adds is exp(sink_logit), the paper's 1 by default. 64
+            slots that match nothing add up to about a hundred: a sink above that, and below what a
+            match adds up to (6 in gcattn-12m), keeps out chunks that were retrieved for nothing.
         residual_wiring: "bypass" (the paper's): what is read feeds the MLP only; "ordinary": it
             enters the residual stream.
         cross_attention_init: "aligned": embeddings dominate the stream and cross-attention starts
