@@ -41,7 +41,8 @@ def test_saved_and_loaded_tokenizer_is_the_tokenizer(tokenizer, tmp_path):
     assert loaded.get_vocab() == tokenizer.get_vocab()
 
 
-def test_missing_tokenizer_is_one_clear_line(tmp_path):
+def test_missing_tokenizer_is_one_clear_line_and_no_hub_is_asked(tmp_path, monkeypatch):
+    monkeypatch.setattr("transformers.AutoTokenizer.from_pretrained", pytest.fail)
     with pytest.raises(FileNotFoundError, match=r"No tokenizer at .*expected a folder") as caught:
         load_tokenizer(tmp_path / "nowhere")
     assert "\n" not in str(caught.value)

@@ -29,13 +29,18 @@ def load_tokenizer(name_or_path: str | Path | None = None) -> PreTrainedTokenize
     from transformers import AutoTokenizer
 
     source = SHIPPED_TOKENIZER if name_or_path is None else name_or_path
+    missing = (
+        f"No tokenizer at {str(source)!r}; expected a folder with tokenizer.json, or the name of a "
+        "model of the Hugging Face hub while that is within reach."
+    )
+    folder = Path(source)
+    if not folder.exists() and folder.parent != Path() and folder.parent.exists():
+        # a path and no name: the hub need not be asked, which takes half a minute out of its reach
+        raise FileNotFoundError(missing)
     try:
         tokenizer = AutoTokenizer.from_pretrained(source, split_special_tokens=True)
     except (OSError, ValueError) as error:
-        raise FileNotFoundError(
-            f"No tokenizer at {str(source)!r}; expected a folder with tokenizer.json, or the name "
-            "of a model of the Hugging Face hub while that is within reach."
-        ) from error
+        raise FileNotFoundError(missing) from error
     if not tokenizer.is_fast:
         raise ValueError(
             f"The tokenizer {str(source)!r} has no tokenizer.json; a fast one is needed."
