@@ -1,6 +1,6 @@
 """Write Python source files of installed packages as documents: a haystack that is not prose.
 
-    python tools/python_texts.py stdlib --out code.jsonl
+    python tools/python_texts.py stdlib --seed 0 --out code.jsonl
     python tools/python_texts.py torch transformers --megabytes 45 --seed 0 --out code2.jsonl
     gcattn data prepare code.jsonl --tokenizer checkpoints/gcattn-12m --out data/code
 
