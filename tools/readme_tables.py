@@ -51,6 +51,7 @@ TABLES: dict[str, Callable[[], str]] = {
     "recipe-more": tables_learning.recipe_more,
     "recipe-encoder": tables_learning.recipe_encoder,
     "recipe-temperatures": tables_learning.recipe_temperatures,
+    "recipe-later": tables_learning.recipe_later,
     "chunks": tables_learning.chunks,
     "needle-texts": tables_needle.needle_texts,
     "needle-seeds": tables_needle.needle_seeds,

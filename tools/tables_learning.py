@@ -94,6 +94,12 @@ def recipe_temperatures() -> str:
     return _recipes("recipe_temperatures/base/recipe", "recipe_temperatures/drawn/recipe")
 
 
+def recipe_later() -> str:
+    """Return recipes that were compared last, with the base on the same text."""
+    names = ("base", "self-copy", "noise-first", "plain-muon")
+    return _recipes(*(f"recipe_more2/{name}/recipe" for name in names))
+
+
 def _recipes(*names: str) -> str:
     results = [read(name) for name in names]
     result, rows = results[0], []
