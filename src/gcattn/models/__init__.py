@@ -2,8 +2,9 @@
 
 from transformers import AutoConfig, AutoModel, AutoModelForCausalLM
 
+from gcattn.models.causal_lm import DRTForCausalLM
 from gcattn.models.configuration_drt import DRTConfig
-from gcattn.models.modeling_drt import DRTForCausalLM, DRTModel, DRTPreTrainedModel
+from gcattn.models.modeling_drt import DRTModel, DRTPreTrainedModel
 from gcattn.models.presets import (
     PRESETS,
     drt_12m,

@@ -1,0 +1,149 @@
+"""A DRT with a language-model head: plain token ids in, next-token logits and loss out.
+
+Shapes: B batch, T tokens, E hidden size, V vocabulary.
+"""
+
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from gcattn.chunking import IGNORED, next_token_labels
+from gcattn.memory.cache import DRTCache
+from gcattn.models.cache_name import CACHE_NAME, named_cache
+from gcattn.models.configuration_drt import DRTConfig
+from gcattn.models.generation import DRTGenerationMixin
+from gcattn.models.modeling_drt import DRTModel, DRTPreTrainedModel
+from gcattn.models.outputs import DRTCausalLMOutput
+from gcattn.ops.chunk_topk import RetrievalNoise
+from gcattn.ops.linear_cross_entropy import linear_cross_entropy
+
+
+class DRTForCausalLM(DRTPreTrainedModel, DRTGenerationMixin):
+    """DRT with a language-model head: plain token ids in, next-token logits and loss out."""
+
+    _tied_weights_keys = {"lm_head.weight": "model.embed_tokens.weight"}  # noqa: RUF012
+
+    def __init__(self, config: DRTConfig) -> None:
+        super().__init__(config)
+        self.model = DRTModel(config)
+        self.lm_head = nn.Linear(config.hidden_size, config.vocab_size, bias=False)
+        self.post_init()
+
+    def forward(
+        self,
+        input_ids: Tensor | None = None,
+        attention_mask: Tensor | None = None,
+        position_ids: Tensor | None = None,
+        past_key_values: DRTCache | None = None,
+        inputs_embeds: Tensor | None = None,
+        labels: Tensor | None = None,
+        use_cache: bool | None = None,
+        logits_to_keep: int | Tensor = 0,
+        return_logits: bool = True,
+        chunk_breaks: Tensor | None = None,
+        document_ids: Tensor | None = None,
+        retrieval_noise: RetrievalNoise | None = None,
+        retrieval_top_k: int | None = None,
+        output_retrieval: bool = False,
+        output_hidden_states: bool | None = None,
+        cache: DRTCache | None = None,
+        **kwargs: Any,
+    ) -> DRTCausalLMOutput:
+        """Predict the next token of every token; landmarks come and go inside.
+
+        Args:
+            input_ids: Plain token ids, [B, T]; with a cache, the tokens behind those it holds.
+            attention_mask: 0 where a token is padding, [B, T] or longer (its last T columns count);
+                padding may be on either side and changes nothing.
+            position_ids: Refused: positions follow from the layout; use `document_ids` to restart
+                them.
+            past_key_values: A `DRTCache`; it is extended in place.
+            inputs_embeds: Embeddings in place of ids, [B, T, E].
+            labels: Ids to predict, [B, T], not shifted; -100 where there is no loss.
+            use_cache: Return a cache; on by default when no gradients are recorded.
+            logits_to_keep: Compute the logits of the last so many tokens only (0: all); the upper
+                decoder then reads no more than its receptive field.
+            return_logits: False: with `labels`, return the loss only; the logits of all tokens are
+                then never in memory, which makes training faster and longer rows possible.
+            chunk_breaks: True where the chunk closes after this token, bool [B, T].
+            document_ids: Document of each token, [B, T]: packed documents do not see each other.
+            retrieval_noise: "gumbel" or "none"; the configuration's while training, else none.
+            retrieval_top_k: K for this call; the configuration's without it.
+            output_retrieval: Return what every landmark retrieved.
+            output_hidden_states: Return the hidden states of the tokens after every layer.
+            cache: The same as `past_key_values`, by the name that transformers 5.24 gave it.
+            **kwargs: `num_items_in_batch`, the number of labels that the loss is divided by.
+
+        Returns:
+            Loss, logits [B, T, V], cache; see `DRTCausalLMOutput`.
+
+        Raises:
+            ValueError: An argument has the wrong shape, or is not one of these.
+        """
+        _check_kwargs(position_ids, kwargs)
+        if labels is None and not return_logits:
+            raise ValueError("return_logits=False needs labels: without them nothing is left.")
+        output = self.model(
+            input_ids=input_ids,
+            attention_mask=attention_mask,
+            past_key_values=past_key_values,
+            inputs_embeds=inputs_embeds,
+            use_cache=use_cache,
+            logits_to_keep=0 if labels is not None else logits_to_keep,
+            chunk_breaks=chunk_breaks,
+            document_ids=document_ids,
+            retrieval_noise=retrieval_noise,
+            retrieval_top_k=retrieval_top_k,
+            output_retrieval=output_retrieval,
+            output_hidden_states=output_hidden_states,
+            cache=cache,
+        )
+        hidden = output.last_hidden_state
+        if labels is None and not isinstance(logits_to_keep, int):
+            hidden = hidden[:, logits_to_keep]
+        loss = logits = None
+        if labels is not None:
+            valid = None if attention_mask is None else attention_mask[:, -labels.shape[1] :]
+            targets = next_token_labels(labels, valid, document_ids)
+            loss = self._loss(hidden, targets, kwargs.get("num_items_in_batch"))
+        if return_logits:
+            if labels is not None and isinstance(logits_to_keep, int):
+                hidden = hidden[:, -logits_to_keep:]
+            logits = self.lm_head(hidden)
+            # a landmark is never predicted: its id takes no part in the softmax
+            logits[..., self.config.landmark_token_id] = torch.finfo(logits.dtype).min
+        return DRTCausalLMOutput(
+            loss=loss,
+            logits=logits,
+            hidden_states=output.hidden_states,
+            retrieval=output.retrieval,
+            **named_cache(getattr(output, CACHE_NAME)),
+        )
+
+    def _loss(self, hidden: Tensor, targets: Tensor, num_items: Tensor | int | None) -> Tensor:
+        """Return the mean loss of the targets [B, T], or their sum over `num_items`."""
+        total = linear_cross_entropy(
+            hidden.flatten(0, 1),
+            self.lm_head.weight,
+            targets.flatten(),
+            excluded_id=self.config.landmark_token_id,
+        )
+        items = (targets != IGNORED).sum() if num_items is None else torch.as_tensor(num_items)
+        return total / items.clamp_min(1)  # without a label there is no loss, rather than 0 / 0
+
+
+# arguments that transformers passes to every model; the last ones only ask for what is the default
+_ACCEPTED = frozenset({"num_items_in_batch", "return_dict", "output_attentions", "cache_position"})
+
+
+def _check_kwargs(position_ids: Tensor | None, kwargs: dict[str, Any]) -> None:
+    if position_ids is not None:
+        raise ValueError(
+            "position_ids are not accepted: positions follow from the chunk layout; "
+            "pass document_ids to restart them."
+        )
+    if unknown := [name for name in kwargs if name not in _ACCEPTED]:
+        raise ValueError(f"Unexpected arguments {unknown}; see DRTForCausalLM.forward.")
+    if kwargs.get("output_attentions"):
+        raise ValueError("output_attentions is not available; use output_retrieval=True.")
