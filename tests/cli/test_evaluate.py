@@ -1,5 +1,8 @@
 """Claims about `gcattn eval perplexity` and `gcattn generate`, on a small saved model."""
 
+import json
+import shutil
+
 import pytest
 import torch
 
@@ -85,6 +88,29 @@ def test_bad_input_is_one_line(capsys, monkeypatch, model, data, tmp_path, chang
     assert err.startswith("gcattn: error: ")
     assert err.count("\n") == 1
     assert message in err
+
+
+@pytest.fixture
+def other_tokenizer(model, tmp_path):
+    """A copy of the model whose tokenizer has two letters exchanged."""
+    folder = shutil.copytree(model, tmp_path / "other")
+    file = folder / "tokenizer.json"
+    content = json.loads(file.read_text(encoding="utf-8"))
+    vocabulary = content["model"]["vocab"]
+    vocabulary["a"], vocabulary["b"] = vocabulary["b"], vocabulary["a"]
+    file.write_text(json.dumps(content), encoding="utf-8")
+    return folder
+
+
+def test_data_of_another_tokenizer_of_the_same_size_are_refused(
+    capsys, other_tokenizer, data, tmp_path
+):
+    options = ["--data", data, "--lengths", "64", "--out", tmp_path / "r.json"]
+    code, _, err = run(capsys, "eval", "perplexity", other_tokenizer, *options)
+    assert code == 2
+    assert "were made with another tokenizer (test) than that of the model" in err
+    assert err.count("\n") == 1
+    assert not (tmp_path / "r.json").exists()
 
 
 @pytest.mark.parametrize("options", [["--temperature", 0], ["--temperature", 1, "--seed", 3]])

@@ -159,7 +159,7 @@ def test_a_haystack_of_another_tokenizer_is_refused(run, model, haystack, tmp_pa
     file.write_text(json.dumps(content), encoding="utf-8")
     code, _, error = run(folder, "--haystack", haystack, "--lengths", "256")
     assert code == 2
-    assert "was made with another tokenizer" in error
+    assert "were made with another tokenizer" in error
 
 
 @pytest.mark.parametrize(

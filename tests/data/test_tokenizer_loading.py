@@ -1,5 +1,7 @@
 """The shipped tokenizer: lossless, with three special tokens that no text can forge."""
 
+import json
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -63,3 +65,16 @@ def test_missing_padding_token_becomes_the_end_of_text(tokenizer, tmp_path):
         '{"tokenizer_class": "PreTrainedTokenizerFast", "eos_token": "<|endoftext|>"}'
     )
     assert load_tokenizer(tmp_path).pad_token_id == 0
+
+
+@pytest.mark.parametrize("damage", ["merge", "text", "list"])
+def test_a_damaged_tokenizer_is_one_line_that_names_it(tokenizer, tmp_path, damage):
+    tokenizer.save_pretrained(tmp_path)
+    file = tmp_path / "tokenizer.json"
+    state = json.loads(file.read_text(encoding="utf-8"))
+    state["model"]["merges"].append(["漢", "字"])
+    content = {"merge": json.dumps(state), "text": '{"model"', "list": "[]"}[damage]
+    file.write_text(content, encoding="utf-8")
+    with pytest.raises(ValueError, match="The tokenizer .* is damaged: .") as caught:
+        load_tokenizer(tmp_path)
+    assert "\n" not in str(caught.value)

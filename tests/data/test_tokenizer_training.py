@@ -32,3 +32,21 @@ def test_more_tokens_than_the_text_supports_are_refused_and_nothing_is_written(t
     with pytest.raises(ValueError, match=r"support \d+ tokens, not 5000"):
         train_tokenizer(TEXTS, 5000, tmp_path)
     assert list(tmp_path.iterdir()) == []
+
+
+def test_a_tokenizer_is_replaced_only_when_asked(tmp_path):
+    train_tokenizer(TEXTS, 265, tmp_path)
+    before = (tmp_path / "tokenizer.json").read_bytes()
+    with pytest.raises(FileExistsError, match="holds a tokenizer; pass --overwrite"):
+        train_tokenizer(TEXTS, 270, tmp_path)
+    assert (tmp_path / "tokenizer.json").read_bytes() == before
+    train_tokenizer(TEXTS, 270, tmp_path, overwrite=True)
+    assert len(load_tokenizer(tmp_path)) == 270
+
+
+def test_the_tokenizer_of_a_model_is_never_replaced(tmp_path):
+    (tmp_path / "config.json").write_text("{}")
+    for overwrite in (False, True):
+        with pytest.raises(FileExistsError, match="holds a model.*choose another --out"):
+            train_tokenizer(TEXTS, 265, tmp_path, overwrite=overwrite)
+    assert [file.name for file in tmp_path.iterdir()] == ["config.json"]

@@ -1,5 +1,6 @@
 """Claims about loading a saved model: damage and misuse are one clear sentence."""
 
+import json
 import shutil
 
 import pytest
@@ -92,3 +93,16 @@ def test_a_model_runs_with_other_fields_than_it_was_saved_with(saved_drt, make_l
 def test_options_that_do_not_exist_are_refused(saved_drt, options, message):
     with pytest.raises(ValueError, match=message):
         load_causal_lm(str(saved_drt), **options)
+
+
+def test_a_tokenizer_of_another_size_is_refused(copy, make_drt, tmp_path):
+    make_drt(vocab_size=300).save_pretrained(copy)
+    with pytest.raises(ValueError, match=r"has 16383 tokens, the model knows 300: .*put that back"):
+        load_causal_lm(str(copy), device="cpu")
+
+
+def test_a_tokenizer_that_ends_texts_with_another_token_is_refused(copy):
+    file = copy / "config.json"
+    file.write_text(json.dumps({**json.loads(file.read_text()), "eos_token_id": [5, 7]}))
+    with pytest.raises(ValueError, match="ends a text with token 0, the model with 5, 7"):
+        load_causal_lm(str(copy), device="cpu")

@@ -1,5 +1,6 @@
 """A whole run learns, leaves a model that loads, and refuses to start where it could not end."""
 
+import json
 from pathlib import Path
 
 import pytest
@@ -58,6 +59,30 @@ def test_training_goes_on_from_a_saved_model(make_config):
     run_training(second)
     assert losses(second)[1] == pytest.approx(losses(first)[20], abs=0.6)
     assert losses(second)[1] < losses(first)[1] - 1
+
+
+def test_a_model_that_is_trained_on_keeps_its_own_tokenizer(make_config):
+    first = make_config("training.steps=1")
+    folder = run_training(first).model_folder
+    file = folder / "tokenizer_config.json"
+    file.write_text(json.dumps({**json.loads(file.read_text()), "model_max_length": 77}))
+    second = make_config(
+        f"model={{from: {folder}}}", "training.steps=1", f"output={first.output}-2"
+    )
+    kept = AutoTokenizer.from_pretrained(run_training(second).model_folder)
+    assert kept.model_max_length == 77
+
+
+def test_data_of_another_tokenizer_of_the_same_size_are_refused(make_config, tmp_path):
+    folder = run_training(make_config("training.steps=1")).model_folder
+    words = [*VOCABULARY[:2], *reversed(VOCABULARY[2:-1]), VOCABULARY[-1]]
+    other = write_shards(tmp_path / "other", 9, vocabulary=words)
+    output = f"output={tmp_path / 'second'}"
+    with pytest.raises(ValueError, match="another tokenizer .*than that of the model"):
+        run_training(make_config(f"model={{from: {folder}}}", f"data.train={other}", output))
+    with pytest.raises(ValueError, match="were made with different tokenizers"):
+        run_training(make_config(f"data.validation={other}", output))
+    assert not (tmp_path / "second").exists()
 
 
 @pytest.mark.parametrize("documents", ["ignore", "pack", "separate"])

@@ -111,6 +111,7 @@ def train(
     split: SourceSplit = "train",
     config_name: ConfigName = None,
     max_documents: MaxDocuments = None,
+    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace a tokenizer.")] = False,
 ) -> None:
     """Train a byte-level BPE tokenizer on SOURCE."""
     import itertools
@@ -121,7 +122,9 @@ def train(
 
     texts = read_documents(source, text_column=text_column, split=split, config_name=config_name)
     with Console(stderr=True).status(f"training a tokenizer of {vocab_size:,} tokens"):
-        folder = train_tokenizer(itertools.islice(texts, max_documents), vocab_size, out)
+        folder = train_tokenizer(
+            itertools.islice(texts, max_documents), vocab_size, out, overwrite=overwrite
+        )
     Console(soft_wrap=True).print(f"{folder}: tokenizer of {vocab_size:,} tokens")
 
 

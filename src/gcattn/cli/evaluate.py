@@ -67,6 +67,7 @@ def perplexity(
     A length is measured on the first tokens of documents that have so many.
     """
     from gcattn.data import TokenShards
+    from gcattn.data.tokenizer_fingerprint import check_tokenizer_of_model
     from gcattn.evals.lengths import parse_lengths
     from gcattn.evals.model_loading import load_causal_lm
     from gcattn.evals.perplexity import evaluate_perplexity
@@ -83,6 +84,7 @@ def perplexity(
     causal_lm = load_causal_lm(
         model, device=device, dtype=dtype, memory_tier=memory_tier, changes=changed
     )
+    check_tokenizer_of_model(shards, model)
     with reading_progress() as on_progress:
         results = evaluate_perplexity(
             causal_lm,

@@ -41,11 +41,6 @@ def generate(
     causal_lm: Any = load_causal_lm(model, device=device, dtype=dtype, memory_tier=memory_tier)
     tokenizer = load_tokenizer(model)
     token_ids = tokenizer(text, return_tensors="pt").input_ids.to(causal_lm.device)
-    vocab_size = causal_lm.config.get_text_config().vocab_size
-    if len(tokenizer) > vocab_size:
-        raise ValueError(
-            f"The tokenizer in {model} has {len(tokenizer)} tokens, the model knows {vocab_size}."
-        )
     choice: dict[str, Any] = {"do_sample": False}
     if temperature > 0:
         choice = {"do_sample": True, "temperature": temperature, "top_p": top_p, "top_k": 0}

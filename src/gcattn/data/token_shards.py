@@ -1,5 +1,6 @@
 """Reading of token shards: the memory-mapped corpus that training and evaluation read."""
 
+from functools import cached_property
 from pathlib import Path
 
 import numpy as np
@@ -89,6 +90,14 @@ class TokenShards:
     def tokenizer_folder(self) -> Path:
         """The copy of the tokenizer, for `load_tokenizer`."""
         return self.folder / TOKENIZER_FOLDER
+
+    @cached_property
+    def tokenizer_fingerprint(self) -> str:
+        """What `gcattn.data.tokenizer_fingerprint` says of the tokenizer."""
+        from gcattn.data.tokenizer_fingerprint import tokenizer_fingerprint
+        from gcattn.data.tokenizer_loading import load_tokenizer
+
+        return tokenizer_fingerprint(load_tokenizer(self.tokenizer_folder))
 
     def __getstate__(self) -> Path:
         return self.folder

@@ -24,7 +24,7 @@ def load_tokenizer(name_or_path: str | Path | None = None) -> PreTrainedTokenize
 
     Raises:
         FileNotFoundError: There is no such folder, nor such a model on a hub within reach.
-        ValueError: The tokenizer is not a fast one, or has no end-of-text token.
+        ValueError: The tokenizer is damaged, is not a fast one, or has no end-of-text token.
     """
     from transformers import AutoTokenizer
 
@@ -33,13 +33,20 @@ def load_tokenizer(name_or_path: str | Path | None = None) -> PreTrainedTokenize
         f"No tokenizer at {str(source)!r}; expected a folder with tokenizer.json, or the name of a "
         "model of the Hugging Face hub while that is within reach."
     )
-    folder = Path(source)
+    folder = Path(source).expanduser()
+    source = str(folder) if folder.exists() else source
     if not folder.exists() and folder.parent != Path() and folder.parent.exists():
         # a path and no name: the hub need not be asked, which takes half a minute out of its reach
         raise FileNotFoundError(missing)
     try:
         tokenizer = AutoTokenizer.from_pretrained(source, split_special_tokens=True)
-    except (OSError, ValueError) as error:
+    except Exception as error:
+        if (folder / "tokenizer.json").is_file():
+            # the libraries raise bare exceptions for what is wrong inside
+            reason = " ".join(str(error).split())[:200] or type(error).__name__
+            raise ValueError(f"The tokenizer {str(source)!r} is damaged: {reason}") from error
+        if not isinstance(error, OSError | ValueError):
+            raise
         raise FileNotFoundError(missing) from error
     if not tokenizer.is_fast:
         raise ValueError(

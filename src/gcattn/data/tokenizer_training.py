@@ -13,7 +13,9 @@ LANDMARK = "<|landmark|>"
 MIN_VOCAB_SIZE = 259
 
 
-def train_tokenizer(texts: Iterable[str], vocab_size: int, folder: str | Path) -> Path:
+def train_tokenizer(
+    texts: Iterable[str], vocab_size: int, folder: str | Path, *, overwrite: bool = False
+) -> Path:
     """Train a byte-level BPE on `texts` and write its files into `folder`.
 
     Digits are split one by one and nothing is normalised, so any text survives the round trip.
@@ -23,12 +25,14 @@ def train_tokenizer(texts: Iterable[str], vocab_size: int, folder: str | Path) -
         texts: Documents to learn the merges from.
         vocab_size: Number of tokens, the special ones included; at least 259.
         folder: Where to write `tokenizer.json` and `tokenizer_config.json`; made if needed.
+        overwrite: Replace a tokenizer that is in `folder`; that of a model never is.
 
     Returns:
         The folder.
 
     Raises:
         ValueError: `vocab_size` is too small, or too big for what the texts hold.
+        FileExistsError: `folder` holds a model, or a tokenizer and `overwrite` is off.
     """
     from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
 
@@ -37,7 +41,8 @@ def train_tokenizer(texts: Iterable[str], vocab_size: int, folder: str | Path) -
             f"vocab_size must be at least {MIN_VOCAB_SIZE} (256 bytes, 3 special tokens), "
             f"got {vocab_size}."
         )
-    folder = Path(folder)
+    folder = Path(folder).expanduser()
+    _check_target(folder, overwrite)
     folder.mkdir(parents=True, exist_ok=True)
     tokenizer = Tokenizer(models.BPE())
     tokenizer.pre_tokenizer = pre_tokenizers.Sequence(
@@ -73,6 +78,18 @@ def train_tokenizer(texts: Iterable[str], vocab_size: int, folder: str | Path) -
     }
     _write(folder / "tokenizer_config.json", json.dumps(config, indent=2) + "\n")
     return folder
+
+
+def _check_target(folder: Path, overwrite: bool) -> None:
+    if (folder / "config.json").exists():
+        raise FileExistsError(
+            f"{folder} holds a model, whose ids mean what its own tokenizer says; choose another "
+            "--out."
+        )
+    if (folder / "tokenizer.json").exists() and not overwrite:
+        raise FileExistsError(
+            f"{folder} holds a tokenizer; pass --overwrite or choose another --out."
+        )
 
 
 def _with_landmark(tokenizer_json: str) -> str:

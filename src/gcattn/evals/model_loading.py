@@ -45,7 +45,8 @@ def load_causal_lm(
 
     Raises:
         FileNotFoundError: There is no such model.
-        ValueError: The model is damaged, or an option does not fit it or this machine.
+        ValueError: The model is damaged, the tokenizer beside it is another model's, or an option
+            does not fit it or this machine.
     """
     from transformers import AutoConfig, AutoModelForCausalLM
 
@@ -57,6 +58,7 @@ def load_causal_lm(
     _check_source(source)
     with _quiet(), _one_sentence(source):
         config = AutoConfig.from_pretrained(source)
+    _check_tokenizer(source, config)
     changes = dict(changes or {}) | ({} if memory_tier is None else {"memory_tier": memory_tier})
     if changes:
         config = _changed(config, changes)
@@ -89,6 +91,31 @@ def _check_source(source: str) -> None:
     if not re.fullmatch(r"[\w-][\w.-]*/[\w.-]+", source) or folder.parent.exists():
         raise FileNotFoundError(
             f"There is no folder {source}; expected a saved model or owner/name on the hub."
+        )
+
+
+def _check_tokenizer(source: str, config: PreTrainedConfig) -> None:
+    """Refuse a folder whose tokenizer can't be that of its model."""
+    from gcattn.data.tokenizer_fingerprint import num_text_ids
+    from gcattn.data.tokenizer_loading import load_tokenizer
+    from gcattn.models import DRTConfig
+
+    if not (Path(source) / "tokenizer.json").is_file():
+        return
+    tokenizer = load_tokenizer(source)
+    vocab_size = config.get_text_config().vocab_size
+    if num_text_ids(tokenizer) > vocab_size:
+        raise ValueError(
+            f"The tokenizer in {source} has {num_text_ids(tokenizer)} tokens, the model knows "
+            f"{vocab_size}: it is not the model's own; put that back."
+        )
+    ends = config.eos_token_id
+    ends = [ends] if isinstance(ends, int) else ends
+    # models of others end texts with a token that their tokenizer does not always know as such
+    if isinstance(config, DRTConfig) and ends and tokenizer.eos_token_id not in ends:
+        raise ValueError(
+            f"The tokenizer in {source} ends a text with token {tokenizer.eos_token_id}, the model "
+            f"with {', '.join(map(str, ends))}: it is not the model's own; put that back."
         )
 
 

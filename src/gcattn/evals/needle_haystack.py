@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 from gcattn.data.needle_tasks import Haystack
 from gcattn.data.synthetic_shards import prepare_synthetic_shards
 from gcattn.data.token_shards import TokenShards
-from gcattn.data.tokenizer_loading import load_tokenizer
+from gcattn.data.tokenizer_fingerprint import check_tokenizer_of_model
 from gcattn.evals.perplexity import check_vocabulary
 
 if TYPE_CHECKING:
@@ -52,13 +52,6 @@ def open_haystack(
             yield Haystack(made)
         return
     shards = TokenShards(folder)
+    check_tokenizer_of_model(shards, source)
     check_vocabulary(model, shards)
-    if (Path(source) / "tokenizer.json").is_file():
-        own, used = load_tokenizer(source), load_tokenizer(shards.tokenizer_folder)
-        if own.get_vocab() != used.get_vocab():
-            raise ValueError(
-                f"The haystack {folder} was made with another tokenizer ({shards.tokenizer_name}) "
-                f"than the model {source}; prepare it with: gcattn data prepare … --tokenizer "
-                f"{source}."
-            )
     yield Haystack(shards)

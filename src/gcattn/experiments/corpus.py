@@ -45,7 +45,7 @@ def make_corpus(
     tokenizer = folder / "tokenizer"
     if not (tokenizer / "tokenizer_config.json").exists():
         texts = synthetic_documents(TOKENIZER_DOCUMENTS, TOKENIZER_DOCUMENT_TOKENS, seed + 1)
-        train_tokenizer((document.text for document in texts), VOCAB_SIZE, tokenizer)
+        train_tokenizer((d.text for d in texts), VOCAB_SIZE, tokenizer, overwrite=True)
     train = folder / f"train-{num_documents}"
     _make(train, num_documents, TRAIN_DOCUMENT_TOKENS, seed, "train", tokenizer)
     validation = {}

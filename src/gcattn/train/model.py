@@ -40,10 +40,11 @@ def build_model(
     Raises:
         FileNotFoundError: There is no model at `from`.
         ValueError: A value is refused by DRTConfig, the saved model cannot be read, or the
-            vocabulary of the data does not fit.
+            vocabulary or the tokenizer of the data does not fit.
     """
     import torch
 
+    from gcattn.data.tokenizer_fingerprint import check_tokenizer_of_model
     from gcattn.models import DRTConfig, DRTForCausalLM
 
     source = section.from_
@@ -57,6 +58,7 @@ def build_model(
             f"model.from: {source} holds no saved model (it has no config.json)."
         )
     config = _checked(lambda: DRTConfig.from_pretrained(source, **section.overrides))
+    check_tokenizer_of_model(shards, source)
     check_vocabulary(config, shards)
     try:
         return DRTForCausalLM.from_pretrained(source, config=config, dtype=torch.float32)

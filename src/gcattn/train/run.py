@@ -17,6 +17,7 @@ from gcattn.data.needle_tasks import NeedleRows
 from gcattn.data.shard_dataset import ShardDataset
 from gcattn.data.synthetic_facts import Split
 from gcattn.data.token_shards import TokenShards
+from gcattn.data.tokenizer_fingerprint import check_same_tokenizer
 from gcattn.data.tokenizer_loading import load_tokenizer
 from gcattn.train.arguments import training_arguments
 from gcattn.train.checkpoints import (
@@ -88,7 +89,7 @@ def run_training(
     args = training_arguments(config)
     processes = PartialState()
     train_shards = TokenShards(config.data.train)
-    tokenizer = load_tokenizer(train_shards.tokenizer_folder)
+    tokenizer = load_tokenizer(_tokenizer_folder(config, train_shards))
     set_seed(config.training.seed)
     model = build_model(config.model, train_shards, tokenizer)
     train_rows, validation_rows = _rows(config, model, train_shards)
@@ -124,6 +125,14 @@ def run_training(
     return TrainingOutcome(step, 0, folder)
 
 
+def _tokenizer_folder(config: TrainConfig, shards: TokenShards) -> Path:
+    """Return where the run's tokenizer is: a model that is trained on keeps its own."""
+    source = config.model.from_
+    if source is not None and (Path(source) / "tokenizer.json").is_file():
+        return Path(source)
+    return shards.tokenizer_folder
+
+
 def _rows(
     config: TrainConfig, model: DRTForCausalLM, shards: TokenShards
 ) -> tuple[Rows, Rows | None]:
@@ -138,6 +147,7 @@ def _rows(
     if data.validation is None:
         return train_rows, None
     validation = TokenShards(data.validation)
+    check_same_tokenizer(shards, validation)
     check_vocabulary(model.config, validation)
     return train_rows, _rows_of(config, model, validation, "validation", shortest)
 
