@@ -15,6 +15,7 @@ from typer.core import TyperGroup
 
 from gcattn import __version__
 from gcattn.cli.bench import bench_app
+from gcattn.cli.compare import compare
 from gcattn.cli.data import data_app, tokenizer_app
 from gcattn.cli.demo import demo
 from gcattn.cli.evaluate import eval_app
@@ -62,6 +63,7 @@ app.add_typer(tokenizer_app, name="tokenizer")
 app.command()(train)
 eval_app.command()(needle)
 app.add_typer(eval_app, name="eval")
+app.command()(compare)
 app.command()(generate)
 app.command()(demo)
 app.add_typer(experiment_app, name="experiment")

@@ -17,7 +17,7 @@ from transformers.configuration_utils import PreTrainedConfig
 
 from gcattn.models import estimates
 
-RetrievalMethod = Literal["learned", "random", "none"]
+RetrievalMethod = Literal["learned", "random", "off", "none"]
 RetrievalServes = Literal["next_chunk", "from_landmark"]
 ResidualWiring = Literal["bypass", "ordinary"]
 
@@ -67,8 +67,9 @@ class DRTConfig(PreTrainedConfig):
         retrieval_top_k: K, chunks retrieved per chunk and group.
         window_size: W, columns that self-attention sees, its own included.
         retrieval_method: "learned" by the language-model loss, "random" chunks (the paper's
-            ablation), or "none": no chunk encoder and no cross-attention, a sliding-window
-            Transformer.
+            ablation), "off": the weights of a DRT with nothing retrieved, which shows what
+            retrieval is worth to them, or "none": no chunk encoder and no cross-attention, a
+            sliding-window Transformer.
         retrieval_noise: Noise on the scores while training, "gumbel" or "none".
         retrieval_serves: "next_chunk" (the paper's): what chunk c retrieved serves chunk c + 1;
             "from_landmark": it serves the landmark of chunk c already.
@@ -80,9 +81,9 @@ class DRTConfig(PreTrainedConfig):
             match adds up to (6 in gcattn-12m), keeps out chunks that were retrieved for nothing.
         residual_wiring: "bypass" (the paper's): what is read feeds the MLP only; "ordinary": it
             enters the residual stream.
-        cross_attention_init: "aligned": embeddings dominate the stream and cross-attention starts
-            as content matching and copying, which lets retrieval begin to learn; "plain": all maps
-            start at random.
+        cross_attention_init: "aligned": embeddings dominate the stream, with or without retrieval,
+            and cross-attention starts as content matching and copying, which lets retrieval begin
+            to learn; "plain": all maps start at random.
         initial_score_scale: The retriever's scores begin, with "aligned", at so many times the
             cosine of query and landmark: enough to prefer the better chunks, not so much as to shut
             the others out.

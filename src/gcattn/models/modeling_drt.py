@@ -17,7 +17,7 @@ from transformers.utils import logging
 from gcattn.chunking import ChunkLayout, RegularLayout
 from gcattn.memory.cache import DRTCache
 from gcattn.memory.chunk_memory import ChunkSource, EncodedChunks
-from gcattn.models.cache_name import CACHE_NAME, given_cache, named_cache
+from gcattn.models.cache_name import given_cache, named_cache
 from gcattn.models.call_plan import CallPlan, plan_call
 from gcattn.models.configuration_drt import DRTConfig
 from gcattn.models.initialization import (
@@ -57,18 +57,21 @@ class DRTPreTrainedModel(PreTrainedModel):
         initialize_module(module, self.config.initializer_range)
 
     def initialize_weights(self) -> None:
-        """Give every weight that was not loaded its start, then align the cross-attention."""
+        """Give every weight that was not loaded its start, then align the modules."""
         # aligning joins several modules; `_init_weights` is never given one that holds them all
-        encoder: ChunkEncoder | None = self.base_model.chunk_encoder  # type: ignore[assignment]
-        is_new = not getattr(encoder, "_is_hf_initialized", False)
+        model = self.base_model
+        is_new = not getattr(model.norm, "_is_hf_initialized", False)
         super().initialize_weights()
-        if encoder is not None and is_new and self.config.cross_attention_init == "aligned":
+        if not is_new or self.config.cross_attention_init != "aligned":
+            return
+        embeddings: nn.Embedding = model.embed_tokens  # type: ignore[assignment]
+        quiet_layers(self, self.config.initializer_range)
+        align_embeddings(embeddings, self.config.landmark_token_id)
+        encoder: ChunkEncoder | None = model.chunk_encoder  # type: ignore[assignment]
+        if encoder is not None:
             layers = [m for m in self.modules() if isinstance(m, RetrievalDecoderLayer)]
-            embeddings: nn.Embedding = self.base_model.embed_tokens  # type: ignore[assignment]
-            quiet_layers(self, self.config.initializer_range)
             retrievers = [m for m in self.modules() if isinstance(m, Retriever)]
             align_retrievers(retrievers, self.config.initial_score_scale)
-            align_embeddings(embeddings, self.config.landmark_token_id)
             align_cross_attention(encoder, [m.cross_attention for m in layers])
 
 

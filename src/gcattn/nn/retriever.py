@@ -31,6 +31,7 @@ class Retriever(nn.Module):
         self.score_scale = 1 / config.retrieval_temperature
         self.temperature_spread = 1.0
         self.selection: Selection = "random" if config.retrieval_method == "random" else "learned"
+        self.is_off = config.retrieval_method == "off"
 
     def forward(
         self,
@@ -50,10 +51,13 @@ class Retriever(nn.Module):
             # uniform on the scale of logarithms: sharper as often as flatter
             drawn = torch.rand(*queries.shape[:2], 1, device=queries.device) * 2 - 1
             queries = queries * self.temperature_spread ** drawn.to(queries.dtype)
+        num_visible = layout.num_visible
+        if self.is_off:
+            num_visible = torch.zeros_like(num_visible)
         return chunk_topk(
             queries,
             memory.landmarks,
-            layout.num_visible,
+            num_visible,
             top_k,
             query_documents=layout.chunk_documents,
             landmark_documents=memory.documents,

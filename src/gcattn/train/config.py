@@ -247,9 +247,17 @@ def load_config(path: str | Path, overrides: Iterable[str] = ()) -> TrainConfig:
         FileNotFoundError: There is no such file.
         ValueError: A key is unknown or missing, or a value is of the wrong type or out of range.
     """
-    tree = read_yaml(path, overrides)
+    return config_from_tree(read_yaml(path, overrides))
+
+
+def config_from_tree(tree: dict[str, Any]) -> TrainConfig:
+    """Build a configuration from what its YAML file would hold.
+
+    Raises:
+        ValueError: As for `load_config`.
+    """
     if isinstance(tree.get("model"), dict):
-        tree["model"] = _gather_overrides(tree["model"])
+        tree = {**tree, "model": _gather_overrides(tree["model"])}
     return from_mapping(TrainConfig, tree, "")
 
 

@@ -1,0 +1,87 @@
+"""`gcattn compare`: models trained on the same rows and measured on the same documents."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+
+def compare(
+    suite: Annotated[Path, typer.Argument(help="YAML file; examples/ has some.")],
+    overrides: Annotated[
+        list[str] | None, typer.Argument(help="Changes, such as base.training.steps=100.")
+    ] = None,
+    runs: Annotated[Path, typer.Option(help="Folder of the runs.")] = Path("runs/compare"),
+    out: Annotated[
+        Path | None, typer.Option(help="Result file (default: results/compare-<name>.json).")
+    ] = None,
+    models: Annotated[
+        str | None, typer.Option(help="Run these only, separated by commas; all are reported.")
+    ] = None,
+    devices: Annotated[int | None, typer.Option(min=1, help="GPUs to use (default: all).")] = None,
+    runs_per_device: Annotated[
+        int,
+        typer.Option(
+            min=1, help="Runs that share a GPU: more get done, each more slowly; times mean little."
+        ),
+    ] = 1,
+    run: Annotated[str | None, typer.Option(hidden=True)] = None,
+) -> None:
+    """Train every model of SUITE on equal tokens and compare their losses by position.
+
+    Runs that are finished are kept, and an interrupted one goes on: the same command again resumes.
+    """
+    from gcattn.cli.compare_tables import print_tables
+    from gcattn.compare.report import compare as compare_runs
+    from gcattn.compare.runs import finished, run_all, train_and_evaluate
+    from gcattn.compare.suite import load_suite, suite_runs
+    from gcattn.results import write_result
+
+    wanted = load_suite(suite, overrides or [])
+    everything = suite_runs(wanted)
+    if run is not None:
+        train_and_evaluate(wanted, {r.name: r for r in everything}[run], runs)
+        return
+    chosen = everything
+    if models is not None:
+        names = models.split(",")
+        if unknown := [name for name in names if name not in wanted.models]:
+            raise ValueError(f"{unknown} are no models of {suite}: {', '.join(wanted.models)}.")
+        chosen = [r for r in everything if r.model in names]
+    command = ["compare", str(suite), *(overrides or []), "--runs", str(runs), "--run"]
+    failed = run_all(
+        chosen,
+        runs,
+        command,
+        devices=list(range(devices or _num_devices())) * runs_per_device,
+        say=lambda line: typer.echo(line, err=True),
+    )
+    done = [x for r in everything if (x := finished(r, runs)) is not None]
+    if not done:
+        raise ValueError(f"No run was finished; their logs are in {runs}.")
+    metrics: dict[str, Any] = compare_runs(wanted, done)
+    metrics["unfinished"] = [r.name for r in everything if finished(r, runs) is None]
+    file = out or Path("results") / f"compare-{wanted.name}.json"
+    write_result(
+        file.stem,
+        {
+            "suite": vars(wanted),
+            "overrides": overrides or [],
+            "runs_per_device": runs_per_device,
+        },
+        metrics,
+        folder=file.parent,
+        seed=min(wanted.seeds),
+        trials=len(wanted.seeds),
+    )
+    print_tables(metrics, file)
+    if failed:
+        raise typer.Exit(1)
+
+
+def _num_devices() -> int:
+    import torch
+
+    return max(1, torch.cuda.device_count())

@@ -1,0 +1,126 @@
+"""Train and evaluate the runs of a suite, one per device at a time; what is finished is kept."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from statistics import median
+from typing import Any
+
+from gcattn.compare.suite import Run, Suite, training_config
+
+EVALUATION_FILE = "evaluation.json"
+
+
+def train_and_evaluate(suite: Suite, run: Run, runs_folder: Path) -> dict[str, Any]:
+    """Train one model, or go on with it, and evaluate it; returns what the result file holds."""
+    import torch
+    from rich.console import Console
+
+    from gcattn.compare.evaluation import evaluate_model, write_evaluation
+    from gcattn.models import DRTConfig
+    from gcattn.train.run import run_training
+    from gcattn.train.run_log import LOG_FILE, read_log
+
+    folder = runs_folder / run.name
+    config = training_config(suite, run, folder)
+    outcome = run_training(config, resume=True, console=Console(stderr=True))
+    if outcome.model_folder is None:
+        raise KeyboardInterrupt
+    peak = torch.cuda.max_memory_allocated() if torch.cuda.is_available() else 0
+    records = [r for r in read_log(folder / LOG_FILE) if r["kind"] == "train"]
+    model = DRTConfig.from_pretrained(outcome.model_folder)
+    steps = config.training.steps
+    tokens = steps * records[-1]["tokens"] // records[-1]["step"]
+    evaluation = {
+        "model": run.model,
+        "learning_rate": run.learning_rate,
+        "seed": run.seed,
+        "steps": steps,
+        "tokens": tokens,
+        "parameters": model.count_parameters(),
+        "flops_per_token": model.flops_per_token(),
+        "tokens_per_second": median(r["tokens_per_second"] for r in records),
+        "peak_memory_gib": round(peak / 2**30, 3),
+        "curve": [(r["step"], round(r["loss"], 5)) for r in records],
+        "texts": evaluate_model(outcome.model_folder, suite, seed=run.seed),
+    }
+    write_evaluation(folder / EVALUATION_FILE, evaluation)
+    return evaluation
+
+
+def finished(run: Run, runs_folder: Path) -> dict[str, Any] | None:
+    """Return what a finished run measured, None where it is not finished."""
+    file = runs_folder / run.name / EVALUATION_FILE
+    if not file.is_file():
+        return None
+    evaluation: dict[str, Any] = json.loads(file.read_text(encoding="utf-8"))
+    return evaluation
+
+
+def run_all(
+    runs: Sequence[Run],
+    runs_folder: Path,
+    command: Sequence[str],
+    *,
+    devices: Sequence[int],
+    say: Callable[[str], None],
+) -> list[Run]:
+    """Run what is not finished, one process per device; returns the runs that failed.
+
+    Args:
+        runs: In this order.
+        runs_folder: Holds a folder for each; the output of a run is in `<name>.log` beside it.
+        command: Arguments of this program that run one of them when its name is added.
+        devices: Number of a GPU for each process that may run at a time.
+        say: Told what begins and ends.
+    """
+    runs_folder.mkdir(parents=True, exist_ok=True)
+    waiting = [run for run in runs if finished(run, runs_folder) is None]
+    if len(waiting) < len(runs):
+        say(f"{len(runs) - len(waiting)} of {len(runs)} runs are finished already")
+    free, failed = list(devices), []
+    running: dict[subprocess.Popen[bytes], tuple[Run, int, float]] = {}
+    try:
+        while waiting or running:
+            while waiting and free:
+                run, device = waiting.pop(0), free.pop(0)
+                log = (runs_folder / f"{run.name}.log").open("ab")
+                environment = os.environ | {"CUDA_VISIBLE_DEVICES": _visible(device)}
+                process = subprocess.Popen(
+                    [sys.executable, "-m", "gcattn.cli", *command, run.name],
+                    stdout=log,
+                    stderr=log,
+                    env=environment,
+                )
+                log.close()
+                running[process] = run, device, time.monotonic()
+                say(f"{run.name} begins on device {device}")
+            for process in [p for p in running if p.poll() is not None]:
+                run, device, start = running.pop(process)
+                free.append(device)
+                seconds = time.monotonic() - start
+                if process.returncode:
+                    failed.append(run)
+                    log_file = runs_folder / f"{run.name}.log"
+                    say(f"{run.name} failed after {seconds:,.0f} s; see {log_file}")
+                else:
+                    say(f"{run.name} ended after {seconds:,.0f} s")
+            time.sleep(0.2)
+    finally:
+        for process in running:  # an interrupted comparison leaves no process behind
+            process.terminate()
+        for process in running:
+            process.wait()
+    return failed
+
+
+def _visible(device: int) -> str:
+    """Return the device as the child must name it, also where only some are visible here."""
+    given = os.environ.get("CUDA_VISIBLE_DEVICES")
+    return given.split(",")[device] if given else str(device)
