@@ -27,6 +27,9 @@ def compare(
             min=1, help="Runs that share a GPU: more get done, each more slowly; times mean little."
         ),
     ] = 1,
+    report_only: Annotated[
+        bool, typer.Option("--report-only", help="Train nothing; report the runs that finished.")
+    ] = False,
     run: Annotated[str | None, typer.Option(hidden=True)] = None,
 ) -> None:
     """Train every model of SUITE on equal tokens and compare their losses by position.
@@ -50,6 +53,8 @@ def compare(
         if unknown := [name for name in names if name not in wanted.models]:
             raise ValueError(f"{unknown} are no models of {suite}: {', '.join(wanted.models)}.")
         chosen = [r for r in everything if r.model in names]
+    if report_only:
+        chosen = []
     command = ["compare", str(suite), *(overrides or []), "--runs", str(runs), "--run"]
     failed = run_all(
         chosen,
