@@ -77,11 +77,12 @@ def test_a_filled_cache_has_the_context_and_a_retrieval_to_serve(tier):
     model = DRTForCausalLM(CONFIG).eval()
     cache = filled_cache(model, tier, 2, 300, seed=0)
     assert cache.memory.num_chunks.tolist() == [20, 20]
-    assert cache.state.num_chunks.tolist() == [20, 20]
-    assert cache.state.open_length.tolist() == [0, 0]
+    assert cache.position.state.num_chunks.tolist() == [20, 20]
+    assert cache.position.state.open_length.tolist() == [0, 0]
     # the next token reads K chunks
-    assert (cache.serving[0].indices >= 0).all()
-    assert cache.serving[0].indices.shape == (2, CONFIG.retrieval_top_k)
+    indices = cache.last_retrievals[0].tensors()["indices"]
+    assert (indices >= 0).all()
+    assert indices.shape == (2, CONFIG.retrieval_top_k)
     with pytest.raises(ValueError, match="must hold two chunks"):
         filled_cache(model, tier, 1, 20, seed=0)
 

@@ -61,3 +61,36 @@ def test_blocks_hold_the_same_columns(B, T, S, from_landmark):
         # the first block has no landmark before it: its columns begin one place later
         shift = int(from_landmark and block == 0)
         assert torch.equal(gathered[row, block, at + shift], column)
+
+
+@pytest.mark.parametrize("num_columns", [2, 3, 5, 9, 40])
+@pytest.mark.parametrize(("B", "T", "S"), CASES)
+def test_a_tail_ends_like_that_of_the_general_layout(B, T, S, num_columns):
+    general, regular = (layout.tail(num_columns) for layout in both(B, T, S))
+    columns, tokens = torch.randn(B, 60, 3), torch.randn(B, T, 3)
+    whole_general, whole_regular = both(B, T, S)
+    views = []
+    for layout, whole in ((general, whole_general), (regular, whole_regular)):
+        columns = whole.columns_from_tokens(tokens, torch.ones(3))
+        kept = whole.tail_columns(columns, num_columns)
+        assert kept.shape[1] == layout.num_columns
+        n = min(layout.num_finished_chunks, 1)
+        views.append(
+            (
+                layout.tokens_from_columns(kept, 1),
+                layout.at_landmarks(kept)[:, -n:] if n else kept[:, :0],
+                layout.num_visible[:, -n:] if n else None,
+                layout.tokens_from_columns(layout.positions.expand(B, -1).unsqueeze(-1), 1),
+            )
+        )
+    found, expected = views[1], views[0]
+    assert torch.equal(found[0], expected[0])
+    assert torch.equal(found[3], expected[3])
+    if general.num_finished_chunks:
+        assert torch.equal(found[1], expected[1])
+        assert torch.equal(found[2], expected[2])
+
+
+def test_a_layout_that_is_not_cut_is_its_own_tail():
+    for layout in both(2, 29, 8):
+        assert layout.tail(100) is layout

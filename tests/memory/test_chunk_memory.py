@@ -1,5 +1,7 @@
 """Chunk memories: what goes in comes out, wherever it lives."""
 
+from types import SimpleNamespace
+
 import pytest
 import torch
 
@@ -116,13 +118,18 @@ def test_unknown_tier_is_refused():
         make_memory("tape")
 
 
+def columns_of(documents, *, is_full=True):
+    """Return as much of a layout as a window looks at."""
+    return SimpleNamespace(documents=documents, is_full=is_full)
+
+
 def test_window_keeps_the_last_used_columns_of_each_row():
-    window = WindowCache(num_layers=1, window_size=4)
+    window = WindowCache(window_size=4)
     documents = torch.tensor([[0, 0, 0, 0, 0], [0, 0, -1, -1, -1]])
     columns = torch.arange(10.0).reshape(2, 5, 1, 1)
-    window.begin(documents, all_used=False)
+    window.begin(columns_of(documents, is_full=False))
     window.extend(0, columns, columns)
-    window.begin(torch.tensor([[0], [0]]), all_used=True)
+    window.begin(columns_of(torch.tensor([[0], [0]])))
     keys, _ = window.extend(0, torch.tensor([[[[50.0]]], [[[60.0]]]]), torch.zeros(2, 1, 1, 1))
     assert keys.squeeze().tolist()[0] == [2, 3, 4, 50]
     assert window.key_documents[1].tolist() == [-1, 0, 0, 0]
@@ -131,12 +138,12 @@ def test_window_keeps_the_last_used_columns_of_each_row():
 
 def test_window_whose_columns_are_all_used_need_not_be_looked_up():
     torch.manual_seed(0)
-    known, unknown = (WindowCache(num_layers=2, window_size=6) for _ in range(2))
+    known, unknown = (WindowCache(window_size=6) for _ in range(2))
     for num_columns in (1, 3, 40, 1, 1, 13):
         columns = torch.randn(3, num_columns, 2, 4)
         documents = torch.zeros(3, num_columns, dtype=torch.long)
-        for window, all_used in ((known, True), (unknown, False)):
-            window.begin(documents, all_used=all_used)
+        for window, is_full in ((known, True), (unknown, False)):
+            window.begin(columns_of(documents, is_full=is_full))
         for layer in range(2):
             pairs = zip(
                 *(w.extend(layer, columns, -columns) for w in (known, unknown)), strict=True
@@ -150,9 +157,9 @@ def test_window_whose_columns_are_all_used_need_not_be_looked_up():
 
 
 def test_window_does_not_keep_a_segment_alive():
-    window = WindowCache(num_layers=1, window_size=6)
+    window = WindowCache(window_size=6)
     columns = torch.randn(1, 1000, 2, 4)
-    window.begin(torch.zeros(1, 1000, dtype=torch.long), all_used=True)
+    window.begin(columns_of(torch.zeros(1, 1000, dtype=torch.long)))
     window.extend(0, columns, columns)
     for kept in window.tensors().values():
         assert kept.untyped_storage().nbytes() == kept.numel() * kept.element_size()

@@ -1,11 +1,14 @@
 """A saved and loaded memory is the memory."""
 
 import json
+from pathlib import Path
 
 import pytest
 import torch
+from safetensors.torch import load_file
 
 from gcattn import DRTCache, load_cache, save_cache
+from gcattn.memory.persistence import RENAMED
 from gcattn.testing import random_config, random_model, random_tokens
 
 TIERS = ["device", "host"]
@@ -80,3 +83,32 @@ def test_what_cannot_be_saved_or_loaded_is_refused_with_a_reason(model, tmp_path
     (folder / "cache.json").write_text(json.dumps(manifest)[:-5])
     with pytest.raises(ValueError, match="is damaged"):
         load_cache(folder, model.config)
+
+
+def test_a_cache_saved_in_format_1_still_loads():
+    folder = Path(__file__).parent / "format_1"
+    sizes = json.loads((folder / "cache.json").read_text())["model"]
+    config = random_config(3, landmark_pooling=True, **sizes)
+    saved = load_file(folder / "cache.safetensors")
+    cache = load_cache(folder, config)
+    assert cache.get_seq_length() == 23
+    loaded = {
+        f"{name}.{key}": x
+        for name, state in cache.states().items()
+        for key, x in state.tensors().items()
+    }
+    renamed = {RENAMED.get(name, name): x for name, x in saved.items()}
+    assert loaded.keys() == renamed.keys()
+    assert all(torch.equal(x, renamed[name]) for name, x in loaded.items())
+    with torch.no_grad():
+        logits = random_model(config)(random_tokens(config, 2, 9), past_key_values=cache).logits
+    assert logits.isfinite().all()
+
+
+def test_a_cache_of_a_later_format_is_refused(model, tmp_path):
+    save_cache(read_document(model, "device"), tmp_path / "document")
+    file = tmp_path / "document" / "cache.json"
+    manifest = json.loads(file.read_text())
+    file.write_text(json.dumps(manifest | {"format_version": 99}))
+    with pytest.raises(ValueError, match="has format 99, this gcattn reads up to 2"):
+        load_cache(tmp_path / "document", model.config)

@@ -3,6 +3,7 @@
 import pytest
 import torch
 
+from gcattn.nn.retriever import Retrieval
 from gcattn.testing import random_config, random_model, random_tokens
 
 CASES = [
@@ -18,11 +19,11 @@ def test_training_compiles_without_graph_breaks(case):
     model = random_model(config).train()
     ids = random_tokens(config, 2, 3 * config.chunk_size)
 
+    plain = Retrieval(config.retrieval_top_k)
+
     def loss(ids):
         # drawn from the generator, the noise would differ between compiled and eager code
-        return model(
-            ids, labels=ids, use_cache=False, return_logits=False, retrieval_noise="none"
-        ).loss
+        return model(ids, labels=ids, use_cache=False, return_logits=False, retrieval=plain).loss
 
     gradients = []
     # fullgraph raises at the first graph break

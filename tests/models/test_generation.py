@@ -59,9 +59,9 @@ def test_first_generated_token_is_served_by_what_the_prompt_retrieved(model):
     ids = random_tokens(model.config, 1, 33)  # three tokens into a chunk
     cache = DRTCache(model.config)
     model.generate(ids, cache=cache, **(GREEDY | {"max_new_tokens": 1}))
-    assert cache.state.open_length.tolist() == [1]
+    assert cache.position.state.open_length.tolist() == [1]
     assert cache.memory.num_chunks.tolist() == [7]  # six full chunks and one of two tokens
-    assert cache.serving[0].indices.max() >= 0
+    assert cache.last_retrievals[0].tensors()["indices"].max() >= 0
 
 
 @pytest.mark.parametrize("name", ["cache", "past_key_values"])

@@ -5,6 +5,7 @@ import torch
 from transformers import AutoConfig, AutoModel, AutoModelForCausalLM
 
 from gcattn.models import DRTConfig, DRTForCausalLM, DRTModel
+from gcattn.nn.retriever import Retrieval
 from gcattn.testing import random_config, random_model, random_tokens
 
 
@@ -64,7 +65,7 @@ def test_gradient_checkpointing_changes_no_gradient(reentrant):
         if checkpointing:
             model.gradient_checkpointing_enable({"use_reentrant": reentrant})
             model.enable_input_require_grads()
-        model(ids, labels=ids, retrieval_noise="none").loss.backward()
+        model(ids, labels=ids, retrieval=Retrieval(3)).loss.backward()
         gradients.append({n: p.grad for n, p in model.named_parameters()})
     for name, expected in gradients[0].items():
         torch.testing.assert_close(gradients[1][name], expected, rtol=0, atol=1e-12)
@@ -158,7 +159,7 @@ def test_gumbel_noise_is_used_while_training_only():
 
 def test_top_k_can_be_set_for_a_call(model):
     ids = random_tokens(model.config, 1, 100)
-    selection = model(ids, retrieval_top_k=2, output_retrieval=True).retrieval[0]
+    selection = model(ids, retrieval=Retrieval(2), output_retrieval=True).retrieval[0]
     assert selection.indices.shape[-1] == 2
 
 
@@ -175,7 +176,6 @@ def test_top_k_can_be_set_for_a_call(model):
         ({"input_ids": torch.ones(1, 4).long(), "position_ids": torch.arange(4)}, "document_ids"),
         ({"input_ids": torch.ones(1, 4).long(), "chunk_break": None}, "chunk_break"),
         ({"input_ids": torch.ones(1, 4).long(), "past_key_values": ()}, "DRTCache, got tuple"),
-        ({"input_ids": torch.ones(1, 4).long(), "retrieval_noise": "gauss"}, "retrieval_noise"),
         ({"input_ids": torch.ones(1, 4).long(), "output_attentions": True}, "output_retrieval"),
     ],
 )

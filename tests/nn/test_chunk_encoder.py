@@ -3,6 +3,7 @@
 import pytest
 import torch
 
+from gcattn.memory.chunk_tail import ChunkTail
 from gcattn.models import DRTConfig
 from gcattn.nn.chunk_encoder import ChunkEncoder
 from gcattn.testing import random_config
@@ -24,7 +25,7 @@ def test_a_key_at_slot_0_is_made_of_the_last_token_of_the_chunk_before(chunk, sl
     lengths, documents = torch.tensor([[3, 5, 5]]), torch.tensor([[0, 0, 1]])
     changed = grid.clone()
     changed[0, chunk, slot] += 1
-    keys, moved = (encoder(x, lengths, documents).keys for x in (grid, changed))
+    keys, moved = (encoder(x, lengths, documents, ChunkTail()).keys for x in (grid, changed))
     assert (keys[0, chunk + 1, 0] != moved[0, chunk + 1, 0]).any().item() is reaches_next
     assert torch.equal(keys[0, chunk + 1, 1:], moved[0, chunk + 1, 1:])
 
@@ -40,7 +41,7 @@ def test_a_landmark_stands_for_the_end_of_the_chunk_before_too(slot, reaches_nex
     grid = torch.randn(1, 2, 6, encoder.config.hidden_size, dtype=torch.float64)
     changed = grid.clone()
     changed[0, 0, slot] += torch.randn(encoder.config.hidden_size, dtype=torch.float64)
-    landmarks, moved = (encoder(x, None).landmarks for x in (grid, changed))
+    landmarks, moved = (encoder(x, None, None, ChunkTail()).landmarks for x in (grid, changed))
     assert (landmarks[0, 0] != moved[0, 0]).any()
     assert (landmarks[0, 1] != moved[0, 1]).any().item() is reaches_next
 

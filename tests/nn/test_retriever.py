@@ -8,7 +8,7 @@ import torch
 from gcattn.chunking import RegularLayout
 from gcattn.memory.chunk_memory import EncodedChunks
 from gcattn.models import drt_tiny
-from gcattn.nn.retriever import Retriever
+from gcattn.nn.retriever import Retrieval, Retriever
 
 CHUNKS, SPREAD = 40, 4.0
 
@@ -30,15 +30,14 @@ def choose():
         lengths=torch.zeros(0),
     )
 
-    def run(*, training, spread):
-        retriever.train(training).temperature_spread = spread
-        return retriever(hidden, layout, memory, top_k=4, noise="none")
+    def run(spread):
+        return retriever(hidden, layout, memory, Retrieval(4, temperature_spread=spread))
 
     return run
 
 
 def test_a_spread_of_temperatures_changes_weights_within_its_bounds_and_no_choice(choose):
-    plain, drawn = choose(training=True, spread=1.0), choose(training=True, spread=SPREAD)
+    plain, drawn = choose(1.0), choose(SPREAD)
     assert torch.equal(plain.indices, drawn.indices)
     full = plain.indices[0, :, -1] >= 0
     assert full.sum() == CHUNKS - 4
@@ -55,7 +54,15 @@ def test_a_spread_of_temperatures_changes_weights_within_its_bounds_and_no_choic
     assert temperatures.log().std() > 0.5 * math.log(SPREAD) / math.sqrt(3)
 
 
-def test_evaluation_draws_no_temperature(choose):
-    plain, other = choose(training=False, spread=1.0), choose(training=False, spread=SPREAD)
-    assert torch.equal(plain.indices, other.indices)
-    assert torch.equal(plain.weights, other.weights)
+@pytest.mark.parametrize(
+    ("kwargs", "message"),
+    [
+        ({"top_k": 0}, "top_k must be at least 1, got 0"),
+        ({"top_k": 1, "noise": "gauss"}, 'noise must be "gumbel" or "none", got \'gauss\''),
+        ({"top_k": 1, "temperature_spread": 0.5}, "temperature_spread must be a number of at"),
+        ({"top_k": 1, "temperature_spread": math.nan}, "temperature_spread must be a number of at"),
+    ],
+)
+def test_a_retrieval_that_cannot_be_is_refused(kwargs, message):
+    with pytest.raises(ValueError, match=message):
+        Retrieval(**kwargs)

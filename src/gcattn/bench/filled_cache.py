@@ -44,8 +44,10 @@ def filled_cache(
         full = torch.full((batch, count), tokens, device=device)
         chunks = EncodedChunks(landmarks, torch.zeros_like(full), keys, values, full)
         cache.memory.append(chunks, torch.full((batch,), count))
-    assert cache.state is not None  # the first chunk made it
+    state = cache.position.state
+    assert state is not None  # the first chunk made it
     at = torch.full((batch,), num_chunks - 1)
-    cache.state = replace(cache.state, num_chunks=at, next_position=at * config.chunk_size)
+    state = replace(state, num_chunks=at, next_position=at * config.chunk_size)
+    cache.position.move(state, (num_chunks - 2) * tokens)
     model(ends[:, tokens:], past_key_values=cache, logits_to_keep=1)
     return cache

@@ -9,8 +9,9 @@ from gcattn.chunking.breaks import prompt_breaks
 from gcattn.chunking.labels import IGNORED, next_token_labels
 from gcattn.chunking.layout import BlockGrid, ChunkLayout
 from gcattn.chunking.plan import plan_chunks
-from gcattn.chunking.regular import RegularBlocks, RegularLayout
+from gcattn.chunking.regular import RegularLayout
 from gcattn.chunking.state import ChunkState
+from gcattn.chunking.table import TableBlocks, TableLayout
 from gcattn.chunking.tokens import insert_landmarks, strip_landmarks
 
 __all__ = [
@@ -18,8 +19,9 @@ __all__ = [
     "BlockGrid",
     "ChunkLayout",
     "ChunkState",
-    "RegularBlocks",
     "RegularLayout",
+    "TableBlocks",
+    "TableLayout",
     "insert_landmarks",
     "next_token_labels",
     "plan_chunks",

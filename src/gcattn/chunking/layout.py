@@ -3,283 +3,111 @@
 Three views of the same hidden states: tokens [B, T] (what the caller sees), columns [B, L] (what
 the decoder sees: tokens and landmarks, padding behind them) and the chunk grid [B, C, S].
 
+There are two ways to know the places, and callers need not know which: a table of them
+(`TableLayout`), and arithmetic where rows are whole and fresh (`RegularLayout`).
+
 Shapes: B batch, T tokens, L columns, C chunks touched by the call, F chunks finished by it, S slots
 per chunk, M query slots per block.
 """
 
-from collections.abc import Callable
-from dataclasses import dataclass, replace
-from typing import Any, Self
+from typing import Protocol
 
-import torch
-import torch.nn.functional as F
 from torch import Tensor
 
 
-def gather_columns(x: Tensor, index: Tensor) -> Tensor:
-    """Take entries by index, [B, L, *rest] → [*index.shape, *rest]; -1 gives zeros."""
-    rows = torch.arange(x.shape[0], device=x.device).view(-1, *[1] * (index.dim() - 1))
-    taken = x[rows, index.clamp_min(0)]
-    return torch.where((index >= 0).view(index.shape + (1,) * (x.dim() - 2)), taken, 0)
-
-
-def move_columns(x: Tensor, index: Tensor, inverse: Tensor) -> Tensor:
-    """Take entries by index, as `gather_columns`, where no entry is taken twice.
-
-    Args:
-        x: Entries, [B, L, *rest].
-        index: Which of them goes to each place, [B, *places]; -1 gives zeros.
-        inverse: Which place, counted over all of them, each entry goes to, [B, L]; -1: to none.
-    """
-    moved: Tensor = _Move.apply(x, index, inverse)
-    return moved
-
-
-class _Move(torch.autograd.Function):
-    """Moving back is the gradient: a second gather, where autograd's own would add one by one."""
-
-    @staticmethod
-    def forward(ctx: Any, x: Tensor, index: Tensor, inverse: Tensor) -> Tensor:
-        ctx.save_for_backward(inverse)
-        ctx.num_places = index[0].dim()
-        return gather_columns(x, index)
-
-    @staticmethod
-    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, None, None]:
-        (inverse,) = ctx.saved_tensors
-        return gather_columns(gradient.flatten(1, ctx.num_places), inverse), None, None
-
-
-@dataclass(frozen=True)
-class BlockGrid:
+class BlockGrid(Protocol):
     """Columns grouped into blocks that are served by the same retrieval."""
-
-    column: Tensor  # [B, C, M], the column in each place, -1 where there is none
-    place: Tensor  # [B, L], block · M + place within it, -1 for unused columns
-    is_whole: bool  # one block holds all columns as they are; known to the host
 
     @property
     def num_blocks(self) -> int:
-        """Number of blocks C, at least 1."""
-        return self.column.shape[1]
+        """Number of blocks, at least 1."""
 
     def gather(self, x: Tensor) -> Tensor:
-        """Bring columns into blocks, [B, L, …] → [B, C, M, …]; unused places are zero."""
-        if self.is_whole:
-            return x.unsqueeze(1)
-        return move_columns(x, self.column, self.place)
+        """Bring columns into blocks, [B, L, …] → [B, blocks, M, …]; unused places are zero."""
 
     def scatter(self, x: Tensor) -> Tensor:
-        """Bring blocks back into columns, [B, C, M, …] → [B, L, …]; unused columns are zero."""
-        if self.is_whole:
-            return x.squeeze(1)
-        return move_columns(x.flatten(1, 2), self.place, self.column.flatten(1))
-
-    def to(self, device: torch.device) -> Self:
-        """Return the same grid on `device`."""
-        return replace(self, column=self.column.to(device), place=self.place.to(device))
+        """Bring blocks back into columns, [B, blocks, M, …] → [B, L, …]."""
 
 
-@dataclass(frozen=True)
-class ColumnPlaces:
-    """What each column is; int64 [B, L]."""
-
-    token: Tensor  # token in this column; -1 for landmarks and unused columns
-    position: Tensor  # counted within the document
-    document: Tensor  # number of the document, -1 for unused columns
-    chunk: Tensor  # chunk counted from the layout's first one
-    slot: Tensor  # 0 … S - 1; landmarks sit at S - 1
-
-
-@dataclass(frozen=True)
-class ChunkLayout:
-    """Places of the tokens and landmarks of one call; -1 marks a place that nothing occupies."""
-
-    chunk_size: int  # S
-    columns: ColumnPlaces
-    column_of_token: Tensor  # [B, T]
-    column_of_slot: Tensor  # [B, C, S]
-    landmark_column: Tensor  # [B, F]
-    chunk_lengths: Tensor  # [B, F], tokens of each finished chunk, 0 where the row finished fewer
-    chunk_document: Tensor  # [B, C], document of the chunk
-    first_chunk: Tensor  # [B], number of the layout's first chunk within the row's stream
-    continues: Tensor  # bool [B], the layout begins where the previous call ended
-    # known to the host, so that decoding a token need not look anything up on the device
-    is_full: bool  # every column of every row is used
-    is_plain: bool  # the columns are the tokens, in their order
-
-    @classmethod
-    def build(
-        cls,
-        chunk_size: int,
-        columns: ColumnPlaces,
-        column_of_token: Tensor,
-        chunk_lengths: Tensor,
-        first_chunk: Tensor,
-        continues: Tensor,
-    ) -> Self:
-        """Derive the inverse maps from the places of the columns."""
-        B = columns.chunk.shape[0]
-        num_chunks = int(columns.chunk.max()) + 1
-        row, column = (columns.document >= 0).nonzero(as_tuple=True)
-        chunk = columns.chunk[row, column]
-        column_of_slot = torch.full((B, num_chunks, chunk_size), -1)
-        column_of_slot[row, chunk, columns.slot[row, column]] = column
-        chunk_document = torch.full((B, num_chunks), -1)
-        chunk_document[row, chunk] = columns.document[row, column]
-        is_full = row.numel() == columns.document.numel()
-        same_shape = column_of_token.shape == columns.token.shape
-        order = torch.arange(column_of_token.shape[1])
-        return cls(
-            chunk_size=chunk_size,
-            columns=columns,
-            column_of_token=column_of_token,
-            column_of_slot=column_of_slot,
-            landmark_column=column_of_slot[:, : chunk_lengths.shape[1], -1],
-            chunk_lengths=chunk_lengths,
-            chunk_document=chunk_document,
-            first_chunk=first_chunk,
-            continues=continues,
-            is_full=is_full,
-            is_plain=is_full and same_shape and bool((column_of_token == order).all()),
-        )
+class ChunkLayout(Protocol):
+    """Places of the tokens and landmarks of one call."""
 
     @property
     def num_columns(self) -> int:
-        """Number of columns L."""
-        return self.columns.token.shape[1]
+        """Number of columns L, unused ones included."""
 
     @property
     def num_finished_chunks(self) -> int:
         """Chunks F that the fullest row finished."""
-        return self.landmark_column.shape[1]
 
     @property
     def positions(self) -> Tensor:
-        """Position of each column in its document, [B, L]."""
-        return self.columns.position
+        """Position of each column in its document, [B, L], or [1, L] if the same in all rows."""
 
     @property
-    def documents(self) -> Tensor:
-        """Document of each column, [B, L]; -1 for unused columns."""
-        return self.columns.document
+    def documents(self) -> Tensor | None:
+        """Document of each column, [B, L]; -1 for unused columns. None: one document a row."""
 
     @property
-    def chunk_documents(self) -> Tensor:
-        """Document of each finished chunk, [B, F]; -1 where the row finished fewer."""
-        finished = self.chunk_document[:, : self.num_finished_chunks]
-        return torch.where(self.chunk_lengths > 0, finished, -1)
+    def chunk_documents(self) -> Tensor | None:
+        """Document of each finished chunk, [B, F]; -1 where the row finished fewer; None: one."""
 
     @property
-    def num_finished(self) -> Tensor:
-        """Chunks that each row finished, [B]."""
-        return (self.chunk_lengths > 0).sum(1)
+    def chunk_lengths(self) -> Tensor:
+        """Tokens of each finished chunk, [B, F], 0 where the row finished fewer."""
 
     @property
     def num_visible(self) -> Tensor:
         """Chunks before each finished chunk in its stream, [B, F]; 0 where there is none."""
-        before = torch.arange(self.chunk_lengths.shape[1], device=self.first_chunk.device)
-        return torch.where(self.chunk_lengths > 0, self.first_chunk[:, None] + before, 0)
+
+    @property
+    def num_finished(self) -> Tensor:
+        """Chunks that each row finished, [B]."""
+
+    @property
+    def is_full(self) -> bool:
+        """Whether every column of every row is used; known without looking on the device."""
+
+    @property
+    def is_ragged(self) -> bool:
+        """Whether a finished chunk may hold fewer than S - 1 tokens."""
 
     def columns_from_tokens(self, x: Tensor, landmark: Tensor) -> Tensor:
         """Place tokens, [B, T, …] → [B, L, …]; `landmark` fills every other column."""
-        if self.is_plain:
-            return x
-        token = self.columns.token
-        taken = move_columns(x, token, self.column_of_token)
-        return torch.where((token >= 0).view(token.shape + (1,) * (x.dim() - 2)), taken, landmark)
 
     def tokens_from_columns(self, x: Tensor, last: int = 0) -> Tensor:
         """Take what belongs to the `last` tokens (0: all), [B, L, …] → [B, T, …]."""
-        if self.is_plain:
-            return x[:, x.shape[1] - last if last else 0 :]
-        if last:
-            return gather_columns(x, self.column_of_token[:, -last:])
-        return move_columns(x, self.column_of_token, self.columns.token)
 
     def grid_from_columns(self, x: Tensor) -> Tensor:
         """Bring columns into their chunks, [B, L, …] → [B, C, S, …]; unused slots are zero."""
-        place = self.columns.chunk * self.chunk_size + self.columns.slot
-        inverse = torch.where(self.columns.document >= 0, place, -1)
-        return move_columns(x, self.column_of_slot, inverse)
 
     def at_landmarks(self, x: Tensor) -> Tensor:
         """Take what belongs to landmarks, [B, L, …] → [B, F, …]."""
-        is_landmark = (self.columns.document >= 0) & (self.columns.slot == self.chunk_size - 1)
-        inverse = torch.where(is_landmark, self.columns.chunk, -1)
-        return move_columns(x, self.landmark_column, inverse)
 
     def blocks(self, *, from_landmark: bool) -> BlockGrid:
         """Group columns by the retrieval that serves them.
 
         Block j holds what the landmark of chunk j - 1 retrieved for: the columns of chunk j, or,
-        with `from_landmark`, the landmark of chunk j - 1 and the tokens of chunk j. Blocks are as
-        wide as the fullest of them: S when a prompt is read, 1 or 2 when a token is decoded.
+        with `from_landmark`, the landmark of chunk j - 1 and the tokens of chunk j.
         """
-        document, slot = self.columns.document, self.columns.slot
-        block = self.columns.chunk + (from_landmark & (slot == self.chunk_size - 1)).long()
-        order = torch.arange(self.num_columns).expand_as(block)
-        begins = torch.ones_like(block, dtype=torch.bool)
-        begins[:, 1:] = block[:, 1:] != block[:, :-1]
-        within = order - torch.where(begins, order, 0).cummax(1).values
-        used = document >= 0
-        num_blocks = int(torch.where(used, block, 0).max()) + 1
-        width = int(torch.where(used, within, 0).max()) + 1
-        place = torch.where(used, block * width + within, -1)
-        column = torch.full((block.shape[0], num_blocks * width), -1)
-        row, at = used.nonzero(as_tuple=True)
-        column[row, place[row, at]] = at
-        is_whole = self.is_full and num_blocks == 1
-        return BlockGrid(column.unflatten(1, (num_blocks, width)), place, is_whole)
 
-    def tail(self, num_columns: int) -> Self:
-        """Return the layout of each row's last `num_columns` used columns."""
-        used = (self.columns.document >= 0).sum(1)
-        start = (used - num_columns).clamp_min(0)
-        kept = start[:, None] + torch.arange(min(num_columns, self.num_columns))
-        inside = kept < used[:, None]
-        kept = torch.where(inside, kept, 0)
-        shift = self.columns.chunk.gather(1, start[:, None])
-        columns = ColumnPlaces(
-            token=self.columns.token.gather(1, kept).masked_fill(~inside, -1),
-            position=self.columns.position.gather(1, kept),
-            document=self.columns.document.gather(1, kept).masked_fill(~inside, -1),
-            chunk=(self.columns.chunk.gather(1, kept) - shift).masked_fill(~inside, 0),
-            slot=self.columns.slot.gather(1, kept).masked_fill(~inside, 0),
-        )
-        finished = self.num_finished[:, None] - shift
-        lengths = shift + torch.arange(int(finished.max().clamp_min(0)))
-        return self.build(
-            self.chunk_size,
-            columns,
-            column_of_token=(self.column_of_token - start[:, None]).clamp_min(-1),
-            chunk_lengths=_shift_lengths(self.chunk_lengths, lengths),
-            first_chunk=self.first_chunk + shift.squeeze(1),
-            continues=self.continues & (start == 0),
-        )
+    def may_serve(self, asked_before: Tensor | None) -> Tensor | None:
+        """Tell whether what the landmark before each block retrieved may serve it, [B, C + 1].
+
+        It may not where the block belongs to another document than that landmark.
+
+        Args:
+            asked_before: Document of the last landmark before the call, [B]; None: there is none.
+
+        Returns:
+            None where it always may.
+        """
+
+    def tail(self, num_columns: int) -> "ChunkLayout":
+        """Return the layout of at least each row's last `num_columns` used columns.
+
+        A layout that has no more is returned itself.
+        """
 
     def tail_columns(self, x: Tensor, num_columns: int) -> Tensor:
-        """Take each row's last `num_columns` used columns, in the order of `tail`."""
-        used = (self.columns.document >= 0).sum(1)
-        start = (used - num_columns).clamp_min(0)
-        kept = start[:, None] + torch.arange(min(num_columns, self.num_columns), device=x.device)
-        return gather_columns(x, torch.where(kept < used[:, None], kept, -1))
-
-    def expand(self, batch_size: int) -> Self:
-        """Return the layout of one row for `batch_size` equal rows, without copying."""
-        return self._map(lambda x: x.expand(batch_size, *x.shape[1:]))
-
-    def to(self, device: torch.device) -> Self:
-        """Return the same layout on `device`."""
-        return self._map(lambda x: x.to(device))
-
-    def _map(self, change: Callable[[Tensor], Tensor]) -> Self:
-        columns = ColumnPlaces(**{name: change(x) for name, x in vars(self.columns).items()})
-        own: dict[str, Any] = {n: change(x) for n, x in vars(self).items() if isinstance(x, Tensor)}
-        return replace(self, columns=columns, **own)
-
-
-def _shift_lengths(lengths: Tensor, index: Tensor) -> Tensor:
-    """Read lengths [B, F] at `index` [B, F'], 0 beyond the end."""
-    padded = F.pad(lengths, (0, 1))
-    return padded.gather(1, index.clamp_max(lengths.shape[1]))
+        """Take the columns of `tail`, in its order."""

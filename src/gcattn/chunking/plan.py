@@ -12,8 +12,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from gcattn.chunking.layout import ChunkLayout, ColumnPlaces
 from gcattn.chunking.state import ChunkState
+from gcattn.chunking.table import ColumnPlaces, TableLayout
 
 
 def plan_chunks(
@@ -25,7 +25,7 @@ def plan_chunks(
     chunk_breaks: Tensor | None = None,
     document_ids: Tensor | None = None,
     state: ChunkState | None = None,
-) -> tuple[ChunkLayout, ChunkState]:
+) -> tuple[TableLayout, ChunkState]:
     """Lay out the tokens of one call behind whatever the rows already hold.
 
     Args:
@@ -128,7 +128,7 @@ def _lay_out(
     real: Tensor,
     valid: Tensor,
     chunk_size: int,
-) -> ChunkLayout:
+) -> TableLayout:
     B, _ = real.shape
     num_closed = placed.closes.sum(1) + placed.leading
     num_columns = int((real.sum(1) + num_closed).max())
@@ -163,7 +163,7 @@ def _lay_out(
 
     column_of_rank = torch.where(real, placed.column, 0)
     column_of_token = torch.zeros_like(column_of_rank).scatter(1, token_at, column_of_rank)
-    return ChunkLayout.build(
+    return TableLayout.build(
         chunk_size,
         ColumnPlaces(token, position, document, chunk, slot),
         column_of_token=torch.where(valid, column_of_token, -1),

@@ -1,15 +1,17 @@
 """The layout of rows that are whole and fresh: every chunk full, so that all views are reshapes.
 
-It is the layout `plan_chunks` gives for such rows, padded to whole chunks behind the last token.
-Nothing in it depends on data: no table is made, nothing is gathered, `torch.compile` sees plain
-shapes, and training never waits for the host. What the padding columns hold is never read: they
-come last, and attention only looks back.
+Rows without padding, breaks and documents, in a call that nothing comes before and nothing follows,
+as in training. It is the layout that `plan_chunks` gives for such rows, padded to whole chunks
+behind the last token. Nothing in it depends on data: no table is made, nothing is gathered,
+`torch.compile` sees plain shapes, and training never waits for the host. What the padding columns
+hold is never read: they come last, and attention only looks back.
 
 Shapes: B batch, T tokens, L = C · S columns, C chunks touched, F chunks finished, S slots per
 chunk, E hidden size.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from typing import Self
 
 import torch
 import torch.nn.functional as F
@@ -18,12 +20,13 @@ from torch import Tensor
 
 @dataclass(frozen=True)
 class RegularLayout:
-    """Places of the tokens and landmarks of B rows of T tokens each; see `ChunkLayout`."""
+    """Places by arithmetic, for B rows of T tokens each; see `ChunkLayout`."""
 
     chunk_size: int  # S
     batch_size: int
     num_tokens: int
     device: torch.device
+    first_chunk: int = 0  # of the stream, where this is the tail of a layout
 
     @property
     def num_chunks(self) -> int:
@@ -43,7 +46,8 @@ class RegularLayout:
     @property
     def positions(self) -> Tensor:
         """Position of each column, the same in all rows, [1, L]."""
-        return torch.arange(self.num_columns, device=self.device).unsqueeze(0)
+        first = self.first_chunk * self.chunk_size
+        return torch.arange(first, first + self.num_columns, device=self.device).unsqueeze(0)
 
     @property
     def documents(self) -> None:
@@ -56,6 +60,21 @@ class RegularLayout:
         return None
 
     @property
+    def is_full(self) -> bool:
+        """True: padding behind the last token is a column like any other."""
+        return True
+
+    @property
+    def is_ragged(self) -> bool:
+        """False: every chunk is full."""
+        return False
+
+    @property
+    def num_finished(self) -> Tensor:
+        """Chunks that each row finished, [B]."""
+        return torch.full((self.batch_size,), self.num_finished_chunks, device=self.device)
+
+    @property
     def chunk_lengths(self) -> Tensor:
         """Tokens of each finished chunk, [B, F]."""
         shape = (self.batch_size, self.num_finished_chunks)
@@ -64,7 +83,8 @@ class RegularLayout:
     @property
     def num_visible(self) -> Tensor:
         """Chunks before each finished chunk, [B, F]."""
-        before = torch.arange(self.num_finished_chunks, device=self.device)
+        first = self.first_chunk
+        before = torch.arange(first, first + self.num_finished_chunks, device=self.device)
         return before.expand(self.batch_size, -1)
 
     def columns_from_tokens(self, x: Tensor, landmark: Tensor) -> Tensor:
@@ -88,13 +108,35 @@ class RegularLayout:
         return self.grid_from_columns(x)[:, : self.num_finished_chunks, -1]
 
     def blocks(self, *, from_landmark: bool) -> "RegularBlocks":
-        """Group columns by the retrieval that serves them; see `ChunkLayout.blocks`."""
+        """Group columns by the retrieval that serves them."""
         return RegularBlocks(self.num_chunks, self.chunk_size, from_landmark)
+
+    def may_serve(self, asked_before: Tensor | None) -> None:
+        """Every row is one document."""
+
+    def tail(self, num_columns: int) -> Self:
+        """Return the layout of the last columns, whole chunks so that it is regular too."""
+        cut = self.num_chunks - self._kept_chunks(num_columns)
+        if cut == 0:
+            return self
+        return replace(
+            self,
+            num_tokens=self.num_tokens - cut * (self.chunk_size - 1),
+            first_chunk=self.first_chunk + cut,
+        )
+
+    def tail_columns(self, x: Tensor, num_columns: int) -> Tensor:
+        """Take the columns of `tail`."""
+        return x[:, (self.num_chunks - self._kept_chunks(num_columns)) * self.chunk_size :]
+
+    def _kept_chunks(self, num_columns: int) -> int:
+        padding = self.num_columns - self.num_tokens - self.num_finished_chunks
+        return min(self.num_chunks, -(-(num_columns + padding) // self.chunk_size))
 
 
 @dataclass(frozen=True)
 class RegularBlocks:
-    """Columns grouped into blocks that are served by the same retrieval; see `BlockGrid`."""
+    """Blocks by arithmetic; see `BlockGrid`."""
 
     num_chunks: int
     chunk_size: int

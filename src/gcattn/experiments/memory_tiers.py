@@ -81,8 +81,10 @@ def _filled_cache(model: DRTForCausalLM, tier: MemoryTier, num_chunks: int) -> D
             chunks = EncodedChunks(landmarks, torch.zeros_like(full), keys, values, full)
             cache.memory.append(chunks, torch.tensor([count]))
         at = torch.tensor([num_chunks])
-        if cache.state is not None:
-            cache.state = replace(cache.state, num_chunks=at, next_position=at * config.chunk_size)
+        state = cache.position.state
+        assert state is not None  # the first chunk made it
+        state = replace(state, num_chunks=at, next_position=at * config.chunk_size)
+        cache.position.move(state, (num_chunks - 1) * (config.chunk_size - 1))
     return cache
 
 

@@ -1,34 +1,26 @@
-"""A DRT's cache for transformers: chunk memory, windows, the open chunk and what serves it now.
+"""A DRT's cache for transformers: the stream that remembers.
 
-Shapes: B batch, S slots per chunk, K retrieved chunks, E hidden size.
+Shapes: B batch.
 """
 
-from typing import TYPE_CHECKING, NamedTuple, TypeVar
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import TYPE_CHECKING
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 from transformers.cache_utils import Cache
 
-from gcattn.chunking import ChunkState
-from gcattn.memory.chunk_memory import ChunkMemory
+from gcattn.memory.carried import CarriedState
+from gcattn.memory.chunk_memory import ChunkMemory, ChunkSource, EncodedChunks
+from gcattn.memory.stream import Stream
 from gcattn.memory.tiers import MemoryTier, make_memory
-from gcattn.memory.window import WindowCache
-from gcattn.nn.chunk_encoder import ChunkTail
 
 if TYPE_CHECKING:
     from gcattn.models.configuration_drt import DRTConfig
 
 
-class ServingRetrieval(NamedTuple):
-    """What the last landmark of each row retrieved in one group; it serves the open chunk."""
-
-    indices: Tensor  # [B, K]
-    weights: Tensor  # [B, K]
-    documents: Tensor  # [B], document of the chunk that retrieved
-
-
-class DRTCache(Cache):
+class DRTCache(Stream, Cache):
     """Everything that a stream of tokens leaves behind; grows by a chunk every S - 1 tokens.
 
     Args:
@@ -42,6 +34,8 @@ class DRTCache(Cache):
         ValueError: `expected_tokens` is negative, or there is no such tier.
     """
 
+    remembers = True
+
     def __init__(
         self,
         config: "DRTConfig",
@@ -49,7 +43,7 @@ class DRTCache(Cache):
         *,
         expected_tokens: int = 0,
     ) -> None:
-        super().__init__(layers=[])
+        Cache.__init__(self, layers=[])
         if expected_tokens < 0:
             raise ValueError(f"expected_tokens must be at least 0, got {expected_tokens}.")
         self.config = config
@@ -59,23 +53,42 @@ class DRTCache(Cache):
 
     def reset(self) -> None:
         """Forget everything."""
-        config = self.config
-        expected_chunks = -(-self.expected_tokens // (config.chunk_size - 1))
+        Stream.__init__(self, self.config)
+        expected_chunks = -(-self.expected_tokens // (self.config.chunk_size - 1))
         self.memory: ChunkMemory = make_memory(self._memory_tier, expected_chunks)
-        self.lower_window = WindowCache(config.num_lower_layers, config.window_size)
-        self.upper_window = WindowCache(config.num_upper_layers, config.window_size)
-        self.state: ChunkState | None = None
-        self.open_chunk: Tensor | None = None  # [B, S, E], the lower decoder's states
-        # [B, taps - 1, E], embeddings that the convolution over columns goes on from
-        self.last_columns: Tensor | None = None
-        # end of the last finished chunk, where the next one is made of it too
-        self.chunk_tail: ChunkTail | None = None
-        self.serving: list[ServingRetrieval | None] = [None] * config.num_retrieval_groups
-        self.num_tokens = 0
+
+    def states(self) -> dict[str, CarriedState]:
+        """Return every carried state, by the name that it is saved under."""
+        return super().states() | {"memory": self.memory}
+
+    @property
+    def chunks(self) -> ChunkSource | None:
+        """The chunks that earlier calls finished; None where there was no earlier call."""
+        return self.memory if self.memory.is_ready else None
+
+    def append(self, chunks: EncodedChunks, counts: Tensor) -> ChunkSource:
+        """Add the first `counts` [B] chunks of each row; return all that can be retrieved."""
+        return self.memory.append(chunks, counts)
+
+    @contextmanager
+    def call(self) -> Iterator[None]:
+        """Enclose calls that succeed together or leave the cache as it was, bit for bit."""
+        before = {name: state.snapshot() for name, state in self.states().items()}
+        try:
+            yield
+        except BaseException:  # an interrupt as well
+            for name, state in self.states().items():
+                state.roll_back(before[name])
+            raise
 
     def __len__(self) -> int:
         """Return the decoder layers; a cache is never falsy for being empty."""
         return self.config.num_hidden_layers
+
+    @property
+    def num_tokens(self) -> int:
+        """Tokens seen per row, padding included and landmarks not."""
+        return self.position.num_tokens
 
     def get_seq_length(self, layer_idx: int = 0) -> int:
         """Return the tokens seen per row, padding included and landmarks not."""
@@ -87,42 +100,19 @@ class DRTCache(Cache):
 
     def num_bytes(self) -> dict[str, int]:
         """Return bytes held by place, {"device": …, "host": …}."""
-        held = self.memory.num_bytes()
-        held["device"] += self.lower_window.num_bytes() + self.upper_window.num_bytes()
-        for x in (self.open_chunk, self.last_columns, *(self.chunk_tail or ())):
-            held["device"] += 0 if x is None else x.numel() * x.element_size()
-        return held
-
-    def keep_open_chunk(self, grid: Tensor, num_finished: Tensor) -> None:
-        """Keep the chunk that is open after a call, zero where none is.
-
-        Args:
-            grid: The chunks that the call touched, [B, C, S, E].
-            num_finished: How many of them it finished, [B].
-        """
-        rows = torch.arange(grid.shape[0], device=grid.device)
-        padded = F.pad(grid, (0, 0, 0, 0, 0, 1))  # a row may have finished the last one it touched
-        self.open_chunk = padded[rows, num_finished].detach()
+        held = [state.num_bytes() for state in self.states().values()]
+        return {place: sum(bytes_[place] for bytes_ in held) for place in ("device", "host")}
 
     def reorder_cache(self, beam_idx: Tensor) -> None:
         """Keep the rows `beam_idx` [B'], in this order; rows that repeat share their chunks."""
-        if self.state is None or self.open_chunk is None:
-            return
-        self.state = self.state.select(beam_idx)
-        self.open_chunk = self.open_chunk[beam_idx.to(self.open_chunk.device)]
-        if self.last_columns is not None:
-            self.last_columns = self.last_columns[beam_idx.to(self.last_columns.device)]
-        if self.chunk_tail is not None:
-            self.chunk_tail = _rows(self.chunk_tail, beam_idx)
-        for window in (self.lower_window, self.upper_window):
-            window.select_rows(beam_idx)
-        self.serving = [None if s is None else _rows(s, beam_idx) for s in self.serving]
-        self.memory.select_rows(beam_idx)
+        for state in self.states().values():
+            state.select_rows(beam_idx)
 
     def batch_repeat_interleave(self, repeats: int) -> None:
         """Repeat every row `repeats` times; the copies share their chunks."""
-        if self.state is not None:
-            self.reorder_cache(torch.arange(len(self.state.open_length)).repeat_interleave(repeats))
+        state = self.position.state
+        if state is not None:
+            self.reorder_cache(torch.arange(len(state.open_length)).repeat_interleave(repeats))
 
     def batch_select_indices(self, indices: Tensor) -> None:
         """Keep only the rows `indices`."""
@@ -147,7 +137,7 @@ class DRTCache(Cache):
 
     @property
     def is_linear(self) -> list[bool]:
-        """One False: `generate` has to cut off a prompt what the cache has seen of it."""
+        """One False: `generate` has to trim the cached prefix from the prompt."""
         # asked from transformers 5.24 on, with `all`, which the empty list of `layers` would pass
         return [False]
 
@@ -159,11 +149,4 @@ class DRTCache(Cache):
     @property
     def is_initialized(self) -> bool:
         """Whether a call has been made with this cache."""
-        return self.state is not None
-
-
-_Parts = TypeVar("_Parts", ChunkTail, ServingRetrieval)
-
-
-def _rows(parts: _Parts, rows: Tensor) -> _Parts:
-    return type(parts)(*(x[rows.to(x.device)] for x in parts))
+        return self.position.state is not None

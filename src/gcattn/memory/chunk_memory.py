@@ -15,6 +15,8 @@ from typing import NamedTuple, Protocol, Self
 import torch
 from torch import Tensor
 
+from gcattn.memory.carried import CarriedState, Snapshot
+
 
 class RetrievedChunks(NamedTuple):
     """Chunks to read: a pool, and for every block which of its chunks and how much of each."""
@@ -56,8 +58,11 @@ class EncodedChunks:
         return RetrievedChunks(self.keys, self.values, self.lengths, indices, weights)
 
 
-class ChunkMemory(ABC):
+class ChunkMemory(CarriedState, ABC):
     """All finished chunks of a stream, for inference; gradients do not flow into it.
+
+    Unlike other carried states it is written into, behind what it holds: a copy for every chunk
+    would cost more than the chunk.
 
     Args:
         expected_chunks: Chunks per row that room is taken for at once, rather than bit by bit with
@@ -65,6 +70,7 @@ class ChunkMemory(ABC):
     """
 
     def __init__(self, expected_chunks: int = 0) -> None:
+        super().__init__()
         self._expected_chunks = expected_chunks
         self._num_chunks = torch.zeros(0, dtype=torch.long)  # [B], on the CPU
         self._landmarks = torch.zeros(0)  # [B, capacity, E]
@@ -79,7 +85,7 @@ class ChunkMemory(ABC):
 
     @property
     def is_ready(self) -> bool:
-        """Whether something was appended, were it no chunk: shapes and rows are known then."""
+        """Whether shapes and rows are known: even an empty append counts."""
         return self._num_chunks.shape[0] > 0
 
     @property
@@ -165,6 +171,20 @@ class ChunkMemory(ABC):
             self._num_stored += len(piece[0])
             self._store(*(x.to(device) for x in piece))
 
+    def roll_back(self, before: Snapshot) -> None:
+        """Return to where `snapshot` was taken; chunks appended since are forgotten."""
+        super().roll_back(before)
+        longest = self._longest
+        if longest:
+            # rows with fewer chunks than the longest were written into within its reach
+            unused = torch.arange(longest) >= self._num_chunks[:, None]
+            for held, nothing in (
+                (self._landmarks, 0.0),
+                (self._documents, -1),
+                (self._store_index, 0),
+            ):
+                held[:, :longest][unused.to(held.device)] = nothing
+
     @abstractmethod
     def num_bytes(self) -> dict[str, int]:
         """Bytes in use by place, {"device": …, "host": …}; landmarks included."""
@@ -205,9 +225,10 @@ class ChunkMemory(ABC):
         capacity = max(needed, 2 * capacity, 16, self._expected_chunks)
         used = self._longest
         device = chunks.landmarks.device
-        landmarks = chunks.landmarks.new_zeros(B, capacity, E)
-        documents = torch.full((B, capacity), -1, device=device)
-        index = torch.zeros(B, capacity, dtype=torch.long, device=self._index_device or device)
+        with torch.inference_mode(False):  # so that later calls may write in any mode
+            landmarks = chunks.landmarks.new_zeros(B, capacity, E)
+            documents = torch.full((B, capacity), -1, device=device)
+            index = torch.zeros(B, capacity, dtype=torch.long, device=self._index_device or device)
         if used:
             landmarks[:, :used] = self._landmarks[:, :used]
             documents[:, :used] = self._documents[:, :used]

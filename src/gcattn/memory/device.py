@@ -55,7 +55,8 @@ class DeviceMemory(ChunkMemory):
 
 
 def _grown(old: Tensor, like: Tensor, used: int, capacity: int) -> Tensor:
-    grown = like.new_empty(capacity, *like.shape[1:])
+    with torch.inference_mode(False):  # so that later calls may write in any mode
+        grown = like.new_empty(capacity, *like.shape[1:])
     if used:
         grown[:used] = old[:used]
     return grown

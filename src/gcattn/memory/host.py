@@ -11,8 +11,8 @@ from torch import Tensor
 
 from gcattn.memory.chunk_memory import ChunkMemory, RetrievedChunks
 
-# chunks allocated at once: as many as there are, so that a fetch looks into few blocks, between
-# these; growth never copies what is stored, and pinning is paid seldom
+# block size doubles with the store, within these bounds: a fetch looks into few blocks, growth
+# never copies what is stored, and pinning is paid seldom
 LEAST_CHUNKS, MOST_CHUNKS = 256, 8192
 
 
@@ -89,4 +89,5 @@ class HostMemory(ChunkMemory):
 def _host_chunks(num_chunks: int, like: Tensor) -> Tensor:
     # pinning needs an accelerator; without one the device is the host and nothing travels
     pin = torch.cuda.is_available()
-    return torch.empty(num_chunks, *like.shape[1:], dtype=like.dtype, pin_memory=pin)
+    with torch.inference_mode(False):  # so that later calls may write in any mode
+        return torch.empty(num_chunks, *like.shape[1:], dtype=like.dtype, pin_memory=pin)

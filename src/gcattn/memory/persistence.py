@@ -15,16 +15,16 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
-from gcattn.chunking import ChunkState
-from gcattn.memory.cache import DRTCache, ServingRetrieval
+from gcattn.memory.cache import DRTCache
 from gcattn.memory.tiers import MemoryTier
-from gcattn.nn.chunk_encoder import ChunkTail
 
 if TYPE_CHECKING:
     from gcattn.models.configuration_drt import DRTConfig
 
 TENSORS, MANIFEST = "cache.safetensors", "cache.json"
-FORMAT_VERSION = 1
+FORMAT_VERSION = 2
+# tensors that format 1 saved under other names
+RENAMED = {"open_chunk": "open_chunk.states", "last_columns": "last_columns.states"}
 # what must agree between the model that read and the model that goes on
 SIZES = (
     "vocab_size",
@@ -61,14 +61,14 @@ def save_cache(cache: DRTCache, folder: str | Path) -> None:
         ValueError: Nothing has been read with the cache.
     """
     folder = Path(folder)
-    if cache.state is None:
+    if not cache.is_initialized:
         raise ValueError("The cache is empty: run the model with it before saving it.")
     if folder.exists():
         raise FileExistsError(f"{folder} exists already; choose another name or remove it.")
     unfinished = folder.with_name(f"{folder.name}.unfinished")
     shutil.rmtree(unfinished, ignore_errors=True)
     unfinished.mkdir(parents=True)
-    save_file(_tensors(cache, cache.state), unfinished / TENSORS)
+    save_file(_tensors(cache), unfinished / TENSORS)
     manifest = {
         "format_version": FORMAT_VERSION,
         "num_tokens": cache.num_tokens,
@@ -103,9 +103,15 @@ def load_cache(
     try:
         manifest = json.loads((folder / MANIFEST).read_text(encoding="utf-8"))
         made_by, num_tokens = manifest["model"], int(manifest["num_tokens"])
+        version = int(manifest["format_version"])
         tensors = load_file(folder / TENSORS)
     except (ValueError, KeyError, OSError, SafetensorError) as error:
         raise ValueError(f"The cache in {folder} is damaged: {error}.") from error
+    if version > FORMAT_VERSION:
+        raise ValueError(
+            f"The cache in {folder} has format {version}, this gcattn reads up to "
+            f"{FORMAT_VERSION}: update gcattn, or read the document again."
+        )
     made_by = ADDED_SIZES | made_by
     for name in SIZES:
         if made_by.get(name) != getattr(config, name):
@@ -114,44 +120,23 @@ def load_cache(
                 f"this one has {getattr(config, name)}."
             )
     cache = DRTCache(config, memory_tier)
-    _restore(cache, tensors, torch.device(device))
-    cache.num_tokens = num_tokens
+    renamed = {RENAMED.get(name, name): x for name, x in tensors.items()}
+    _restore(cache, renamed, torch.device(device))
+    cache.position.num_tokens = num_tokens
     return cache
 
 
-def _tensors(cache: DRTCache, state: ChunkState) -> dict[str, Tensor]:
-    parts: dict[str, Tensor] = {f"state.{name}": x for name, x in vars(state).items()}
-    for name, window in (("lower", cache.lower_window), ("upper", cache.upper_window)):
-        parts |= {f"{name}.{key}": x for key, x in window.tensors().items()}
-    parts |= {f"memory.{key}": x for key, x in cache.memory.tensors().items()}
-    for name in ("open_chunk", "last_columns"):
-        if (x := getattr(cache, name)) is not None:
-            parts[name] = x
-    if cache.chunk_tail is not None:
-        parts |= {f"chunk_tail.{key}": x for key, x in cache.chunk_tail._asdict().items()}
-    for group, serving in enumerate(cache.serving):
-        if serving is not None:
-            parts |= {f"serving.{group}.{key}": x for key, x in serving._asdict().items()}
-    return {name: x.cpu().contiguous().clone() for name, x in parts.items()}
+def _tensors(cache: DRTCache) -> dict[str, Tensor]:
+    return {
+        f"{name}.{key}": x.cpu().contiguous().clone()
+        for name, state in cache.states().items()
+        for key, x in state.tensors().items()
+    }
 
 
 def _restore(cache: DRTCache, tensors: dict[str, Tensor], device: torch.device) -> None:
-    cache.state = ChunkState(**_part(tensors, "state"))
-    for name, window in (("lower", cache.lower_window), ("upper", cache.upper_window)):
-        window.restore({key: x.to(device) for key, x in _part(tensors, name).items()})
-    for name in ("open_chunk", "last_columns"):
-        if name in tensors:
-            setattr(cache, name, tensors[name].to(device))
-    if chunk_tail := _part(tensors, "chunk_tail"):
-        cache.chunk_tail = ChunkTail(**{key: x.to(device) for key, x in chunk_tail.items()})
-    if memory := _part(tensors, "memory"):
-        cache.memory.restore(memory, device)
-    for group in range(len(cache.serving)):
-        if serving := _part(tensors, f"serving.{group}"):
-            on_device = {key: x.to(device) for key, x in serving.items()}
-            cache.serving[group] = ServingRetrieval(**on_device)
-
-
-def _part(tensors: dict[str, Tensor], name: str) -> dict[str, Tensor]:
-    prefix = f"{name}."
-    return {key.removeprefix(prefix): x for key, x in tensors.items() if key.startswith(prefix)}
+    for name, state in cache.states().items():
+        prefix = f"{name}."
+        part = {k.removeprefix(prefix): x for k, x in tensors.items() if k.startswith(prefix)}
+        if part:
+            state.restore(part, device)

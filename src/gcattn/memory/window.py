@@ -6,52 +6,62 @@ Shapes: B batch, L new columns, P kept columns, G key/value heads, D head dim, W
 import torch
 from torch import Tensor
 
+from gcattn.chunking import ChunkLayout
+from gcattn.memory.carried import CarriedState
 
-class WindowCache:
-    """The sliding windows of one decoder's layers; all layers hold the same columns."""
 
-    def __init__(self, num_layers: int, window_size: int) -> None:
+class WindowCache(CarriedState):
+    """The sliding windows of one decoder's layers; all layers hold the same columns.
+
+    Args:
+        window_size: W.
+        remembers: Keep the last columns for the next call.
+    """
+
+    def __init__(self, window_size: int, *, remembers: bool = True) -> None:
+        super().__init__(remembers=remembers)
         self._window_size = window_size
-        self._keys: list[Tensor | None] = [None] * num_layers
-        self._values: list[Tensor | None] = [None] * num_layers
-        self._documents: Tensor | None = None  # [B, P], -1 for unused columns
         # [B, P'], columns that stay after this call; None: the last ones
         self._kept: Tensor | None = None
         self._num_kept = 0  # P'
         self._all_used = True  # every kept column of every row
-        self.key_documents = torch.zeros(0, dtype=torch.long)
+        self.key_documents: Tensor | None = None  # [B, P + L], of the current call
 
-    def begin(self, documents: Tensor, *, all_used: bool) -> None:
-        """Announce the columns of the coming call.
-
-        Args:
-            documents: Their documents, [B, L]; -1 for unused columns.
-            all_used: None is unused: the host knows, and nothing has to be looked up on the device.
-        """
-        past = documents[:, :0] if self._documents is None else self._documents
-        self.key_documents = torch.cat([past, documents], dim=1)  # [B, P + L]
-        self._num_kept = min(self._window_size - 1, self.key_documents.shape[1])
-        self._all_used = self._all_used and all_used
+    def begin(self, layout: ChunkLayout) -> None:
+        """Register the columns of this call."""
+        documents = layout.documents
+        self.key_documents = documents
+        if not self.remembers:
+            return
+        assert documents is not None  # only a call that is forgotten leaves them out
+        if "documents" in self._held:
+            documents = torch.cat([self._held["documents"], documents], dim=1)
+        self.key_documents = documents
+        self._num_kept = min(self._window_size - 1, documents.shape[1])
+        self._all_used = self._all_used and layout.is_full
         if self._all_used:
             self._kept = None
-            self._documents = self._last(self.key_documents)
+            self._held["documents"] = self._last(documents)
             return
         # unused columns sort to the front, so the last ones kept are the last ones used
-        order = (self.key_documents >= 0).int().argsort(dim=1, stable=True)
+        order = (documents >= 0).int().argsort(dim=1, stable=True)
         self._kept = self._last(order)
-        self._documents = self.key_documents.gather(1, self._kept)
+        self._held["documents"] = documents.gather(1, self._kept)
 
     def extend(self, layer: int, keys: Tensor, values: Tensor) -> tuple[Tensor, Tensor]:
         """Put a layer's kept columns in front of its new ones, [B, L, G, D] → [B, P + L, G, D]."""
-        keys = _joined(self._keys[layer], keys)
-        values = _joined(self._values[layer], values)
+        return self._extend(f"keys.{layer}", keys), self._extend(f"values.{layer}", values)
+
+    def _extend(self, name: str, new: Tensor) -> Tensor:
+        if not self.remembers:
+            return new
+        whole = torch.cat([self._held[name], new], dim=1) if name in self._held else new
         if self._kept is None:
-            self._keys[layer], self._values[layer] = self._last(keys), self._last(values)
+            self._held[name] = self._last(whole).detach()
         else:
-            rows = torch.arange(keys.shape[0], device=keys.device)[:, None]
-            self._keys[layer] = keys[rows, self._kept]
-            self._values[layer] = values[rows, self._kept]
-        return keys, values
+            rows = torch.arange(whole.shape[0], device=whole.device)[:, None]
+            self._held[name] = whole[rows, self._kept].detach()
+        return whole
 
     def _last(self, x: Tensor) -> Tensor:
         """Take the columns that stay, [B, P + L, …] → [B, P', …]."""
@@ -59,34 +69,7 @@ class WindowCache:
         # a view keeps all of a tensor alive: right for a token more, not for a segment of a prompt
         return kept.clone() if x.shape[1] > 2 * self._window_size else kept
 
-    def select_rows(self, rows: Tensor) -> None:
-        """Keep the given rows [B'] in their order; rows may repeat."""
-        if self._documents is None:
-            return
-        rows = rows.to(self._documents.device)
-        self._documents = self._documents[rows]
-        self._keys = [None if x is None else x[rows] for x in self._keys]
-        self._values = [None if x is None else x[rows] for x in self._values]
-
-    def tensors(self) -> dict[str, Tensor]:
-        """Return everything that is kept, by name."""
-        kept = {} if self._documents is None else {"documents": self._documents}
-        for name, layers in (("keys", self._keys), ("values", self._values)):
-            kept |= {f"{name}.{i}": x for i, x in enumerate(layers) if x is not None}
-        return kept
-
-    def restore(self, tensors: dict[str, Tensor]) -> None:
-        """Take back what `tensors` returned."""
-        self._documents = tensors.get("documents")
-        self._all_used = self._documents is None or bool((self._documents >= 0).all())
-        for name, layers in (("keys", self._keys), ("values", self._values)):
-            layers[:] = [tensors.get(f"{name}.{i}") for i in range(len(layers))]
-
-    def num_bytes(self) -> int:
-        """Bytes of the kept keys and values."""
-        kept = (*self._keys, *self._values)
-        return sum(x.numel() * x.element_size() for x in kept if x is not None)
-
-
-def _joined(past: Tensor | None, new: Tensor) -> Tensor:
-    return new if past is None else torch.cat([past, new], dim=1)
+    def restore(self, tensors: dict[str, Tensor], device: torch.device) -> None:
+        """Take back what `tensors` returned; it is read on `device`."""
+        super().restore(tensors, device)
+        self._all_used = bool((self._held["documents"] >= 0).all()) if self._held else True

@@ -8,7 +8,7 @@ much and no more.
 Shapes: B batch, T tokens, L columns, S slots per chunk, W window, R retrieval groups.
 """
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import lru_cache
 from typing import TYPE_CHECKING
 
@@ -19,10 +19,12 @@ from gcattn.chunking import (
     BlockGrid,
     ChunkLayout,
     ChunkState,
-    RegularBlocks,
     RegularLayout,
+    TableBlocks,
+    TableLayout,
     plan_chunks,
 )
+from gcattn.memory.stream import Stream
 
 if TYPE_CHECKING:
     from gcattn.models.configuration_drt import DRTConfig
@@ -32,24 +34,27 @@ if TYPE_CHECKING:
 class CallPlan:
     """The layouts of one call, on the device of the model."""
 
-    layout: ChunkLayout | RegularLayout  # of the lower decoder
-    upper: ChunkLayout | RegularLayout  # of the upper decoder: the same, or its tail
-    blocks: BlockGrid | RegularBlocks  # of cross-attention
-    num_upper_columns: int | None = None  # None: all
-    finished: Tensor | None = None  # [B], chunks that the call finishes, on the CPU
-    state: ChunkState | None = None  # behind the call, on the CPU
+    layout: ChunkLayout  # of the lower decoder
+    upper: ChunkLayout  # of the upper decoder: the same one, or its tail
+    blocks: BlockGrid  # of cross-attention
+    num_upper_columns: int  # at least as many of each row's last columns are the upper decoder's
+    finished: Tensor  # [B], chunks that each row finishes, on the CPU if there is a next call
+    state: ChunkState | None = None  # behind the call, on the CPU; None: no call follows
+
+    def upper_columns(self, hidden: Tensor) -> Tensor:
+        """Cut the lower decoder's columns to those that the upper decoder reads."""
+        return self.layout.tail_columns(hidden, self.num_upper_columns)
 
 
 def plan_call(
     config: "DRTConfig",
     shape: tuple[int, int],
     device: torch.device,
+    stream: Stream,
     *,
     attention_mask: Tensor | None,
     chunk_breaks: Tensor | None,
     document_ids: Tensor | None,
-    state: ChunkState | None,
-    remembers: bool,
     num_logits: int | None,
 ) -> CallPlan:
     """Lay out one call.
@@ -58,11 +63,10 @@ def plan_call(
         config: The model's configuration.
         shape: (B, T).
         device: Where the model computes.
+        stream: What the call goes on from.
         attention_mask: 0 where a token is padding, [B, T].
         chunk_breaks: True where the chunk closes after this token, bool [B, T].
         document_ids: Document of each token, [B, T].
-        state: Where the rows stand; None at the beginning of a stream.
-        remembers: A cache takes over what the call leaves behind.
         num_logits: How many of the last tokens' logits are wanted; None for all.
 
     Returns:
@@ -78,25 +82,60 @@ def plan_call(
     ):
         if x is not None and tuple(x.shape) != tuple(shape):
             raise ValueError(f"{name} must have shape [B, T] = {list(shape)}, got {list(x.shape)}.")
-    num_columns = None if num_logits is None else _receptive_field(config, num_logits)
-    serves = config.retrieval_serves
-    given = (attention_mask, chunk_breaks, document_ids, state)
-    if all(x is None for x in given) and not remembers and num_logits is None:
-        whole = RegularLayout(config.chunk_size, *shape, device)
-        return CallPlan(whole, whole, whole.blocks(from_landmark=serves == "from_landmark"))
-    if all(x is None for x in given):
+    B, num_tokens = shape
+    S, from_landmark = config.chunk_size, config.retrieval_serves == "from_landmark"
+    # every token takes a column, and a landmark at most
+    num_upper = 2 * num_tokens + 1 if num_logits is None else _receptive_field(config, num_logits)
+    before = stream.position.state
+    is_regular = all(x is None for x in (attention_mask, chunk_breaks, document_ids, before))
+    if is_regular and not stream.remembers:
+        whole = RegularLayout(S, B, num_tokens, device)
+        upper = whole.tail(num_upper)
+        blocks = upper.blocks(from_landmark=from_landmark)
+        return CallPlan(whole, upper, blocks, num_upper, whole.num_finished)
+    if is_regular:
         # a fixed grid depends on nothing but its length: planned once, the same for every row
-        return _fixed_grid(shape, config.chunk_size, serves, num_columns, device)
-    layout, after = plan_chunks(
+        return _fixed_grid((num_tokens, S, from_landmark, num_upper, device), B)
+    layout, state = plan_chunks(
         *shape,
-        config.chunk_size,
+        S,
         valid=attention_mask,
         chunk_breaks=chunk_breaks,
         document_ids=document_ids,
-        state=state,
+        state=before,
     )
+    views = _views(layout, from_landmark, num_upper, device)
+    return CallPlan(*views, num_upper, layout.num_finished, state)
+
+
+def _views(
+    layout: TableLayout, from_landmark: bool, num_upper: int, device: torch.device
+) -> tuple[TableLayout, TableLayout, TableBlocks]:
+    """Return the layouts of both decoders and the blocks, on `device`."""
+    upper = layout.tail(num_upper)
+    blocks = upper.blocks(from_landmark=from_landmark).to(device)
+    here = layout.to(device)
+    return here, here if upper is layout else upper.to(device), blocks
+
+
+@lru_cache(maxsize=32)
+def _fixed_row(
+    num_tokens: int, chunk_size: int, from_landmark: bool, num_upper: int, device: torch.device
+) -> tuple[tuple[TableLayout, TableLayout, TableBlocks], Tensor, ChunkState]:
+    layout, state = plan_chunks(1, num_tokens, chunk_size)
+    return _views(layout, from_landmark, num_upper, device), layout.num_finished, state
+
+
+def _fixed_grid(key: tuple[int, int, bool, int, torch.device], B: int) -> CallPlan:
+    (layout, upper, blocks), finished, state = _fixed_row(*key)
+    rows = layout.expand(B)
     return CallPlan(
-        *_views(layout, serves, num_columns, device), finished=layout.num_finished, state=after
+        rows,
+        rows if upper is layout else upper.expand(B),
+        blocks.expand(B),
+        key[3],
+        finished.expand(B),
+        state.select(torch.zeros(B, dtype=torch.long)),
     )
 
 
@@ -104,42 +143,3 @@ def _receptive_field(config: "DRTConfig", num_logits: int) -> int:
     reach = config.num_upper_layers * (config.window_size - 1)
     # chunks closed early may put a landmark behind each of the wanted tokens
     return reach + config.num_retrieval_groups * config.chunk_size + 2 * num_logits
-
-
-def _views(
-    layout: ChunkLayout, serves: str, num_columns: int | None, device: torch.device
-) -> tuple[ChunkLayout, ChunkLayout, BlockGrid, int | None]:
-    """Return the layouts of both decoders and the blocks, on `device`, and the upper columns."""
-    if num_columns is not None and num_columns >= layout.num_columns:
-        num_columns = None
-    upper = layout if num_columns is None else layout.tail(num_columns)
-    blocks = upper.blocks(from_landmark=serves == "from_landmark")
-    return layout.to(device), upper.to(device), blocks.to(device), num_columns
-
-
-@lru_cache(maxsize=32)
-def _fixed_row(
-    num_tokens: int, chunk_size: int, serves: str, num_columns: int | None, device: torch.device
-) -> tuple[tuple[ChunkLayout, ChunkLayout, BlockGrid, int | None], Tensor, ChunkState]:
-    layout, state = plan_chunks(1, num_tokens, chunk_size)
-    return _views(layout, serves, num_columns, device), layout.num_finished, state
-
-
-def _fixed_grid(
-    shape: tuple[int, int],
-    chunk_size: int,
-    serves: str,
-    num_columns: int | None,
-    device: torch.device,
-) -> CallPlan:
-    B, num_tokens = shape
-    views, finished, state = _fixed_row(num_tokens, chunk_size, serves, num_columns, device)
-    layout, upper, blocks, num_columns = views
-    return CallPlan(
-        layout.expand(B),
-        upper.expand(B),
-        replace(blocks, column=blocks.column.expand(B, -1, -1), place=blocks.place.expand(B, -1)),
-        num_columns,
-        finished.expand(B),
-        state.select(torch.zeros(B, dtype=torch.long)),
-    )

@@ -15,7 +15,7 @@ from gcattn.models.configuration_drt import DRTConfig
 from gcattn.models.generation import DRTGenerationMixin
 from gcattn.models.modeling_drt import DRTModel, DRTPreTrainedModel
 from gcattn.models.outputs import DRTCausalLMOutput
-from gcattn.ops.chunk_topk import RetrievalNoise
+from gcattn.nn.retriever import Retrieval
 from gcattn.ops.linear_cross_entropy import linear_cross_entropy
 
 
@@ -43,8 +43,7 @@ class DRTForCausalLM(DRTPreTrainedModel, DRTGenerationMixin):
         return_logits: bool = True,
         chunk_breaks: Tensor | None = None,
         document_ids: Tensor | None = None,
-        retrieval_noise: RetrievalNoise | None = None,
-        retrieval_top_k: int | None = None,
+        retrieval: Retrieval | None = None,
         output_retrieval: bool = False,
         output_hidden_states: bool | None = None,
         cache: DRTCache | None = None,
@@ -68,8 +67,8 @@ class DRTForCausalLM(DRTPreTrainedModel, DRTGenerationMixin):
                 then never in memory, which makes training faster and longer rows possible.
             chunk_breaks: True where the chunk closes after this token, bool [B, T].
             document_ids: Document of each token, [B, T]: packed documents do not see each other.
-            retrieval_noise: "gumbel" or "none"; the configuration's while training, else none.
-            retrieval_top_k: K for this call; the configuration's without it.
+            retrieval: How to retrieve in this call; without it the configuration's top-k, and its
+                noise while training.
             output_retrieval: Return what every landmark retrieved.
             output_hidden_states: Return the hidden states of the tokens after every layer.
             cache: The same as `past_key_values`, by the name that transformers 5.24 gave it.
@@ -93,8 +92,7 @@ class DRTForCausalLM(DRTPreTrainedModel, DRTGenerationMixin):
             logits_to_keep=0 if labels is not None else logits_to_keep,
             chunk_breaks=chunk_breaks,
             document_ids=document_ids,
-            retrieval_noise=retrieval_noise,
-            retrieval_top_k=retrieval_top_k,
+            retrieval=retrieval,
             output_retrieval=output_retrieval,
             output_hidden_states=output_hidden_states,
             cache=cache,

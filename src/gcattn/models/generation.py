@@ -16,6 +16,7 @@ from transformers.generation import GenerationMixin
 
 from gcattn.chunking import prompt_breaks
 from gcattn.memory.cache import DRTCache
+from gcattn.memory.stream import Stream
 from gcattn.models.cache_name import CACHE_NAME, given_cache
 
 if TYPE_CHECKING:
@@ -24,6 +25,19 @@ if TYPE_CHECKING:
 
 class DRTGenerationMixin(GenerationMixin):
     """What `generate` has to know about chunks and their cache."""
+
+    def generate(self, *args: Any, **kwargs: Any) -> Any:
+        """Generate as transformers does; if it fails, a given cache is as it was before.
+
+        Args:
+            *args: As in transformers.
+            **kwargs: As in transformers; `cache` or `past_key_values` goes on from a `DRTCache`,
+                `close_prompt=False` keeps the paper's fixed grid.
+        """
+        given = given_cache(kwargs.get("cache"), kwargs.get("past_key_values"))
+        stream = Stream(self.config) if given is None else given
+        with stream.call():
+            return super().generate(*args, **kwargs)
 
     def _prepare_cache_for_generation(
         self, generation_config: "GenerationConfig", model_kwargs: dict[str, Any], *args: Any

@@ -7,16 +7,16 @@ Shapes: B batch, T tokens, L columns, C chunks touched, F chunks finished, S slo
 K retrieved chunks, E hidden size, V vocabulary, R retrieval groups.
 """
 
-from typing import Any
-
 import torch
 from torch import Tensor, nn
 from transformers.modeling_utils import PreTrainedModel
 from transformers.utils import logging
 
-from gcattn.chunking import ChunkLayout, RegularLayout
+from gcattn.chunking import ChunkLayout
 from gcattn.memory.cache import DRTCache
 from gcattn.memory.chunk_memory import ChunkSource, EncodedChunks
+from gcattn.memory.stream import Stream
+from gcattn.memory.window import WindowCache
 from gcattn.models.cache_name import given_cache, named_cache
 from gcattn.models.call_plan import CallPlan, plan_call
 from gcattn.models.configuration_drt import DRTConfig
@@ -27,16 +27,16 @@ from gcattn.models.initialization import (
     initialize_module,
     quiet_layers,
 )
-from gcattn.models.outputs import DRTModelOutput
+from gcattn.models.outputs import DRTModelOutput, HiddenStates
 from gcattn.models.retrieval_group import RetrievalGroup
 from gcattn.nn.chunk_encoder import ChunkEncoder
 from gcattn.nn.convolution import ColumnConvolution
 from gcattn.nn.decoder_layer import DecoderLayer, RetrievalDecoderLayer
-from gcattn.nn.retriever import Retriever
+from gcattn.nn.retriever import Retrieval, Retriever
 from gcattn.nn.rms_norm import RMSNorm
 from gcattn.nn.rotary import rotary_angles
 from gcattn.nn.self_attention import ColumnContext
-from gcattn.ops.chunk_topk import ChunkSelection, RetrievalNoise
+from gcattn.ops.chunk_topk import ChunkSelection
 
 logger = logging.get_logger(__name__)
 
@@ -104,8 +104,7 @@ class DRTModel(DRTPreTrainedModel):
         logits_to_keep: int | Tensor = 0,
         chunk_breaks: Tensor | None = None,
         document_ids: Tensor | None = None,
-        retrieval_noise: RetrievalNoise | None = None,
-        retrieval_top_k: int | None = None,
+        retrieval: Retrieval | None = None,
         output_retrieval: bool = False,
         output_hidden_states: bool | None = None,
         cache: DRTCache | None = None,
@@ -116,74 +115,89 @@ class DRTModel(DRTPreTrainedModel):
             `last_hidden_state` of the tokens, [B, T, E], or of the last `logits_to_keep`.
         """
         embeds = self._embed(input_ids, inputs_embeds)
-        cache = self._cache(given_cache(cache, past_key_values), use_cache)
-        if retrieval_noise is None:
-            retrieval_noise = self.config.retrieval_noise if self.training else "none"
-        top_k = self.config.retrieval_top_k if retrieval_top_k is None else retrieval_top_k
+        stream = self._stream(given_cache(cache, past_key_values), use_cache)
+        retrieval = self._default_retrieval() if retrieval is None else retrieval
+        trace = HiddenStates(wanted=bool(output_hidden_states))
         keep = 0
         if isinstance(logits_to_keep, int) and not (output_hidden_states or output_retrieval):
             keep = min(logits_to_keep, embeds.shape[1])
-        plan = plan_call(
-            self.config,
-            (embeds.shape[0], embeds.shape[1]),
-            embeds.device,
-            attention_mask=attention_mask[:, -embeds.shape[1] :]
-            if attention_mask is not None
-            else None,
-            chunk_breaks=chunk_breaks,
-            document_ids=document_ids,
-            state=None if cache is None else cache.state,
-            remembers=cache is not None,
-            num_logits=keep or None,
-        )
-        landmark = self.embed_tokens.weight[self.config.landmark_token_id]
-        hidden = plan.layout.columns_from_tokens(embeds, landmark.to(embeds.dtype))  # [B, L, E]
-        trace = [plan.layout.tokens_from_columns(hidden)] if output_hidden_states else None
-        if self.convolution is not None:
-            hidden = self._convolve(hidden, plan.layout, cache)
-
-        context = self._context(plan.layout, hidden, None if cache is None else cache.lower_window)
-        for layer in self.lower_layers:
-            hidden = layer(hidden, context)
-            _record(trace, plan.layout, hidden)
-        memory = self._remember(hidden, plan, cache)
-
-        upper_window = None if cache is None else cache.upper_window
-        if plan.upper is not plan.layout or upper_window is not None:
-            context = self._context(plan.upper, hidden, upper_window)
-        if plan.num_upper_columns is not None:
-            assert isinstance(plan.layout, ChunkLayout)  # a regular one is never cut
-            hidden = plan.layout.tail_columns(hidden, plan.num_upper_columns)
-        retrieval: list[ChunkSelection] = []
-        for index, group in enumerate(self.retrieval_groups):
-            hidden, selection, serving = group(
-                hidden,
-                plan,
-                memory,
-                context,
-                serving=None if cache is None else cache.serving[index],
-                top_k=top_k,
-                noise=retrieval_noise,
-                trace=trace,
+        if attention_mask is not None:
+            attention_mask = attention_mask[:, -embeds.shape[1] :]
+        with stream.call():
+            plan = plan_call(
+                self.config,
+                (embeds.shape[0], embeds.shape[1]),
+                embeds.device,
+                stream,
+                attention_mask=attention_mask,
+                chunk_breaks=chunk_breaks,
+                document_ids=document_ids,
+                num_logits=keep or None,
             )
-            if cache is not None:
-                cache.serving[index] = serving
-            if selection is not None:
-                retrieval.append(selection)
-
-        hidden = self.norm(hidden)
-        hidden = plan.upper.tokens_from_columns(hidden, keep)
-        if trace is not None:
-            trace[-1] = hidden
-        if cache is not None:
-            cache.state = plan.state
-            cache.num_tokens += embeds.shape[1]
+            hidden, selections = self._run(embeds, plan, stream, retrieval, trace)
+            hidden = plan.upper.tokens_from_columns(hidden, keep)
+            stream.position.move(plan.state, embeds.shape[1])
         return DRTModelOutput(
             last_hidden_state=hidden,
-            hidden_states=None if trace is None else tuple(trace),
-            retrieval=tuple(retrieval) if output_retrieval else None,
-            **named_cache(cache),
+            hidden_states=trace.ending_with(hidden),
+            retrieval=selections if output_retrieval else None,
+            **named_cache(stream if stream.remembers else None),
         )
+
+    def _run(
+        self,
+        embeds: Tensor,
+        plan: CallPlan,
+        stream: Stream,
+        retrieval: Retrieval,
+        trace: HiddenStates,
+    ) -> tuple[Tensor, tuple[ChunkSelection, ...]]:
+        """Run the diagram: embeddings [B, T, E] in, normed columns and what was retrieved out."""
+        landmark = self.embed_tokens.weight[self.config.landmark_token_id].to(embeds.dtype)
+        hidden = plan.layout.columns_from_tokens(embeds, landmark)  # [B, L, E]
+        trace.record(hidden, plan.layout)
+        if self.convolution is not None:
+            whole = stream.last_columns.extend(hidden, plan.layout)
+            hidden = self.convolution(whole, plan.layout.positions)
+
+        context = self._context(plan.layout, stream.lower_window, hidden.dtype)
+        for layer in self.lower_layers:
+            hidden = trace.record(layer(hidden, context), plan.layout)
+        memory = self._remember(hidden, plan, stream)
+
+        hidden = plan.upper_columns(hidden)
+        context = self._context(plan.upper, stream.upper_window, hidden.dtype)
+        selections = []
+        for group, last in zip(self.retrieval_groups, stream.last_retrievals, strict=True):
+            hidden, selection = group(hidden, plan, memory, last, context, retrieval, trace)
+            selections.append(selection)
+        return self.norm(hidden), tuple(s for s in selections if s is not None)
+
+    def _remember(self, hidden: Tensor, plan: CallPlan, stream: Stream) -> ChunkSource | None:
+        """Encode the chunks that this call finishes and add them to the memory."""
+        if self.chunk_encoder is None:
+            return None
+        layout = plan.layout
+        grid = stream.open_chunk.extend(layout.grid_from_columns(hidden), layout)  # [B, C, S, E]
+        if layout.num_finished_chunks == 0 and stream.chunks is not None:
+            return stream.chunks  # as for most decoded tokens
+        lengths, documents = layout.chunk_lengths, layout.chunk_documents
+        landmarks, keys, values = self.chunk_encoder(
+            grid[:, : layout.num_finished_chunks],
+            lengths if layout.is_ragged else None,
+            documents,
+            stream.chunk_tail,
+        )
+        encoded = EncodedChunks(landmarks, documents, keys, values, lengths)
+        return stream.append(encoded, plan.finished)
+
+    def _context(
+        self, layout: ChunkLayout, window: WindowCache, dtype: torch.dtype
+    ) -> ColumnContext:
+        window.begin(layout)
+        config = self.config
+        rotation = rotary_angles(layout.positions, config.head_dim, config.rope_theta, dtype)
+        return ColumnContext(rotation, layout.documents, window)
 
     def _embed(self, input_ids: Tensor | None, inputs_embeds: Tensor | None) -> Tensor:
         if (input_ids is None) == (inputs_embeds is None):
@@ -201,70 +215,15 @@ class DRTModel(DRTPreTrainedModel):
             )
         return embeds
 
-    def _cache(self, past: DRTCache | None, use_cache: bool | None) -> DRTCache | None:
+    def _stream(self, past: DRTCache | None, use_cache: bool | None) -> Stream:
         if use_cache is None:
             use_cache = self.config.use_cache and not torch.is_grad_enabled()
-        if past is not None or use_cache:
-            if self.training and torch.is_grad_enabled():
-                logger.warning_once("Gradients do not flow into a cache; train without use_cache.")
-            return DRTCache(self.config) if past is None else past
-        return None
+        if past is None and not use_cache:
+            return Stream(self.config)
+        if self.training and torch.is_grad_enabled():
+            logger.warning_once("Gradients do not flow into a cache; train without use_cache.")
+        return DRTCache(self.config) if past is None else past
 
-    def _context(
-        self, layout: ChunkLayout | RegularLayout, hidden: Tensor, window: Any
-    ) -> ColumnContext:
-        documents = layout.documents
-        if window is not None:
-            assert isinstance(layout, ChunkLayout)  # a regular one has no next call
-            window.begin(documents, all_used=layout.is_full)
-        config = self.config
-        dtype = hidden.dtype
-        rotation = rotary_angles(layout.positions, config.head_dim, config.rope_theta, dtype)
-        return ColumnContext(rotation, documents, window)
-
-    def _convolve(
-        self, hidden: Tensor, layout: ChunkLayout | RegularLayout, cache: DRTCache | None
-    ) -> Tensor:
-        assert self.convolution is not None
-        before = None if cache is None else cache.last_columns
-        if cache is not None:
-            assert layout.documents is not None  # a regular layout has no next call
-            num_used = (layout.documents >= 0).sum(1)
-            cache.last_columns = self.convolution.last_columns(hidden, num_used, before)
-        return self.convolution(hidden, layout.positions, before)
-
-    def _remember(
-        self, hidden: Tensor, plan: CallPlan, cache: DRTCache | None
-    ) -> ChunkSource | None:
-        """Encode the chunks that this call finishes and add them to the memory."""
-        if self.chunk_encoder is None:
-            return None
-        layout = plan.layout
-        grid = layout.grid_from_columns(hidden)  # [B, C, S, E]
-        if cache is not None:
-            assert isinstance(layout, ChunkLayout)  # a regular one has no next call
-            if cache.open_chunk is not None:  # the slots that earlier calls filled; zero elsewhere
-                grid = torch.cat([grid[:, :1] + cache.open_chunk.unsqueeze(1), grid[:, 1:]], dim=1)
-            cache.keep_open_chunk(grid, layout.num_finished)
-            if layout.num_finished_chunks == 0 and cache.memory.is_ready:
-                return cache.memory  # as for most decoded tokens
-        lengths, documents = layout.chunk_lengths, layout.chunk_documents
-        output = self.chunk_encoder(
-            grid[:, : layout.num_finished_chunks],
-            None if isinstance(layout, RegularLayout) else lengths,
-            documents,
-            None if cache is None else cache.chunk_tail,
-        )
-        encoded = EncodedChunks(output.landmarks, documents, output.keys, output.values, lengths)
-        if cache is None:
-            return encoded
-        assert isinstance(layout, ChunkLayout) and plan.finished is not None
-        cache.chunk_tail = output.tail_after(cache.chunk_tail, documents, layout.num_finished)
-        return cache.memory.append(encoded, plan.finished)
-
-
-def _record(
-    trace: list[Tensor] | None, layout: ChunkLayout | RegularLayout, hidden: Tensor
-) -> None:
-    if trace is not None:
-        trace.append(layout.tokens_from_columns(hidden))
+    def _default_retrieval(self) -> Retrieval:
+        noise = self.config.retrieval_noise if self.training else "none"
+        return Retrieval(self.config.retrieval_top_k, noise)

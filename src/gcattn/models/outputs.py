@@ -5,8 +5,10 @@ Shapes: B batch, T tokens, F finished chunks, K retrieved chunks, E hidden size,
 
 from dataclasses import dataclass
 
+from torch import Tensor
 from transformers.modeling_outputs import BaseModelOutputWithPast, CausalLMOutputWithPast
 
+from gcattn.chunking import ChunkLayout
 from gcattn.ops.chunk_topk import ChunkSelection
 
 
@@ -27,3 +29,20 @@ class DRTCausalLMOutput(CausalLMOutputWithPast):
     """
 
     retrieval: tuple[ChunkSelection, ...] | None = None
+
+
+class HiddenStates:
+    """Collects the hidden states of the tokens after every layer, if they are wanted."""
+
+    def __init__(self, *, wanted: bool) -> None:
+        self._states: list[Tensor] | None = [] if wanted else None
+
+    def record(self, hidden: Tensor, layout: ChunkLayout) -> Tensor:
+        """Collect what a layer returned, [B, L, E]; returns it unchanged."""
+        if self._states is not None:
+            self._states.append(layout.tokens_from_columns(hidden))
+        return hidden
+
+    def ending_with(self, normed: Tensor) -> tuple[Tensor, ...] | None:
+        """Return what was collected, the last one normed [B, T, E]; None if nothing is wanted."""
+        return None if self._states is None else (*self._states[:-1], normed)

@@ -7,14 +7,14 @@ from typing import TYPE_CHECKING
 
 from torch import Tensor, nn
 
-from gcattn.memory.cache import ServingRetrieval
 from gcattn.memory.chunk_memory import ChunkSource
+from gcattn.memory.last_retrieval import LastRetrieval
 from gcattn.models.call_plan import CallPlan
-from gcattn.models.serving import serve_blocks, serving_after
+from gcattn.models.outputs import HiddenStates
 from gcattn.nn.decoder_layer import DecoderLayer, RetrievalDecoderLayer
-from gcattn.nn.retriever import Retriever
+from gcattn.nn.retriever import Retrieval, Retriever
 from gcattn.nn.self_attention import ColumnContext
-from gcattn.ops.chunk_topk import ChunkSelection, RetrievalNoise
+from gcattn.ops.chunk_topk import ChunkSelection
 
 if TYPE_CHECKING:
     from gcattn.models.configuration_drt import DRTConfig
@@ -42,32 +42,23 @@ class RetrievalGroup(nn.Module):
         hidden: Tensor,
         plan: CallPlan,
         memory: ChunkSource | None,
+        last: LastRetrieval,
         context: ColumnContext,
-        *,
-        serving: ServingRetrieval | None,
-        top_k: int,
-        noise: RetrievalNoise,
-        trace: list[Tensor] | None,
-    ) -> tuple[Tensor, ChunkSelection | None, ServingRetrieval | None]:
-        """Return hidden states [B, L, E], what was retrieved, and what serves the open chunk."""
-        selection = None
+        retrieval: Retrieval,
+        trace: HiddenStates,
+    ) -> tuple[Tensor, ChunkSelection | None]:
+        """Return hidden states [B, L, E] and what the call's landmarks retrieved."""
         if self.retriever is None or memory is None:
             for layer in self.layers:
-                hidden = _traced(layer(hidden, context), plan, trace)
-            return hidden, None, None
-        selection = self.retriever(hidden, plan.upper, memory, top_k=top_k, noise=noise)
-        served = serve_blocks(selection, plan.upper, serving, plan.blocks.num_blocks)
+                hidden = trace.record(layer(hidden, context), plan.upper)
+            return hidden, None
+        selection = self.retriever(hidden, plan.upper, memory, retrieval)
+        served = last.extend(selection, plan.upper, plan.blocks.num_blocks)
         retrieved = memory.fetch(served.indices, served.weights)
         for layer in self.layers:
             if isinstance(layer, RetrievalDecoderLayer):
                 hidden = layer(hidden, *retrieved, context, plan.blocks)
             else:
                 hidden = layer(hidden, context)
-            hidden = _traced(hidden, plan, trace)
-        return hidden, selection, serving_after(selection, plan.upper, serving)
-
-
-def _traced(hidden: Tensor, plan: CallPlan, trace: list[Tensor] | None) -> Tensor:
-    if trace is not None:
-        trace.append(plan.upper.tokens_from_columns(hidden))
-    return hidden
+            hidden = trace.record(hidden, plan.upper)
+        return hidden, selection

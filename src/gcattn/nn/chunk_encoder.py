@@ -7,12 +7,13 @@ Shapes: B batch, F finished chunks, S slots per chunk, H heads, G key/value head
 E hidden size.
 """
 
-from typing import TYPE_CHECKING, NamedTuple, Self
+from typing import TYPE_CHECKING, NamedTuple
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from gcattn.memory.chunk_tail import ChunkEnds, ChunkTail
 from gcattn.nn.convolution import SlotConvolution
 from gcattn.nn.mlp import SwiGLU
 from gcattn.nn.rms_norm import RMSNorm
@@ -22,71 +23,12 @@ if TYPE_CHECKING:
     from gcattn.models.configuration_drt import DRTConfig
 
 
-class ChunkTail(NamedTuple):
-    """The last tokens of a row's last finished chunk, n of them: the next chunk goes on from it."""
-
-    states: Tensor  # [B, n, E], what the encoder made of them; zeros in front if there are fewer
-    length: Tensor  # [B], how many there are
-    document: Tensor  # [B], the chunk's document; -1 where the row has finished no chunk
-
-    @classmethod
-    def none(cls, tails: "ChunkTails") -> Self:
-        """Return that of rows which have finished no chunk yet."""
-        states = tails.states.new_zeros(tails.states.shape[0], *tails.states.shape[2:])
-        length = tails.lengths.new_zeros(tails.lengths.shape[0])
-        return cls(states, length, torch.full_like(length, -1))
-
-
-class ChunkTails(NamedTuple):
-    """The last tokens of every chunk that a call finished."""
-
-    states: Tensor  # [B, F, n, E]
-    lengths: Tensor  # [B, F]
-
-    def behind(self, before: ChunkTail) -> "ChunkTails":
-        """Put the tail that earlier calls ended with in front: F + 1 chunks."""
-        states = torch.cat([before.states.unsqueeze(1).to(self.states.dtype), self.states], dim=1)
-        return ChunkTails(states, torch.cat([before.length.unsqueeze(1), self.lengths], dim=1))
-
-    def of_previous(self, documents: Tensor | None, before: ChunkTail | None) -> "ChunkTails":
-        """Return the tail of the chunk before each chunk of its document, empty where none is."""
-        before = ChunkTail.none(self) if before is None else before
-        states, lengths = self.behind(before)
-        states, lengths = states[:, :-1], lengths[:, :-1]
-        if documents is not None:
-            previous = torch.cat([before.document.unsqueeze(1), documents], dim=1)[:, :-1]
-            follows = documents == previous
-            states = torch.where(follows[..., None, None], states, 0)
-            lengths = torch.where(follows, lengths, 0)
-        return ChunkTails(states, lengths)
-
-
 class EncoderOutput(NamedTuple):
     """What the chunk encoder makes of finished chunks."""
 
     landmarks: Tensor  # [B, F, E]
     keys: Tensor  # [B, F, S, G, D]
     values: Tensor  # [B, F, S, G, D]
-    tails: ChunkTails | None  # if the next chunk needs them
-
-    def tail_after(
-        self, before: ChunkTail | None, documents: Tensor | None, num_finished: Tensor
-    ) -> ChunkTail | None:
-        """Return where the next call goes on, from where this one did; None if it needs nothing.
-
-        Args:
-            before: The tail that the calls before ended with.
-            documents: Document of each chunk, [B, F].
-            num_finished: Chunks of each row, [B].
-        """
-        if self.tails is None:
-            return None
-        assert documents is not None  # only training leaves them out
-        before = ChunkTail.none(self.tails) if before is None else before
-        at = torch.arange(len(num_finished), device=num_finished.device), num_finished
-        states, lengths = self.tails.behind(before)
-        document = torch.cat([before.document.unsqueeze(1), documents], dim=1)
-        return ChunkTail(states[at].detach(), lengths[at], document[at])
 
 
 class ChunkEncoder(nn.Module):
@@ -110,8 +52,8 @@ class ChunkEncoder(nn.Module):
         self,
         grid: Tensor,
         lengths: Tensor | None,
-        documents: Tensor | None = None,
-        before: ChunkTail | None = None,
+        documents: Tensor | None,
+        tail: ChunkTail,
     ) -> EncoderOutput:
         """Encode chunks.
 
@@ -120,11 +62,10 @@ class ChunkEncoder(nn.Module):
             lengths: Tokens of each chunk, [B, F]; slots between them and the landmark are not read.
                 None: every chunk is full.
             documents: Document of each chunk, [B, F]; None: one document.
-            before: The tail that the calls before this one ended with.
+            tail: The end of the chunk before the first.
         """
         B, num_chunks, S, _ = grid.shape
         slots = torch.arange(S, device=grid.device)
-        mask = None
         used = mask = None
         if lengths is not None:
             used = (slots < lengths.unsqueeze(-1)) | (slots == S - 1)  # [B, F, S]
@@ -137,10 +78,9 @@ class ChunkEncoder(nn.Module):
         for layer in self.layers if num_chunks else ():
             hidden = layer(hidden, rotation, mask)
         hidden = self.output_norm(hidden.unflatten(0, (B, num_chunks)))
-        landmarks, matched, tails, previous = hidden[:, :, -1], hidden, None, None
+        landmarks, matched, previous = hidden[:, :, -1], hidden, None
         if self.tail_length:
-            tails = _tails(hidden, lengths, self.tail_length)
-            previous = tails.of_previous(documents, before)
+            previous = tail.extend(_ends(hidden, lengths, self.tail_length), documents)
         if self.landmark_pool is not None:
             landmarks = self.landmark_pool(hidden, used, previous)
         if self.key_convolution is not None:
@@ -150,19 +90,19 @@ class ChunkEncoder(nn.Module):
             x.unflatten(-1, (-1, self.config.head_dim))
             for x in (self.k_proj(matched), self.v_proj(hidden))
         )
-        return EncoderOutput(landmarks, keys, values, tails)
+        return EncoderOutput(landmarks, keys, values)
 
 
-def _tails(hidden: Tensor, lengths: Tensor | None, num_tokens: int) -> ChunkTails:
+def _ends(hidden: Tensor, lengths: Tensor | None, num_tokens: int) -> ChunkEnds:
     """Take the last `num_tokens` tokens of each chunk, [B, F, S, E]; zeros where it has fewer."""
     S = hidden.shape[2]
     if lengths is None:
         lengths = torch.full(hidden.shape[:2], num_tokens, device=hidden.device)
-        return ChunkTails(hidden[:, :, S - 1 - num_tokens : S - 1], lengths)
+        return ChunkEnds(hidden[:, :, S - 1 - num_tokens : S - 1], lengths)
     place = lengths.unsqueeze(-1) - num_tokens + torch.arange(num_tokens, device=hidden.device)
     index = place.clamp_min(0).unsqueeze(-1).expand(-1, -1, -1, hidden.shape[-1])
     states = torch.where((place >= 0).unsqueeze(-1), hidden.gather(2, index), 0)
-    return ChunkTails(states, lengths.clamp_max(num_tokens))
+    return ChunkEnds(states, lengths.clamp_max(num_tokens))
 
 
 class LandmarkPool(nn.Module):
@@ -180,13 +120,13 @@ class LandmarkPool(nn.Module):
         self.score = nn.Linear(config.hidden_size, config.num_attention_heads, bias=False)
         self.norm = RMSNorm(config.hidden_size, eps=config.rms_norm_eps)
 
-    def forward(self, hidden: Tensor, used: Tensor | None, previous: ChunkTails | None) -> Tensor:
+    def forward(self, hidden: Tensor, used: Tensor | None, previous: ChunkEnds | None) -> Tensor:
         """Return landmarks [B, F, E].
 
         Args:
             hidden: Slots, [B, F, S, E].
             used: Which of them are in use, bool [B, F, S]; None: all.
-            previous: The tail of the chunk before each chunk.
+            previous: The end of the chunk before each chunk.
         """
         scores = self._scores(hidden)  # [B, F, S, H]
         if used is not None:

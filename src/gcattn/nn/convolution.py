@@ -19,35 +19,20 @@ class ColumnConvolution(nn.Module):
         super().__init__()
         self.weight = nn.Parameter(torch.empty(num_taps, hidden_size))
 
-    def forward(self, x: Tensor, positions: Tensor, before: Tensor | None = None) -> Tensor:
-        """Convolve, [B, L, E] → [B, L, E].
+    def forward(self, x: Tensor, positions: Tensor) -> Tensor:
+        """Convolve, [B, n - 1 + L, E] → [B, L, E].
 
         Args:
-            x: Columns.
-            positions: Of the columns in their document, [B, L] or [1, L].
-            before: The n - 1 columns that earlier calls ended with, [B, n - 1, E]; zeros without
-                it.
+            x: Columns, behind the n - 1 columns before them.
+            positions: Of the columns in their document, [B, L] or [1, L]: none reaches beyond its
+                document's beginning.
         """
         first = self.weight.shape[0] - 1
-        whole = F.pad(x, (0, 0, first, 0)) if before is None else torch.cat([before, x], dim=1)
-        out = x * self.weight[0].to(x.dtype)
+        out = x[:, first:] * self.weight[0].to(x.dtype)
         for i in range(1, first + 1):
-            earlier = whole[:, first - i : whole.shape[1] - i] * self.weight[i].to(x.dtype)
+            earlier = x[:, first - i : x.shape[1] - i] * self.weight[i].to(x.dtype)
             out = out + torch.where((positions >= i).unsqueeze(-1), earlier, 0)
         return out
-
-    def last_columns(self, x: Tensor, num_used: Tensor, before: Tensor | None) -> Tensor:
-        """Return the n - 1 columns that the next call follows on, [B, n - 1, E].
-
-        Args:
-            x: Columns, [B, L, E], those used in front.
-            num_used: How many of them are, [B].
-            before: As in `forward`.
-        """
-        first = self.weight.shape[0] - 1
-        whole = F.pad(x, (0, 0, first, 0)) if before is None else torch.cat([before, x], dim=1)
-        place = num_used.unsqueeze(-1) + torch.arange(first, device=x.device)
-        return whole.gather(1, place.unsqueeze(-1).expand(-1, -1, x.shape[-1])).detach()
 
 
 class SlotConvolution(nn.Module):

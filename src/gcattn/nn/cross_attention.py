@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 from torch import Tensor, nn
 
-from gcattn.chunking import BlockGrid, RegularBlocks
+from gcattn.chunking import BlockGrid
 from gcattn.memory.chunk_memory import RetrievedChunks
 from gcattn.ops.grouped_cross_attention import grouped_cross_attention
 
@@ -30,9 +30,7 @@ class GroupedCrossAttention(nn.Module):
         self.q_proj = nn.Linear(config.hidden_size, query_size, bias=False)
         self.o_proj = nn.Linear(query_size, config.hidden_size, bias=False)
 
-    def forward(
-        self, hidden: Tensor, retrieved: RetrievedChunks, blocks: BlockGrid | RegularBlocks
-    ) -> Tensor:
+    def forward(self, hidden: Tensor, retrieved: RetrievedChunks, blocks: BlockGrid) -> Tensor:
         """Read what was retrieved, [B, L, E] → [B, L, E]; zero where nothing was."""
         q = self.q_proj(hidden).unflatten(-1, (-1, self.head_dim))  # [B, L, H, D]
         out = grouped_cross_attention(

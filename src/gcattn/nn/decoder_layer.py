@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from torch import Tensor
 from transformers.modeling_layers import GradientCheckpointingLayer
 
-from gcattn.chunking import BlockGrid, RegularBlocks
+from gcattn.chunking import BlockGrid
 from gcattn.memory.chunk_memory import RetrievedChunks
 from gcattn.nn.cross_attention import GroupedCrossAttention
 from gcattn.nn.mlp import SwiGLU
@@ -58,7 +58,7 @@ class RetrievalDecoderLayer(GradientCheckpointingLayer):
         indices: Tensor,
         weights: Tensor,
         context: ColumnContext,
-        blocks: BlockGrid | RegularBlocks,
+        blocks: BlockGrid,
     ) -> Tensor:
         """Apply the layer, [B, L, E] → [B, L, E].
 

@@ -3,12 +3,13 @@
 Shapes: B batch, F finished chunks, N chunks in the memory, K retrieved chunks, E hidden size.
 """
 
-from typing import TYPE_CHECKING
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, get_args
 
 import torch
 from torch import Tensor, nn
 
-from gcattn.chunking import ChunkLayout, RegularLayout
+from gcattn.chunking import ChunkLayout
 from gcattn.memory.chunk_memory import ChunkSource
 from gcattn.nn.rms_norm import RMSNorm
 from gcattn.ops.chunk_topk import ChunkSelection, RetrievalNoise, Selection, chunk_topk
@@ -17,40 +18,55 @@ if TYPE_CHECKING:
     from gcattn.models.configuration_drt import DRTConfig
 
 
-class Retriever(nn.Module):
-    """Score past chunks with the normed hidden state at the landmark and keep the best.
+@dataclass(frozen=True)
+class Retrieval:
+    """How one call retrieves.
 
     Attributes:
-        temperature_spread: While training, the scores of each landmark are divided by a
-            temperature of its own between 1 / spread and spread, on top of the configuration's.
+        top_k: K, chunks that each landmark keeps.
+        noise: "gumbel" lets chance take part in the choice, to explore; weights stay noise-free.
+        temperature_spread: The scores of each landmark are divided by a temperature of its own
+            between 1 / spread and spread, on top of the configuration's; 1: none.
     """
+
+    top_k: int
+    noise: RetrievalNoise = "none"
+    temperature_spread: float = 1.0
+
+    def __post_init__(self) -> None:
+        if self.top_k < 1:
+            raise ValueError(f"retrieval's top_k must be at least 1, got {self.top_k}.")
+        if self.noise not in get_args(RetrievalNoise):
+            raise ValueError(f'retrieval\'s noise must be "gumbel" or "none", got {self.noise!r}.')
+        if not 1 <= self.temperature_spread < float("inf"):
+            raise ValueError(
+                "retrieval's temperature_spread must be a number of at least 1 (none), "
+                f"got {self.temperature_spread}."
+            )
+
+
+class Retriever(nn.Module):
+    """Score past chunks with the normed hidden state at the landmark and keep the best."""
 
     def __init__(self, config: "DRTConfig") -> None:
         super().__init__()
         self.norm = RMSNorm(config.hidden_size, eps=config.rms_norm_eps)
         self.score_scale = 1 / config.retrieval_temperature
-        self.temperature_spread = 1.0
         self.selection: Selection = "random" if config.retrieval_method == "random" else "learned"
         self.is_off = config.retrieval_method == "off"
 
     def forward(
-        self,
-        hidden: Tensor,
-        layout: ChunkLayout | RegularLayout,
-        memory: ChunkSource,
-        *,
-        top_k: int,
-        noise: RetrievalNoise,
+        self, hidden: Tensor, layout: ChunkLayout, memory: ChunkSource, retrieval: Retrieval
     ) -> ChunkSelection:
         """Choose chunks for each landmark of the call, indices and weights [B, F, K].
 
         A chunk sees the chunks before it in its document: never itself, never a later one.
         """
         queries = self.norm(layout.at_landmarks(hidden)) * self.score_scale  # [B, F, E]
-        if self.training and self.temperature_spread > 1:
+        if retrieval.temperature_spread > 1:
             # uniform on the scale of logarithms: sharper as often as flatter
             drawn = torch.rand(*queries.shape[:2], 1, device=queries.device) * 2 - 1
-            queries = queries * self.temperature_spread ** drawn.to(queries.dtype)
+            queries = queries * retrieval.temperature_spread ** drawn.to(queries.dtype)
         num_visible = layout.num_visible
         if self.is_off:
             num_visible = torch.zeros_like(num_visible)
@@ -58,9 +74,9 @@ class Retriever(nn.Module):
             queries,
             memory.landmarks,
             num_visible,
-            top_k,
+            retrieval.top_k,
             query_documents=layout.chunk_documents,
             landmark_documents=memory.documents,
-            noise=noise,
+            noise=retrieval.noise,
             selection=self.selection,
         )

@@ -22,7 +22,7 @@ class ColumnContext:
 
     rotation: Rotation
     documents: Tensor | None  # [B, L], -1 for unused columns; None: all are one document
-    window: WindowCache | None  # keys and values of the columns before, when decoding
+    window: WindowCache  # keys and values of the columns before
 
 
 class SlidingWindowSelfAttention(nn.Module):
@@ -47,16 +47,13 @@ class SlidingWindowSelfAttention(nn.Module):
             for project in (self.q_proj, self.k_proj, self.v_proj)
         )  # [B, L, H or G, D]
         q, k = rotate(q, context.rotation), rotate(k, context.rotation)
-        key_documents = context.documents
-        if context.window is not None:
-            k, v = context.window.extend(self.layer_index, k, v)  # [B, P + L, G, D]
-            key_documents = context.window.key_documents
+        k, v = context.window.extend(self.layer_index, k, v)  # [B, P + L, G, D]
         out = sliding_window_attention(
             q,
             k,
             v,
             window_size=self.window_size,
             query_documents=context.documents,
-            key_documents=key_documents,
+            key_documents=context.window.key_documents,
         )
         return self.o_proj(out.flatten(-2))

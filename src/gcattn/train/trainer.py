@@ -19,7 +19,8 @@ from torch.utils.data import Dataset, Subset
 from transformers import PrinterCallback, Trainer, TrainingArguments
 
 from gcattn.chunking.breaks import random_breaks
-from gcattn.nn.retriever import Retriever
+from gcattn.nn.retriever import Retrieval
+from gcattn.ops.chunk_topk import RetrievalNoise
 from gcattn.train import schedules
 from gcattn.train.checkpoints import (
     PREFIX,
@@ -76,9 +77,6 @@ class DRTTrainer(Trainer):
         if plugin is not None and args.bf16:
             # accelerate would round the loss and the summed gradients to bfloat16
             plugin.mixed_precision_policy = MixedPrecisionPolicy(torch.bfloat16, torch.float32)
-        for module in model.modules():
-            if isinstance(module, Retriever):
-                module.temperature_spread = config.retrieval.temperature_spread
         self.throughput = Throughput()
         self.output = Path(config.output)
         self._micro_batch = 0
@@ -147,14 +145,23 @@ class DRTTrainer(Trainer):
         step: dict[str, Any] = {
             "use_cache": False,
             "return_logits": False,
-            "retrieval_top_k": self.retrieval_top_k(inputs),
+            "retrieval": self.retrieval(inputs, training=model.training),
         }
-        noise_steps = self.config.retrieval.noise_steps
-        if noise_steps is not None and self.state.global_step >= noise_steps:
-            step["retrieval_noise"] = "none"
         return super().compute_loss(model, {**inputs, **step}, *args, **kwargs)
 
-    def retrieval_top_k(self, inputs: dict[str, Tensor]) -> int | None:
+    def retrieval(self, inputs: dict[str, Tensor], *, training: bool) -> Retrieval:
+        """Return how to retrieve at the current step; chance plays a part in training only."""
+        schedule, model = self.config.retrieval, self.accelerator.unwrap_model(self.model).config
+        top_k = self._top_k(inputs)
+        top_k = model.retrieval_top_k if top_k is None else top_k
+        if not training:
+            return Retrieval(top_k)
+        ends = schedule.noise_steps
+        is_noisy = ends is None or self.state.global_step < ends
+        noise: RetrievalNoise = model.retrieval_noise if is_noisy else "none"
+        return Retrieval(top_k, noise, schedule.temperature_spread)
+
+    def _top_k(self, inputs: dict[str, Tensor]) -> int | None:
         """Return the chunks to retrieve at the current step, None for the model's own number."""
         step = min(self.state.global_step, self.config.training.steps - 1)
         change = schedules.top_k_change(step, self.config.retrieval.top_k_schedule)

@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from gcattn.chunking import plan_chunks
-from gcattn.chunking.layout import gather_columns
+from gcattn.chunking.moves import gather_columns
 
 
 @pytest.mark.parametrize("seed", range(6))

@@ -1,0 +1,60 @@
+"""The one interface of what a stream of tokens leaves behind, whatever it is.
+
+A forward call extends every state: what earlier calls left is put in front of what the call brings,
+and the end of that is kept for the next call. A state that does not remember keeps nothing, so the
+same lines serve training, prefill and decoding.
+
+Shapes: B batch.
+"""
+
+from typing import TypeAlias
+
+import torch
+from torch import Tensor
+
+Snapshot: TypeAlias = dict[str, object]
+
+
+class CarriedState:
+    """Named tensors with one row for each row of the batch.
+
+    A subclass adds `extend`, which reads `self._held` and, if `self.remembers`, replaces tensors in
+    it. Held tensors are replaced and never written into, so a call that fails is rolled back by
+    putting the old ones back.
+
+    Args:
+        remembers: Keep what the next call needs; training has no next call.
+    """
+
+    def __init__(self, *, remembers: bool = True) -> None:
+        self.remembers = remembers
+        self._held: dict[str, Tensor] = {}
+
+    def select_rows(self, rows: Tensor) -> None:
+        """Keep the given rows [B'] in their order; rows may repeat."""
+        self._held = {name: x[rows.to(x.device)] for name, x in self._held.items()}
+
+    def tensors(self) -> dict[str, Tensor]:
+        """Return everything that is kept, by name."""
+        return dict(self._held)
+
+    def restore(self, tensors: dict[str, Tensor], device: torch.device) -> None:
+        """Take back what `tensors` returned; it is read on `device`."""
+        self._held = {name: x.to(device) for name, x in tensors.items()}
+
+    def num_bytes(self) -> dict[str, int]:
+        """Return bytes held by place, {"device": …, "host": …}."""
+        held = sum(x.numel() * x.element_size() for x in self._held.values())
+        return {"device": held, "host": 0}
+
+    def snapshot(self) -> Snapshot:
+        """Return what `roll_back` needs, without copying a tensor."""
+        # containers are changed in place, so they are copied
+        return {
+            name: value.copy() if isinstance(value, (dict, list)) else value
+            for name, value in vars(self).items()
+        }
+
+    def roll_back(self, before: Snapshot) -> None:
+        """Return to where `snapshot` was taken; a snapshot serves once."""
+        vars(self).update(before)

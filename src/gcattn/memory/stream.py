@@ -1,0 +1,71 @@
+"""What a forward call goes on from and leaves behind: the carried states, all in one place.
+
+Every call runs on a stream. This one keeps nothing, as in training; `DRTCache` remembers.
+To add a carried state: a file with its class, a line in `Stream.__init__`, a line where the model
+extends it. Selecting rows, counting bytes, saving, loading and rolling back follow.
+"""
+
+from contextlib import AbstractContextManager, nullcontext
+from typing import TYPE_CHECKING
+
+from torch import Tensor
+
+from gcattn.memory.carried import CarriedState
+from gcattn.memory.chunk_memory import ChunkSource, EncodedChunks
+from gcattn.memory.chunk_tail import ChunkTail
+from gcattn.memory.column_tail import ColumnTail
+from gcattn.memory.last_retrieval import LastRetrieval
+from gcattn.memory.open_chunk import OpenChunk
+from gcattn.memory.position import Position
+from gcattn.memory.window import WindowCache
+
+if TYPE_CHECKING:
+    from gcattn.models.configuration_drt import DRTConfig
+
+
+class Stream:
+    """A stream of one call: nothing comes before it, nothing is kept.
+
+    Args:
+        config: Configuration of the model that runs on it.
+    """
+
+    remembers = False
+
+    def __init__(self, config: "DRTConfig") -> None:
+        keep = self.remembers
+        self.position = Position(remembers=keep)
+        self.last_columns = ColumnTail(config.embedding_convolution_size - 1, remembers=keep)
+        self.lower_window = WindowCache(config.window_size, remembers=keep)
+        self.open_chunk = OpenChunk(remembers=keep)
+        self.chunk_tail = ChunkTail(remembers=keep)
+        self.upper_window = WindowCache(config.window_size, remembers=keep)
+        self.last_retrievals = [
+            LastRetrieval(remembers=keep) for _ in range(config.num_retrieval_groups)
+        ]
+
+    def states(self) -> dict[str, CarriedState]:
+        """Return every carried state, by the name that it is saved under."""
+        groups = {f"serving.{r}": state for r, state in enumerate(self.last_retrievals)}
+        return {
+            "state": self.position,
+            "last_columns": self.last_columns,
+            "lower": self.lower_window,
+            "open_chunk": self.open_chunk,
+            "chunk_tail": self.chunk_tail,
+            "upper": self.upper_window,
+            **groups,
+        }
+
+    @property
+    def chunks(self) -> ChunkSource | None:
+        """The chunks that earlier calls finished; None where there was no earlier call."""
+        return None
+
+    def append(self, chunks: EncodedChunks, counts: Tensor) -> ChunkSource:
+        """Add the first `counts` [B] chunks of each row; return all that can be retrieved."""
+        return chunks
+
+    def call(self) -> AbstractContextManager[None]:
+        """Enclose one call: it is committed at the end, or leaves no trace if it fails."""
+        return nullcontext()
