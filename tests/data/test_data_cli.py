@@ -38,6 +38,23 @@ def test_tokenizer_train_then_prepare_with_it(jsonl, tmp_path, texts):
     assert [tokenizer.decode(shards.document(i)) for i in range(5)] == list(texts)
 
 
+@pytest.mark.parametrize("command", ["data prepare", "tokenizer train"])
+def test_what_is_invalid_is_counted_and_reported_when_it_may_be_left_out(tmp_path, command):
+    source = tmp_path / "source.jsonl"
+    lines = [json.dumps({"text": f"text {number}"}) for number in range(30)]
+    lines[3:3] = ["no JSON"] * 25
+    source.write_text("\n".join(lines), encoding="utf-8")
+    arguments = [*command.split(), source, "--out", tmp_path / "out"]
+    arguments += ["--vocab-size", 262] if command == "tokenizer train" else []
+    assert "source.jsonl, line 4: not valid JSON" in str(run(*arguments).exception)
+    assert not (tmp_path / "out").exists()
+    result = run(*arguments, "--skip-invalid")
+    assert result.exit_code == 0, result.output
+    assert "left out as invalid: 25\n" in result.stderr
+    assert "source.jsonl, line 4: not valid JSON" in result.stderr
+    assert "and 5 more" in result.stderr
+
+
 def test_synthetic_writes_a_corpus_with_a_recall_mask(tmp_path):
     arguments = ("--documents", 2, "--document-tokens", 600, "--recall-distance", 100, 300)
     result = run("data", "synthetic", "--out", tmp_path / "out", *arguments, "--seed", 3)

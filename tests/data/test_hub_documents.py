@@ -34,6 +34,10 @@ def write_parquet(file, **columns):
     pyarrow.parquet.write_table(pyarrow.table(columns), file)
 
 
+def texts_of(*arguments):
+    return ["".join(pieces) for pieces in read_hub_documents(*arguments)]
+
+
 @pytest.fixture
 def xsum(tmp_path):
     """A folder with the schema of EdinburghNLP/xsum; its relative name shadows the hub's."""
@@ -44,8 +48,9 @@ def xsum(tmp_path):
 
 
 def test_the_text_column_of_the_split_is_streamed(xsum):
-    assert list(read_hub_documents(xsum, "document", "train", None)) == ["train text", None, ""]
-    assert next(read_hub_documents(xsum, "document", "validation", None)) == "validation text"
+    assert texts_of(xsum, "document", "train", None) == ["train text", "", ""]
+    assert texts_of(xsum, "document", None, None)[0] == "train text"
+    assert texts_of(xsum, "document", "validation", None)[0] == "validation text"
 
 
 def test_pg19_schema(tmp_path):
@@ -56,8 +61,7 @@ def test_pg19_schema(tmp_path):
         url=["u", "v"],
         text=["a book", "another book"],
     )
-    texts = list(read_hub_documents("emozilla/pg19", "text", "train", None))
-    assert texts == ["a book", "another book"]
+    assert texts_of("emozilla/pg19", "text", "train", None) == ["a book", "another book"]
 
 
 def test_cnn_dailymail_needs_the_name_of_a_configuration(tmp_path):
@@ -66,10 +70,10 @@ def test_cnn_dailymail_needs_the_name_of_a_configuration(tmp_path):
         file = folder / version / "train-00000.parquet"
         write_parquet(file, article=[f"article {version}"], highlights=["h"], id=["1"])
     (folder / "README.md").write_text(CARD)
-    read = read_hub_documents("abisee/cnn_dailymail", "article", "train", "3.0.0")
-    assert list(read) == ["article 3.0.0"]
+    texts = texts_of("abisee/cnn_dailymail", "article", "train", "3.0.0")
+    assert texts == ["article 3.0.0"]
     with pytest.raises(ValueError, match=r"Config name is missing.*1\.0\.0") as caught:
-        list(read_hub_documents("abisee/cnn_dailymail", "article", "train", None))
+        texts_of("abisee/cnn_dailymail", "article", "train", None)
     assert "\n" not in str(caught.value)
 
 
@@ -78,6 +82,11 @@ def test_addresses_of_compressed_data_files_are_streamed(tmp_path):
         stream.write(json.dumps({"text": "a paper", "meta": {"id": 1}}) + "\n")
     documents = read_documents(f"file://{tmp_path}/arXiv_*.jsonl.gz")
     assert list(documents) == ["a paper"]
+
+
+def test_a_split_of_an_address_is_refused(tmp_path):
+    with pytest.raises(ValueError, match="address of files, of which no split can be told apart"):
+        list(read_documents(f"file://{tmp_path}/a.jsonl", split="validation"))
 
 
 def test_prepare_goes_through_datasets_for_what_is_not_on_disk(tmp_path):
@@ -101,7 +110,7 @@ def test_wrong_column_split_or_configuration_is_one_clear_line(
     xsum, column, split, config_name, message
 ):
     with pytest.raises(ValueError, match=message) as caught:
-        list(read_hub_documents(xsum, column, split, config_name))
+        texts_of(xsum, column, split, config_name)
     assert "\n" not in str(caught.value)
 
 

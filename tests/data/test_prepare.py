@@ -2,9 +2,11 @@
 
 import json
 
+import pyarrow
+import pyarrow.parquet
 import pytest
 
-from gcattn.data import TokenShards, TokenShardWriter, prepare_shards
+from gcattn.data import TokenShards, TokenShardWriter, prepare, prepare_shards
 
 
 def test_number_of_documents_can_be_limited(jsonl, tmp_path):
@@ -90,3 +92,51 @@ def test_counts_below_one_are_refused(jsonl, tmp_path, tokenizer):
         prepare_shards(str(jsonl), tmp_path / "out", max_documents=0)
     with pytest.raises(ValueError, match="shard_tokens must be at least 1, got 0"):
         TokenShardWriter(tmp_path / "out", tokenizer, "name", shard_tokens=0)
+
+
+def test_a_document_that_breaks_off_in_its_middle_leaves_no_trace(tmp_path, monkeypatch):
+    monkeypatch.setattr("gcattn.data.file_readers.PIECE", 64)
+    monkeypatch.setattr("gcattn.data.prepare._BATCH_CHARACTERS", 64)
+    monkeypatch.setattr("gcattn.data.text_pieces.PART_CHARACTERS", 32)
+    good, bad = b"The wind rose and fell. " * 20, b"It rained all the day. " * 20 + b"\xff"
+    for name, content in {"a": good, "b": bad, "c": good, "d": bad}.items():
+        (tmp_path / f"{name}.txt").write_bytes(content)
+    reports = []
+    source = str(tmp_path / "*.txt")
+    with pytest.raises(ValueError, match=r"b\.txt, line 1: expected UTF-8"):
+        prepare_shards(source, tmp_path / "out")
+    shards = prepare_shards(source, tmp_path / "out", shard_tokens=1, on_invalid=reports.append)
+    assert [report.split(":")[0][-13:] for report in reports] == ["b.txt, line 1", "d.txt, line 1"]
+    assert shards.num_documents == 2
+    assert shards.document(0).tolist() == shards.document(1).tolist()
+    assert shards.num_bytes == 2 * len(good)
+    assert len(list((tmp_path / "out").glob("shard_*"))) == 2
+
+
+def test_documents_behind_the_limit_are_not_looked_at(tmp_path):
+    (tmp_path / "a.jsonl").write_text('{"text": "a"}\n{"text": "b"}\nno JSON\n')
+    assert prepare_shards(str(tmp_path / "a.jsonl"), tmp_path / "out", max_documents=2)
+
+
+def test_memory_does_not_grow_with_a_document(tmp_path, monkeypatch):
+    """Parts of a long document go to the encoder a few at a time, whatever the format."""
+    sizes = []
+    encode = prepare._encode
+
+    def counted(parts, backend):
+        sizes.append(sum(len(part.text) for part in parts))
+        return encode(parts, backend)
+
+    monkeypatch.setattr(prepare, "_encode", counted)
+    monkeypatch.setattr(prepare, "_BATCH_CHARACTERS", 2**17)
+    text = "the house by the river, and the wind\n" * 40_000
+    (tmp_path / "a.txt").write_text(text)
+    (tmp_path / "a.jsonl").write_text(json.dumps({"text": text}))
+    pyarrow.parquet.write_table(pyarrow.table({"text": [text]}), tmp_path / "a.parquet")
+    expected = None
+    for name in ("a.txt", "a.jsonl", "a.parquet"):
+        shards = prepare_shards(str(tmp_path / name), tmp_path / f"out-{name}")
+        expected = shards.document(0).tolist() if expected is None else expected
+        assert shards.document(0).tolist() == expected
+    assert len(sizes) > 20
+    assert max(sizes) < 2**17 + 2 * 2**16

@@ -75,6 +75,6 @@ def test_a_damaged_tokenizer_is_one_line_that_names_it(tokenizer, tmp_path, dama
     state["model"]["merges"].append(["漢", "字"])
     content = {"merge": json.dumps(state), "text": '{"model"', "list": "[]"}[damage]
     file.write_text(content, encoding="utf-8")
-    with pytest.raises(ValueError, match="The tokenizer .* is damaged: .") as caught:
+    with pytest.raises(ValueError, match=r"The tokenizer .* is damaged: .") as caught:
         load_tokenizer(tmp_path)
     assert "\n" not in str(caught.value)

@@ -47,6 +47,6 @@ def test_a_tokenizer_is_replaced_only_when_asked(tmp_path):
 def test_the_tokenizer_of_a_model_is_never_replaced(tmp_path):
     (tmp_path / "config.json").write_text("{}")
     for overwrite in (False, True):
-        with pytest.raises(FileExistsError, match="holds a model.*choose another --out"):
+        with pytest.raises(FileExistsError, match=r"holds a model.*choose another --out"):
             train_tokenizer(TEXTS, 265, tmp_path, overwrite=overwrite)
     assert [file.name for file in tmp_path.iterdir()] == ["config.json"]

@@ -78,7 +78,7 @@ def test_data_of_another_tokenizer_of_the_same_size_are_refused(make_config, tmp
     words = [*VOCABULARY[:2], *reversed(VOCABULARY[2:-1]), VOCABULARY[-1]]
     other = write_shards(tmp_path / "other", 9, vocabulary=words)
     output = f"output={tmp_path / 'second'}"
-    with pytest.raises(ValueError, match="another tokenizer .*than that of the model"):
+    with pytest.raises(ValueError, match=r"another tokenizer .*than that of the model"):
         run_training(make_config(f"model={{from: {folder}}}", f"data.train={other}", output))
     with pytest.raises(ValueError, match="were made with different tokenizers"):
         run_training(make_config(f"data.validation={other}", output))

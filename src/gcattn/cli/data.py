@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -16,6 +17,8 @@ if TYPE_CHECKING:
 data_app = typer.Typer(no_args_is_help=True, help="Make token shards for training and evaluation.")
 tokenizer_app = typer.Typer(no_args_is_help=True, help="Make tokenizers.")
 
+_SHOWN_REPORTS = 20
+
 Source = Annotated[
     str,
     typer.Argument(
@@ -25,7 +28,17 @@ Source = Annotated[
 ]
 Out = Annotated[Path, typer.Option(help="Folder to make.")]
 TextColumn = Annotated[str, typer.Option(help="Field that holds the text.")]
-SourceSplit = Annotated[str, typer.Option(help="Split to read, where the source has splits.")]
+SourceSplit = Annotated[
+    str | None,
+    typer.Option(
+        help="Split to read, where the source has splits (default there: train); all reads files "
+        "whatever their names say."
+    ),
+]
+SkipInvalid = Annotated[
+    bool,
+    typer.Option("--skip-invalid", help="Leave out what can't be read, and report it."),
+]
 ConfigName = Annotated[
     str | None, typer.Option(help="Configuration of a Hugging Face dataset, such as 3.0.0.")
 ]
@@ -41,16 +54,18 @@ def prepare(
         str | None, typer.Option(help="Folder or hub name (default: the shipped one).")
     ] = None,
     text_column: TextColumn = "text",
-    split: SourceSplit = "train",
+    split: SourceSplit = None,
     config_name: ConfigName = None,
     max_documents: MaxDocuments = None,
     shard_tokens: Annotated[int, typer.Option(help="Close a shard after this many tokens.")] = 2
     ** 28,
+    skip_invalid: SkipInvalid = False,
     overwrite: Overwrite = False,
 ) -> None:
     """Encode SOURCE into token shards."""
     from gcattn.data import prepare_shards
 
+    invalid: list[str] = []
     with _progress("preparing", max_documents) as on_progress:
         shards = prepare_shards(
             source,
@@ -62,9 +77,11 @@ def prepare(
             max_documents=max_documents,
             shard_tokens=shard_tokens,
             overwrite=overwrite,
+            on_invalid=invalid.append if skip_invalid else None,
             on_progress=on_progress,
         )
     _report(shards)
+    _report_invalid(invalid)
 
 
 @data_app.command()
@@ -108,9 +125,10 @@ def train(
     out: Out,
     vocab_size: Annotated[int, typer.Option(help="Tokens, special ones included.")] = 16384,
     text_column: TextColumn = "text",
-    split: SourceSplit = "train",
+    split: SourceSplit = None,
     config_name: ConfigName = None,
     max_documents: MaxDocuments = None,
+    skip_invalid: SkipInvalid = False,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace a tokenizer.")] = False,
 ) -> None:
     """Train a byte-level BPE tokenizer on SOURCE."""
@@ -118,14 +136,28 @@ def train(
 
     from rich.console import Console
 
-    from gcattn.data import read_documents, train_tokenizer
+    from gcattn.data import train_tokenizer
+    from gcattn.data.documents import read_pieces
 
-    texts = read_documents(source, text_column=text_column, split=split, config_name=config_name)
+    invalid: list[str] = []
+    on_invalid = invalid.append if skip_invalid else None
+    texts = read_pieces(
+        source,
+        text_column=text_column,
+        split=split,
+        config_name=config_name,
+        on_invalid=on_invalid,
+    )
     with Console(stderr=True).status(f"training a tokenizer of {vocab_size:,} tokens"):
         folder = train_tokenizer(
-            itertools.islice(texts, max_documents), vocab_size, out, overwrite=overwrite
+            itertools.islice(texts, max_documents),
+            vocab_size,
+            out,
+            overwrite=overwrite,
+            on_invalid=on_invalid,
         )
     Console(soft_wrap=True).print(f"{folder}: tokenizer of {vocab_size:,} tokens")
+    _report_invalid(invalid)
 
 
 @contextmanager
@@ -161,3 +193,14 @@ def _report(shards: TokenShards) -> None:
         f"{shards.folder}: {shards.num_documents:,} documents, {shards.num_tokens:,} tokens of "
         f"{shards.tokenizer_name} ({shards.num_bytes / shards.num_tokens:.2f} bytes per token)"
     )
+
+
+def _report_invalid(reports: list[str]) -> None:
+    """Say on standard error how much was left out and why, the first of it in words."""
+    if not reports:
+        return
+    print(f"left out as invalid: {len(reports):,}", file=sys.stderr)
+    for report in reports[:_SHOWN_REPORTS]:
+        print(f"  {report}", file=sys.stderr)
+    if len(reports) > _SHOWN_REPORTS:
+        print(f"  and {len(reports) - _SHOWN_REPORTS:,} more", file=sys.stderr)

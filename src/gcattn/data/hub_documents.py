@@ -3,34 +3,34 @@
 from collections.abc import Iterator
 from typing import Any
 
-from gcattn.data.documents import check_column
+from gcattn.data.file_readers import check_column, pieces_of
 
 _LOADERS = {"parquet": "parquet", "jsonl": "json", "json": "json", "txt": "text"}
 _COMPRESSIONS = {"gz", "zst", "xz", "bz2"}
 
 
 def read_hub_documents(
-    name: str, text_column: str, split: str, config_name: str | None
-) -> Iterator[Any]:
-    """Yield the text column of every row, without downloading the dataset first.
+    name: str, text_column: str, split: str | None, config_name: str | None
+) -> Iterator[Iterator[str]]:
+    """Yield the text of every row, in pieces, without downloading the dataset first.
 
     Args:
         name: A dataset name such as "emozilla/pg19", or the address of data files such as
             "hf://datasets/EleutherAI/proof-pile-2/arxiv/train/*.jsonl.zst" (for datasets whose own
             loading script `datasets` no longer runs).
         text_column: Column that holds the text.
-        split: Split to read; an address of data files has the split "train" alone.
+        split: Split to read, None for "train"; an address of data files has none to choose from.
         config_name: Configuration of the dataset, or None for its default.
 
     Raises:
         ValueError: The dataset can't be loaded, or has no such split, configuration or column.
     """
-    for row in _open(name, split, config_name):
-        check_column(name, text_column, list(row))
-        yield row[text_column]
+    for number, row in enumerate(_open(name, split, config_name), start=1):
+        check_column(name, text_column, row)
+        yield pieces_of(f"{name}, row {number}", text_column, row[text_column])
 
 
-def _open(name: str, split: str, config_name: str | None) -> Any:
+def _open(name: str, split: str | None, config_name: str | None) -> Any:
     try:
         from datasets import load_dataset
     except ImportError as error:
@@ -38,6 +38,12 @@ def _open(name: str, split: str, config_name: str | None) -> Any:
             f"{name!r} is not on this disk, and reading it from the Hugging Face hub needs the "
             "datasets library: pip install 'gcattn[train]'."
         ) from error
+    if "://" in name and split not in (None, "train"):
+        raise ValueError(
+            f"{name!r} is an address of files, of which no split can be told apart; leave out "
+            "--split and address the files of that split alone."
+        )
+    split = split or "train"
     try:
         if "://" in name:
             return load_dataset(_loader(name), data_files=name, split="train", streaming=True)

@@ -67,6 +67,8 @@ class TokenShardWriter:
         self._with_recall_mask = with_recall_mask
         self._dtype = "uint16" if len(tokenizer) <= 2**16 else "uint32"
         self._num_bytes = 0
+        # of the document whose parts are being added
+        self._open_tokens = self._open_bytes = 0
         self._shard_num_tokens: list[int] = []
         self._shard: BinaryIO | None = None
         self._check_target(overwrite)
@@ -97,20 +99,40 @@ class TokenShardWriter:
             num_bytes: UTF-8 length of the text.
             recall_mask: Nonzero where a token repeats an earlier fact, [num_tokens].
         """
+        self.append_part(token_ids, num_bytes)
+        if recall_mask is not None:
+            self._recall_mask.write(np.append(recall_mask, 0).astype(np.uint8).tobytes())
+        self.end_document()
+
+    def append_part(self, token_ids: np.ndarray, num_bytes: int) -> None:
+        """Add a part of a document that is not whole in memory; `end_document` ends it."""
         if self._shard is None:
             self._shard = (self._partial / shard_file(len(self._shard_num_tokens))).open("wb")
             self._shard_num_tokens.append(0)
-        stored = np.append(token_ids, self._tokenizer.eos_token_id)
-        self._shard.write(stored.astype(DTYPES[self._dtype]).tobytes())
-        if recall_mask is not None:
-            self._recall_mask.write(np.append(recall_mask, 0).astype(np.uint8).tobytes())
+        self._shard.write(token_ids.astype(DTYPES[self._dtype]).tobytes())
+        self.num_tokens += len(token_ids)
+        self._open_tokens += len(token_ids)
+        self._open_bytes += num_bytes
+
+    def end_document(self) -> None:
+        """End the document whose parts were added."""
+        self.append_part(np.array([self._tokenizer.eos_token_id]), 0)
         self.num_documents += 1
-        self.num_tokens += len(stored)
-        self._num_bytes += num_bytes
+        self._num_bytes += self._open_bytes
+        self._shard_num_tokens[-1] += self._open_tokens
+        self._open_tokens = self._open_bytes = 0
         self._write_document_start()
-        self._shard_num_tokens[-1] += len(stored)
         if self._shard_num_tokens[-1] >= self._shard_tokens:
             self._close_shard()
+
+    def drop_document(self) -> None:
+        """Forget the parts of a document that can't be read to its end."""
+        if self._shard is None or not self._open_tokens:
+            return
+        self._shard.seek(-self._open_tokens * np.dtype(DTYPES[self._dtype]).itemsize, os.SEEK_CUR)
+        self._shard.truncate()
+        self.num_tokens -= self._open_tokens
+        self._open_tokens = self._open_bytes = 0
 
     def __exit__(
         self,
@@ -152,6 +174,10 @@ class TokenShardWriter:
             self._shard = None
 
     def _finish(self) -> None:
+        if self._shard_num_tokens and not self._shard_num_tokens[-1]:
+            # its one document was dropped
+            self._shard_num_tokens.pop()
+            (self._partial / shard_file(len(self._shard_num_tokens))).unlink()
         tokenizer_folder = self._partial / TOKENIZER_FOLDER
         self._tokenizer.save_pretrained(tokenizer_folder)
         ShardIndex(

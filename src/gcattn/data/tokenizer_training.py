@@ -3,8 +3,12 @@
 import json
 import os
 import tempfile
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
+
+from gcattn.data.documents import OnInvalid
+from gcattn.data.text_pieces import TextCutter
 
 END_OF_TEXT = "<|endoftext|>"
 PADDING = "<|pad|>"
@@ -14,7 +18,12 @@ MIN_VOCAB_SIZE = 259
 
 
 def train_tokenizer(
-    texts: Iterable[str], vocab_size: int, folder: str | Path, *, overwrite: bool = False
+    texts: Iterable[str | Iterator[str]],
+    vocab_size: int,
+    folder: str | Path,
+    *,
+    overwrite: bool = False,
+    on_invalid: OnInvalid | None = None,
 ) -> Path:
     """Train a byte-level BPE on `texts` and write its files into `folder`.
 
@@ -22,10 +31,12 @@ def train_tokenizer(
     `<|endoftext|>` is id 0, `<|pad|>` id 1; `<|landmark|>` is the last id, reserved for the model.
 
     Args:
-        texts: Documents to learn the merges from.
+        texts: Documents to learn the merges from, each whole or in pieces.
         vocab_size: Number of tokens, the special ones included; at least 259.
         folder: Where to write `tokenizer.json` and `tokenizer_config.json`; made if needed.
         overwrite: Replace a tokenizer that is in `folder`; that of a model never is.
+        on_invalid: Told what is wrong with a document that can't be read to its end; without it
+            that is an error.
 
     Returns:
         The folder.
@@ -43,7 +54,6 @@ def train_tokenizer(
         )
     folder = Path(folder).expanduser()
     _check_target(folder, overwrite)
-    folder.mkdir(parents=True, exist_ok=True)
     tokenizer = Tokenizer(models.BPE())
     tokenizer.pre_tokenizer = pre_tokenizers.Sequence(
         [
@@ -58,13 +68,14 @@ def train_tokenizer(
         initial_alphabet=pre_tokenizers.ByteLevel.alphabet(),
         show_progress=False,
     )
-    tokenizer.train_from_iterator(texts, trainer)
-    learned = tokenizer.get_vocab_size() + 1
-    if learned != vocab_size:
-        raise ValueError(
-            f"The texts support {learned} tokens, not {vocab_size}; "
-            f"pass --vocab-size {learned} or give more text."
-        )
+    with _made(folder):
+        tokenizer.train_from_iterator(_parts(texts, TextCutter(tokenizer), on_invalid), trainer)
+        learned = tokenizer.get_vocab_size() + 1
+        if learned != vocab_size:
+            raise ValueError(
+                f"The texts support {learned} tokens, not {vocab_size}; "
+                f"pass --vocab-size {learned} or give more text."
+            )
     _write(folder / "tokenizer.json", _with_landmark(tokenizer.to_str()))
     config = {
         "tokenizer_class": "PreTrainedTokenizerFast",
@@ -80,6 +91,19 @@ def train_tokenizer(
     return folder
 
 
+def _parts(
+    texts: Iterable[str | Iterator[str]], cutter: TextCutter, on_invalid: OnInvalid | None
+) -> Iterator[str]:
+    """Cut documents between words, which the trainer counts one by one anyway."""
+    for text in texts:
+        try:
+            yield from cutter.cut([text] if isinstance(text, str) else text)
+        except ValueError as error:
+            if on_invalid is None:
+                raise
+            on_invalid(str(error))
+
+
 def _check_target(folder: Path, overwrite: bool) -> None:
     if (folder / "config.json").exists():
         raise FileExistsError(
@@ -90,6 +114,19 @@ def _check_target(folder: Path, overwrite: bool) -> None:
         raise FileExistsError(
             f"{folder} holds a tokenizer; pass --overwrite or choose another --out."
         )
+
+
+@contextmanager
+def _made(folder: Path) -> Iterator[None]:
+    """Make a folder before hours of work for it, and remove it if they fail."""
+    exists = folder.exists()
+    folder.mkdir(parents=True, exist_ok=True)
+    try:
+        yield
+    except BaseException:
+        if not exists:
+            folder.rmdir()
+        raise
 
 
 def _with_landmark(tokenizer_json: str) -> str:
