@@ -50,6 +50,26 @@ def equation(inputs, sink_logit, scale):
     return out
 
 
+def joint_equation(inputs, sink_logit, scale):
+    """o = sum_k w_k · exp(scale · q K_k^T) V_k over the sum of all factors, one at a time."""
+    B, C, M, H, _ = inputs.q.shape
+    group_size = H // inputs.k.shape[3]
+    out = torch.zeros_like(inputs.q)
+    for b, c, m, h in torch.cartesian_prod(*map(torch.arange, (B, C, M, H))).tolist():
+        total = 0 if sink_logit is None else math.exp(sink_logit)
+        for n, w in zip(
+            inputs.chunk_indices[b, c].tolist(), inputs.chunk_weights[b, c], strict=True
+        ):
+            length = int(inputs.chunk_lengths[b, n]) if n >= 0 else 0
+            keys, values = (x[b, n, :length, h // group_size] for x in (inputs.k, inputs.v))
+            for key, value in zip(keys, values, strict=True):
+                factor = w * math.exp(scale * float(key @ inputs.q[b, c, m, h]))
+                out[b, c, m, h] += factor * value
+                total += factor
+        out[b, c, m, h] /= total if total > 0 else 1
+    return out
+
+
 @pytest.mark.parametrize("sink_logit", SINKS)
 @pytest.mark.parametrize("case", CASES, ids=str)
 def test_reference_is_the_papers_equation(case, sink_logit):
@@ -58,23 +78,90 @@ def test_reference_is_the_papers_equation(case, sink_logit):
     torch.testing.assert_close(apply(inputs, sink_logit=sink_logit), expected)
 
 
+@pytest.mark.parametrize("sink_logit", SINKS)
+@pytest.mark.parametrize("case", CASES, ids=str)
+def test_joint_reference_is_one_softmax_with_the_weights_as_a_prior(case, sink_logit):
+    inputs = cross_attention_inputs(**case)
+    expected = joint_equation(inputs, sink_logit, inputs.q.shape[-1] ** -0.5)
+    torch.testing.assert_close(apply(inputs, sink_logit=sink_logit, mixing="joint"), expected)
+
+
+def test_one_chunk_mixed_jointly_is_its_own_softmax_whatever_its_weight():
+    inputs = cross_attention_inputs(K=1)
+    whole = replace(inputs, chunk_weights=torch.ones_like(inputs.chunk_weights))
+    part = replace(inputs, chunk_weights=torch.full_like(inputs.chunk_weights, 0.3))
+    torch.testing.assert_close(apply(part, mixing="joint"), apply(whole))
+
+
 def test_scale_replaces_the_default_scale():
     inputs = cross_attention_inputs()
     torch.testing.assert_close(apply(inputs, scale=0.3), equation(inputs, None, 0.3))
 
 
+@pytest.mark.parametrize("mixing", ["separate", "joint"])
 @pytest.mark.parametrize("sink_logit", SINKS)
 @pytest.mark.parametrize("case", CASES[:5], ids=str)
-def test_gradients_of_queries_keys_values_and_weights_are_exact(case, sink_logit):
+def test_gradients_of_queries_keys_values_and_weights_are_exact(case, sink_logit, mixing):
     inputs = cross_attention_inputs(**case)
     names = ("q", "k", "v", "chunk_weights")
     leaves = [getattr(inputs, n).requires_grad_() for n in names]
 
     def run(*tensors):
         given = replace(inputs, **dict(zip(names, tensors, strict=True)))
-        return apply(given, sink_logit=sink_logit)
+        return apply(given, sink_logit=sink_logit, mixing=mixing)
 
     assert torch.autograd.gradcheck(run, leaves)
+
+
+@pytest.mark.parametrize("sink_logit", SINKS)
+def test_a_joint_weight_of_zero_reads_nothing_and_has_the_gradient_of_its_first_step(sink_logit):
+    inputs = cross_attention_inputs(N=6, K=3)
+    inputs.chunk_indices[:] = torch.tensor([0, 1, 2])
+    inputs.chunk_lengths.clamp_(min=1)
+    inputs.chunk_weights[..., 1] = 0
+
+    def run(weight):
+        weights = inputs.chunk_weights.clone()
+        weights[..., 1] = weight
+        given = replace(inputs, chunk_weights=weights)
+        return apply(given, sink_logit=sink_logit, mixing="joint").square().sum()
+
+    without = replace(inputs, chunk_indices=inputs.chunk_indices.clone())
+    without.chunk_indices[..., 1] = -1
+    zero = torch.tensor(0.0, dtype=torch.float64, requires_grad=True)
+    at_zero = run(zero)
+    expected = apply(without, sink_logit=sink_logit, mixing="joint").square().sum()
+    torch.testing.assert_close(at_zero, expected)
+    (found,) = torch.autograd.grad(at_zero, zero)
+    step = 1e-5  # one-sided, exact to the second order
+    slope = (4 * run(step) - 3 * at_zero - run(2 * step)).detach() / (2 * step)
+    torch.testing.assert_close(found, slope, rtol=1e-7, atol=0)
+
+
+@pytest.mark.parametrize("sink_logit", SINKS)
+def test_joint_weights_that_are_all_zero_give_zero_and_finite_gradients(sink_logit):
+    inputs = cross_attention_inputs()
+    names = ("q", "k", "v", "chunk_weights")
+    inputs.chunk_weights.zero_()
+    leaves = [getattr(inputs, name).requires_grad_() for name in names]
+    out = apply(inputs, sink_logit=sink_logit, mixing="joint")
+    assert (out == 0).all()
+    assert all(x.isfinite().all() for x in torch.autograd.grad(out.sum(), leaves))
+
+
+def test_a_negative_joint_weight_is_refused():
+    inputs = cross_attention_inputs()
+    inputs.chunk_indices[0, 0, 0] = 0
+    inputs.chunk_weights[0, 0, 0] = -0.5
+    with pytest.raises(ValueError, match=r"must not be negative with mixing=\"joint\", got -0.5"):
+        apply(inputs, mixing="joint")
+    inputs.chunk_indices[0, 0, 0] = -1
+    apply(inputs, mixing="joint")
+
+
+def test_unknown_mixing_is_refused():
+    with pytest.raises(ValueError, match='mixing must be "separate" or "joint", got \'both\''):
+        apply(cross_attention_inputs(), mixing="both")
 
 
 def test_permuting_the_pool_with_its_indices_changes_nothing():
@@ -112,10 +199,12 @@ def test_nothing_retrieved_gives_zero_and_keeps_the_graph():
     assert (apply(empty) == 0).all()
 
 
-def test_weight_of_an_empty_slot_is_ignored():
+@pytest.mark.parametrize("mixing", ["separate", "joint"])
+def test_weight_of_an_empty_slot_is_ignored(mixing):
     inputs = cross_attention_inputs()
     poisoned = torch.where(inputs.chunk_indices < 0, torch.nan, inputs.chunk_weights)
-    assert torch.equal(apply(replace(inputs, chunk_weights=poisoned)), apply(inputs))
+    found = apply(replace(inputs, chunk_weights=poisoned), mixing=mixing)
+    assert torch.equal(found, apply(inputs, mixing=mixing))
 
 
 def test_off_by_one_equals_one_more_slot_with_zero_key_and_value():
@@ -137,19 +226,25 @@ def test_a_sink_above_all_logits_reads_nothing_and_one_below_them_changes_nothin
     torch.testing.assert_close(apply(inputs, sink_logit=-1e3), apply(inputs), rtol=0, atol=0)
 
 
+@pytest.mark.parametrize("mixing", ["separate", "joint"])
 @pytest.mark.parametrize("sink_logit", SINKS)
-def test_large_logits_do_not_overflow(sink_logit):
+def test_large_logits_do_not_overflow(sink_logit, mixing):
     inputs = cross_attention_inputs(dtype=torch.float32)
-    out = apply(replace(inputs, q=inputs.q * 1e4), sink_logit=sink_logit)
+    inputs.chunk_weights[..., 0] = 0
+    names = ("q", "k", "v", "chunk_weights")
+    leaves = [getattr(inputs, name).requires_grad_() for name in names]
+    out = apply(replace(inputs, q=inputs.q * 1e4), sink_logit=sink_logit, mixing=mixing)
     assert out.isfinite().all()
+    assert all(x.isfinite().all() for x in torch.autograd.grad(out.sum(), leaves))
 
 
 @pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16, torch.float32])
-def test_every_float_dtype_stays_within_its_rounding(dtype):
+@pytest.mark.parametrize("mixing", ["separate", "joint"])
+def test_every_float_dtype_stays_within_its_rounding(dtype, mixing):
     inputs = cross_attention_inputs(dtype=dtype)
-    out = apply(inputs)
+    out = apply(inputs, mixing=mixing)
     assert out.dtype == dtype
-    expected = apply(inputs.to(torch.float64))
+    expected = apply(inputs.to(torch.float64), mixing=mixing)
     tolerance = 8 * torch.finfo(dtype).eps
     torch.testing.assert_close(out.double(), expected, rtol=0, atol=tolerance)
 

@@ -5,6 +5,7 @@ mark `gpu` on the device, in bfloat16 and at real sizes too.
 """
 
 import os
+import sys
 from dataclasses import replace
 
 import pytest
@@ -43,6 +44,7 @@ REAL = [
 ]
 CASES = SMALL + (REAL if ON_GPU else [])
 DTYPES = [torch.float32, torch.float16] + ([torch.bfloat16] if ON_GPU else [])
+MIXINGS = pytest.mark.parametrize("mixing", ["separate", "joint"])
 NAMES = ("q", "k", "v", "chunk_weights")
 
 
@@ -71,16 +73,31 @@ def check(inputs, dtype, **kwargs):
     return fast
 
 
+@MIXINGS
 @pytest.mark.parametrize("sink_logit", [None, 0.0, 1.5])
 @pytest.mark.parametrize("dtype", DTYPES, ids=str)
 @pytest.mark.parametrize("case", CASES, ids=str)
-def test_kernels_match_the_reference(case, dtype, sink_logit):
-    check(moved(cross_attention_inputs(**case)), dtype, sink_logit=sink_logit)
+def test_kernels_match_the_reference(case, dtype, sink_logit, mixing):
+    check(moved(cross_attention_inputs(**case)), dtype, sink_logit=sink_logit, mixing=mixing)
 
 
+@MIXINGS
+def test_chunks_spread_over_programs_add_up_like_those_of_one(monkeypatch, mixing):
+    forward = sys.modules["gcattn.ops.grouped_cross_attention.triton_forward"]
+    inputs = moved(cross_attention_inputs(C=2, K=5)).to(torch.float32)
+    inputs.chunk_indices[0, 0, :3] = -1  # nothing in the first splits
+    inputs.chunk_indices[0, 1] = -1
+    for few in (1, 10_000):  # programs; 1 for no split, else one split for each chunk
+        monkeypatch.setattr(forward, "FEW_PROGRAMS", few)
+        for sink_logit in (None, 1.5):
+            check(inputs, torch.float32, sink_logit=sink_logit, mixing=mixing)
+
+
+@MIXINGS
 @pytest.mark.parametrize("dtype", DTYPES, ids=str)
-def test_chunks_that_are_full_need_no_lengths(dtype):
-    check(moved(cross_attention_inputs(S=16, D=16)), dtype, chunk_lengths=None, scale=0.3)
+def test_chunks_that_are_full_need_no_lengths(dtype, mixing):
+    inputs = moved(cross_attention_inputs(S=16, D=16))
+    check(inputs, dtype, chunk_lengths=None, scale=0.3, mixing=mixing)
 
 
 def test_a_popular_chunk_is_cut_into_segments_and_added_up():
@@ -92,11 +109,12 @@ def test_a_popular_chunk_is_cut_into_segments_and_added_up():
     assert not fast[2][:, 2].any() and not fast[3][:, 2].any()
 
 
-def test_rows_that_retrieved_nothing_give_zero_and_no_gradient():
+@MIXINGS
+def test_rows_that_retrieved_nothing_give_zero_and_no_gradient(mixing):
     inputs = moved(cross_attention_inputs(S=16, D=16))
     inputs.chunk_indices[:, 1] = -1
     inputs.chunk_weights[:, 1] = torch.nan  # ignored where the slot is empty
-    out, dq, dk, dv, dweights = run(inputs.to(torch.float32), "triton")
+    out, dq, dk, dv, dweights = run(inputs.to(torch.float32), "triton", mixing=mixing)
     assert not out[:, 1].any() and not dq[:, 1].any() and not dweights[:, 1].any()
     assert all(torch.isfinite(x).all() for x in (out, dq, dk, dv, dweights))
 
@@ -108,14 +126,29 @@ def test_a_weight_of_zero_has_a_gradient():
     assert dweights[inputs.chunk_indices >= 0].abs().max() > 0
 
 
+@pytest.mark.parametrize("sink_logit", [None, 1.5])
+def test_a_joint_weight_of_zero_has_a_gradient(sink_logit):
+    inputs = moved(cross_attention_inputs(S=16, D=16))
+    inputs.chunk_weights[..., 0] = 0
+    inputs.chunk_weights[:, 1] = 0
+    is_filled = inputs.chunk_indices[..., 0] >= 0
+    dweights = check(inputs, torch.float32, mixing="joint", sink_logit=sink_logit)[4]
+    assert dweights[..., 0][is_filled].abs().max() > 0
+    # logits far above those of the chunks that are read
+    check(replace(inputs, q=inputs.q * 30), torch.float32, mixing="joint", sink_logit=sink_logit)
+
+
+@MIXINGS
 @pytest.mark.parametrize("case", [{}, {"B": 1, "C": 30, "N": 2, "K": 4}], ids=str)
-def test_two_runs_are_bitwise_equal(case):
+def test_two_runs_are_bitwise_equal(case, mixing):
     inputs = moved(cross_attention_inputs(**case)).to(DTYPES[-1])
-    for first, second in zip(run(inputs, "triton"), run(inputs, "triton"), strict=True):
+    runs = [run(inputs, "triton", mixing=mixing) for _ in range(2)]
+    for first, second in zip(*runs, strict=True):
         assert torch.equal(first, second)
 
 
-def test_every_value_is_written(monkeypatch):
+@MIXINGS
+def test_every_value_is_written(monkeypatch, mixing):
     poisoned = []
 
     def empty(*args, real, **kwargs):
@@ -128,7 +161,7 @@ def test_every_value_is_written(monkeypatch):
         monkeypatch.setattr(torch, name, lambda *a, real=real, **k: empty(*a, real=real, **k))
     inputs = moved(cross_attention_inputs(C=4, S=11, D=20, K=4)).to(torch.float32)
     inputs.chunk_indices[:, 2] = -1
-    results = run(inputs, "triton")
+    results = run(inputs, "triton", mixing=mixing)
     assert len(poisoned) > 5
     assert all(torch.isfinite(x).all() for x in results)
 
@@ -220,11 +253,14 @@ def test_a_pool_of_more_than_two_to_the_31_elements_is_read_right():
     )
 
 
-def test_operator_compiles_into_one_graph():
+@MIXINGS
+def test_operator_compiles_into_one_graph(mixing):
     inputs = moved(cross_attention_inputs()).to(torch.float32)
 
     def loss(q, k, v, weights):
-        out = grouped_cross_attention(q, k, v, inputs.chunk_indices, weights, impl="triton")
+        out = grouped_cross_attention(
+            q, k, v, inputs.chunk_indices, weights, mixing=mixing, impl="triton"
+        )
         return out.square().sum()
 
     gradients = []

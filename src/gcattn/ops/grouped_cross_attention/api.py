@@ -4,7 +4,7 @@ Shapes: B batch, C chunks, M query slots per chunk, H query heads, G key/value h
 N chunks in the pool, S slots per chunk, K retrieved chunks.
 """
 
-from typing import get_args
+from typing import Literal, get_args
 
 import torch
 from torch import Tensor
@@ -15,6 +15,7 @@ from gcattn.ops.implementation import Impl, check_triton
 
 # what one tile of the kernels holds
 MAX_CHUNK_SIZE, MAX_HEAD_DIM = 128, 256
+Mixing = Literal["separate", "joint"]
 _KERNEL_DTYPES = (torch.bfloat16, torch.float16, torch.float32)
 
 
@@ -28,26 +29,33 @@ def grouped_cross_attention(
     chunk_lengths: Tensor | None = None,
     sink_logit: float | None = None,
     scale: float | None = None,
+    mixing: Mixing = "separate",
     impl: Impl = "auto",
 ) -> Tensor:
     """Attend to each retrieved chunk on its own, then mix the results by retrieval weight.
 
     The weights take part in the forward pass, so the language-model loss trains the retriever.
     A chunk is normalised by itself: how much of it is read is decided by its weight alone, which
-    is what lets a model trained on few chunks work with many (paper, section 3.2).
+    is what lets a model trained on few chunks work with many (paper, section 3.2). With
+    `mixing="joint"` the chunks compete in one softmax instead.
 
     Args:
         q: Queries of every chunk, [B, C, M, H, D].
         k: Pool of chunk keys, [B, N, S, G, D]; H must be a multiple of G.
         v: Pool of chunk values, same shape as `k`.
         chunk_indices: Pool rows to read, [B, C, K]; -1 marks an empty slot.
-        chunk_weights: Mixing weights, [B, C, K]; ignored where the slot is empty.
+        chunk_weights: Mixing weights, [B, C, K]; ignored where the slot is empty. Not negative if
+            mixing is joint.
         chunk_lengths: Slots in use of each pool chunk, counted from slot 0, [B, N]; all S without
             it.
         sink_logit: Add exp(sink_logit) to each softmax denominator, so that a token may attend to
             nothing: a chunk whose logits all lie well below it gives zero, however much weight the
             retriever gave it. 0 is softmax-off-by-one.
         scale: Factor on the logits; 1 / sqrt(D) without it.
+        mixing: "separate" is the paper's, a softmax for each chunk. "joint" is one softmax over the
+            slots of all retrieved chunks, the logarithm of a chunk's weight added to its logits,
+            and the sink once: a token decides by itself which chunk it reads, the weight is its
+            prior.
         impl: "reference" runs on any device; "triton" needs CUDA, at most 32 bits per value,
             S <= 128 and D <= 256 (in float32 not both S > 64 and D > 128), and reads k and v in
             place, from pinned host memory too; "auto" takes "triton" where it can. A named one
@@ -63,8 +71,13 @@ def grouped_cross_attention(
     """
     if impl not in get_args(Impl):
         raise ValueError(f'impl must be "auto", "reference" or "triton", got {impl!r}.')
+    if mixing not in get_args(Mixing):
+        raise ValueError(f'mixing must be "separate" or "joint", got {mixing!r}.')
+    is_joint = mixing == "joint"
     _check_pool(q, k, v)
     _check_retrieval(q, k, chunk_indices, chunk_weights)
+    if is_joint:
+        _check_prior(chunk_indices, chunk_weights)
     if chunk_lengths is not None:
         _check_lengths(k, chunk_lengths)
     scale = q.shape[-1] ** -0.5 if scale is None else scale
@@ -86,6 +99,7 @@ def grouped_cross_attention(
             chunk_lengths,
             sink_logit,
             scale,
+            is_joint,
             save_lse=differentiates,
         )[0]
     return grouped_cross_attention_reference(
@@ -97,6 +111,7 @@ def grouped_cross_attention(
         chunk_lengths=chunk_lengths,
         sink_logit=sink_logit,
         scale=scale,
+        is_joint=is_joint,
     )
 
 
@@ -159,6 +174,16 @@ def _check_retrieval(q: Tensor, k: Tensor, indices: Tensor, weights: Tensor) -> 
         if low < -1 or high >= N:
             raise ValueError(
                 f"chunk_indices of a pool of {N} chunks must be -1 … {N - 1}, got {low} … {high}."
+            )
+
+
+def _check_prior(indices: Tensor, weights: Tensor) -> None:
+    # on the CPU only, like the range of the indices
+    if weights.is_cpu and not torch.compiler.is_compiling():
+        lowest = torch.where(indices >= 0, weights, 0).min().item() if weights.numel() else 0.0
+        if lowest < 0:
+            raise ValueError(
+                f'chunk_weights must not be negative with mixing="joint", got {lowest:g}.'
             )
 
 

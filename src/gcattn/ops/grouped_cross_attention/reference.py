@@ -8,6 +8,10 @@ head.
 import torch
 from torch import Tensor
 
+# a joint exponential is at most exp(this): only where a chunk's weight is below exp(-this), so that
+# the gradient of a weight of zero is finite
+MAX_EXPONENT = 80.0
+
 
 def grouped_cross_attention_reference(
     q: Tensor,
@@ -19,8 +23,12 @@ def grouped_cross_attention_reference(
     chunk_lengths: Tensor | None,
     sink_logit: float | None,
     scale: float,
+    is_joint: bool,
 ) -> Tensor:
-    """Compute o = sum_k w_k · softmax(scale · q K_k^T) V_k with gathered keys and values."""
+    """Gather keys and values and compute o = sum_k w_k · softmax(scale · q K_k^T) V_k.
+
+    Jointly: o = sum_k w_k · exp(scale · q K_k^T) V_k, divided by the sum of all those factors.
+    """
     B, S, G = k.shape[0], k.shape[2], k.shape[3]
     filled = chunk_indices >= 0  # [B, C, K]
     read = chunk_indices.clamp_min(0).long()
@@ -36,10 +44,13 @@ def grouped_cross_attention_reference(
     if chunk_lengths is not None:
         used = torch.arange(S, device=k.device) < chunk_lengths[rows, read].unsqueeze(-1)
         logits = logits.masked_fill(~used[:, :, None, None, None], -torch.inf)  # used [B, C, K, S]
-    attention = softmax_over_slots(logits, sink_logit=sink_logit)
-
-    weights = torch.where(filled, chunk_weights, 0).to(attention.dtype)
-    mixed = (attention * weights[:, :, None, None, None, :, None]).to(v.dtype)
+    weights = torch.where(filled, chunk_weights, 0).to(logits.dtype)
+    weights = weights[:, :, None, None, None, :, None]  # [B, C, 1, 1, 1, K, 1]
+    if is_joint:
+        mixed = softmax_over_chunks(logits, weights, sink_logit=sink_logit)
+    else:
+        mixed = softmax_over_slots(logits, sink_logit=sink_logit) * weights
+    mixed = mixed.to(v.dtype)
     return torch.einsum("bcgjmks,bcksgd->bcmgjd", mixed, values).flatten(3, 4).to(q.dtype)
 
 
@@ -56,3 +67,22 @@ def softmax_over_slots(logits: Tensor, *, sink_logit: float | None) -> Tensor:
     exponentials = (logits - peak.masked_fill(peak == -torch.inf, 0)).exp()
     total = exponentials.sum(-1, keepdim=True)
     return exponentials / total.masked_fill(total == 0, 1)
+
+
+def softmax_over_chunks(logits: Tensor, weights: Tensor, *, sink_logit: float | None) -> Tensor:
+    """One softmax over all slots of all chunks [..., K, S], each chunk's slots times its weight.
+
+    It is the softmax of logits + log(weights), written as a product because the gradient of a
+    logarithm has no value at a weight of zero. A row that is all zero gives zeros.
+    """
+    dims = (-2, -1)
+    peak = (logits + weights.log()).detach().amax(dims, keepdim=True)
+    if sink_logit is not None:
+        peak = peak.clamp_min(sink_logit)
+    peak = peak.masked_fill(peak == -torch.inf, 0)
+    exponentials = (logits - peak).clamp_max(MAX_EXPONENT).exp()
+    total = (weights * exponentials).sum(dims, keepdim=True)
+    if sink_logit is not None:
+        total = total + (sink_logit - peak).exp()
+    is_blind = total == 0
+    return weights * exponentials.masked_fill(is_blind, 0) / total.masked_fill(is_blind, 1)

@@ -13,7 +13,13 @@ import triton
 import triton.language as tl
 from torch import Tensor
 
+from gcattn.ops.grouped_cross_attention.reference import MAX_EXPONENT
+
 LOG2_E = tl.constexpr(1.4426950408889634)
+# finite, so that a row that has seen nothing yet never meets infinity minus infinity
+LOWEST = tl.constexpr(-3.4e38)
+
+_MAX_EXPONENT_LOG2 = tl.constexpr(MAX_EXPONENT * LOG2_E.value)
 
 
 class Tiles(NamedTuple):
@@ -69,6 +75,14 @@ def _choose(table: tuple[_Row, ...], num_rows: int, k: Tensor) -> Tiles:
     if block_m < 64 and block_d <= 128:
         num_warps = 4
     return Tiles(block_m, block_s, block_d, num_warps, num_stages, registers)
+
+
+@triton.jit
+def exponentials(x, JOINT: tl.constexpr):
+    """2^x; bounded if JOINT, where x is above 0 for a chunk whose weight is below 1."""
+    if JOINT:
+        x = tl.minimum(x, _MAX_EXPONENT_LOG2)
+    return tl.exp2(x)
 
 
 @triton.jit

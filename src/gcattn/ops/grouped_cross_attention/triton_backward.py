@@ -1,11 +1,15 @@
 """Grouped Cross-Attention backward on the GPU, deterministic and without atomics.
 
-Two kernels. The first owns queries: it writes dq, and a · da for the second and for dweights. The
-second owns chunks of the pool: it walks the queries that read its chunk (`readers`) and writes dk
-and dv. With a = softmax, found again from the saved logarithm of its denominator, per row and
-chunk:
+Two kernels. The first owns queries: it writes dq, delta for the second, and what each tile gives to
+dweights. The second owns chunks of the pool: it walks the queries that read its chunk (`readers`)
+and writes dk and dv. With a = exp(s) / denominator, found again from the saved logarithm of the
+denominator, and da = do · v:
 
-    da = do · v,   ds = w · a · (da - a · da),   dw = sum over rows of (a · da)
+    separately (per row and chunk)   delta = a · da,   dw = sum over rows of delta
+    jointly (per row)                delta = do · o,   dw = sum over rows of a · (da - delta)
+    both                             ds = w · a · (da - delta)
+
+Jointly a is not divided by w, so the gradient of a weight of zero is found like any other.
 
 Letters: see `tiles`.
 """
@@ -20,6 +24,7 @@ from gcattn.ops.grouped_cross_attention.readers import index_readers
 from gcattn.ops.grouped_cross_attention.tiles import (
     LOG2_E,
     backward_query_tiles,
+    exponentials,
     load_rows,
     load_slots,
     row_offsets,
@@ -38,9 +43,11 @@ def _query_kernel(
     indices_ptr,  # [B, C, K]
     weights_ptr,  # [B, C, K]
     lengths_ptr,  # [B, N]
-    lse_ptr,  # [B, C, K, G, rows]
+    out_ptr,  # [B, C, M, H, D], read if JOINT
+    lse_ptr,  # [B, C, K, G, rows]; [B, C, G, rows] if JOINT
     dq_ptr,  # [B, C, M, H, D]
-    delta_ptr,  # [B, C, K, G, rows], a · da
+    delta_ptr,  # like lse
+    shares_ptr,  # [B, C, K, G, num_tiles], what each tile adds to dweights
     stride_qb,
     stride_qc,
     stride_qm,
@@ -67,6 +74,7 @@ def _query_kernel(
     K,
     num_tiles,
     scale,
+    JOINT: tl.constexpr,
     HAS_LENGTHS: tl.constexpr,
     EVEN: tl.constexpr,
     BLOCK_K: tl.constexpr,
@@ -74,7 +82,7 @@ def _query_kernel(
     BLOCK_S: tl.constexpr,
     BLOCK_D: tl.constexpr,
 ):
-    """One program owns one row tile of one (batch, chunk, kv head): its dq, and a · da."""
+    """One program owns one row tile of one (batch, chunk, kv head): its dq."""
     pid = tl.program_id(0)
     g = pid % G
     tile = (pid // G) % num_tiles
@@ -105,33 +113,46 @@ def _query_kernel(
     chosen = tl.load(indices_ptr + retrieved + slots, mask=slots < K, other=-1)
     end = tl.max(tl.where(chosen >= 0, slots + 1, 0), 0)
 
+    offsets = row_offsets(row, g * J, J, G * J * D, D)
+    if JOINT:
+        out = load_rows(out_ptr + (b * C + c) * M * G * J * D, offsets, used, D, BLOCK_D)
+        delta = tl.sum(dout.to(tl.float32) * out.to(tl.float32), 1)
+        per_row = ((b * C + c) * G + g) * M * J + row
+        tl.store(delta_ptr + per_row, delta, mask=used)
+        lse = tl.load(lse_ptr + per_row, mask=used, other=0.0)
     dq = tl.zeros([BLOCK_M, BLOCK_D], tl.float32)
     for slot in range(0, end):
         n = tl.load(indices_ptr + retrieved + slot).to(tl.int64)
         weight = tl.load(weights_ptr + retrieved + slot).to(tl.float32)
         weight = tl.where(n >= 0, weight, 0.0)
-        per_row = ((retrieved + slot) * G + g) * M * J + row
-        # nothing was saved for an empty slot: an infinite denominator gives it no attention
-        lse = tl.load(lse_ptr + per_row, mask=used, other=0.0)
-        lse = tl.where(n >= 0, lse, float("inf"))
+        if not JOINT:
+            per_row = ((retrieved + slot) * G + g) * M * J + row
+            # nothing was saved for an empty slot: an infinite denominator gives it no attention
+            lse = tl.load(lse_ptr + per_row, mask=used, other=0.0)
+            lse = tl.where(n >= 0, lse, float("inf"))
         n = tl.maximum(n, 0)
         k = load_slots(k_ptr + n * stride_kn, stride_ks, S, D, BLOCK_S, BLOCK_D, EVEN)
         v = load_slots(v_ptr + n * stride_vn, stride_vs, S, D, BLOCK_S, BLOCK_D, EVEN)
         scores = tl.dot(q, tl.trans(k), input_precision="ieee")
         dattention = tl.dot(dout, tl.trans(v), input_precision="ieee")
-        attention = tl.exp2(scores * (scale * LOG2_E) - lse[:, None])
+        attention = exponentials(scores * (scale * LOG2_E) - lse[:, None], JOINT)
         if HAS_LENGTHS or not EVEN:
             length = S
             if HAS_LENGTHS:
                 length = tl.load(lengths_ptr + b * stride_lb + n)
             attention = tl.where((tl.arange(0, BLOCK_S) < length)[None, :], attention, 0.0)
-        delta = tl.sum(attention * dattention, 1)
-        tl.store(delta_ptr + per_row, delta, mask=used)
+        if JOINT:
+            share = tl.sum(attention * (dattention - delta[:, None]), 1)
+        else:
+            delta = tl.sum(attention * dattention, 1)
+            tl.store(delta_ptr + per_row, delta, mask=used)
+            share = delta
+        # rows past the end are zero: neither dattention nor delta has anything of them
+        tl.store(shares_ptr + ((retrieved + slot) * G + g) * num_tiles + tile, tl.sum(share, 0))
         dscores = attention * (dattention * weight - (delta * weight)[:, None])
         dq = tl.dot(dscores.to(k.dtype), k, dq, input_precision="ieee")
 
     d = tl.arange(0, BLOCK_D)
-    offsets = row_offsets(row, g * J, J, G * J * D, D)
     tl.store(
         dq_ptr + (b * C + c) * M * G * J * D + (offsets[:, None] + d[None, :]),
         (dq * scale).to(dq_ptr.dtype.element_ty),
@@ -142,18 +163,18 @@ def _query_kernel(
 @triton.jit
 def _weights_kernel(
     indices_ptr,  # [B, C, K]
-    delta_ptr,  # [B, C, K, G, rows]
+    shares_ptr,  # [B, C, K, G, num_tiles]
     dweights_ptr,  # [B, C, K]
     size,
     BLOCK: tl.constexpr,
 ):
-    """One program adds a · da of one retrieved chunk over heads and rows."""
+    """One program adds what the tiles of all heads give to the weight of one retrieved chunk."""
     slot = tl.program_id(0).to(tl.int64)
     total = tl.zeros([BLOCK], tl.float32)
     for start in range(0, size, BLOCK):
         i = start + tl.arange(0, BLOCK)
-        total += tl.load(delta_ptr + slot * size + i, mask=i < size, other=0.0)
-    # an empty slot's a · da was never written
+        total += tl.load(shares_ptr + slot * size + i, mask=i < size, other=0.0)
+    # behind the last filled slot nothing was written
     is_filled = tl.load(indices_ptr + slot) >= 0
     dweight = tl.where(is_filled, tl.sum(total, 0), 0.0)
     tl.store(dweights_ptr + slot, dweight.to(dweights_ptr.dtype.element_ty))
@@ -167,10 +188,14 @@ def grouped_cross_attention_backward(
     chunk_indices: Tensor,
     chunk_weights: Tensor,
     chunk_lengths: Tensor | None,
+    out: Tensor | None,
     lse: Tensor,
     scale: float,
 ) -> Gradients:
-    """Launch the backward kernels; returns the gradients of q, k, v and chunk_weights."""
+    """Launch the backward kernels; the output is given where chunks were mixed jointly.
+
+    Returns the gradients of q, k, v and chunk_weights.
+    """
     B, C, M, H, D = q.shape
     S, G = k.shape[2], k.shape[3]
     K, J = chunk_indices.shape[2], H // G
@@ -180,11 +205,13 @@ def grouped_cross_attention_backward(
     tiles = backward_query_tiles(M * J, k)
     num_tiles = triton.cdiv(M * J, tiles.block_m)
     delta = torch.empty_like(lse)
+    shares = torch.empty((B, C, K, G, num_tiles), dtype=torch.float32, device=q.device)
     dq = torch.empty(q.shape, dtype=q.dtype, device=q.device)
     strides = (*q.stride()[:4], *k.stride()[:4], *v.stride()[:4], *dout.stride()[:4])
     length_stride = 0 if chunk_lengths is None else chunk_lengths.stride(0)
     sizes = {"C": C, "M": M, "G": G, "J": J, "D": D, "S": S, "K": K, "scale": scale}
     flags = {
+        "JOINT": out is not None,
         "HAS_LENGTHS": chunk_lengths is not None,
         "EVEN": tiles.block_s == S and tiles.block_d == D,
     }
@@ -196,9 +223,11 @@ def grouped_cross_attention_backward(
         chunk_indices,
         chunk_weights,
         chunk_lengths,
+        out,
         lse,
         dq,
         delta,
+        shares,
         *strides,
         length_stride,
         num_tiles=num_tiles,
@@ -228,6 +257,7 @@ def grouped_cross_attention_backward(
         flags=flags,
     )
     dweights = torch.empty(chunk_weights.shape, dtype=chunk_weights.dtype, device=q.device)
-    block = min(1024, triton.next_power_of_2(G * M * J))
-    _weights_kernel[(B * C * K,)](chunk_indices, delta, dweights, G * M * J, BLOCK=block)
+    size = G * num_tiles
+    block = min(1024, triton.next_power_of_2(size))
+    _weights_kernel[(B * C * K,)](chunk_indices, shares, dweights, size, BLOCK=block)
     return dq, dk, dv, dweights

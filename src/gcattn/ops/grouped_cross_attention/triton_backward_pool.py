@@ -13,6 +13,7 @@ from gcattn.ops.grouped_cross_attention.readers import ReadersIndex
 from gcattn.ops.grouped_cross_attention.tiles import (
     LOG2_E,
     backward_pool_tiles,
+    exponentials,
     load_rows,
     load_slots,
     row_offsets,
@@ -63,6 +64,7 @@ def _pool_kernel(
     num_segments,
     room,
     scale,
+    JOINT: tl.constexpr,
     HAS_LENGTHS: tl.constexpr,
     EVEN: tl.constexpr,
     BLOCK_M: tl.constexpr,
@@ -117,13 +119,14 @@ def _pool_kernel(
                 BLOCK_D,
             )
             weight = tl.load(weights_ptr + b * C * K + pair).to(tl.float32)
-            per_row = ((b * C * K + pair) * G + g) * M * J + row
+            softmax = b * C + c if JOINT else b * C * K + pair
+            per_row = (softmax * G + g) * M * J + row
             lse = tl.load(lse_ptr + per_row, mask=used, other=0.0)
             delta = tl.load(delta_ptr + per_row, mask=used, other=0.0)
             # slots are rows here, so the results feed the matrix units without being transposed
             scores = tl.dot(k, tl.trans(q), input_precision="ieee")
             dattention = tl.dot(v, tl.trans(dout), input_precision="ieee")
-            attention = tl.exp2(scores * (scale * LOG2_E) - lse[None, :]) * weight
+            attention = exponentials(scores * (scale * LOG2_E) - lse[None, :], JOINT) * weight
             if HAS_LENGTHS or not EVEN:
                 attention = tl.where((s < length)[:, None], attention, 0.0)
             dv = tl.dot(attention.to(dout.dtype), dout, dv, input_precision="ieee")
@@ -199,11 +202,11 @@ def pool_gradients(
     Args:
         dout, q, k, v, chunk_weights, chunk_lengths: As in the forward pass.
         readers: Who reads each chunk.
-        lse: Logarithms of the denominators, [B, C, K, G, M · J].
-        delta: a · da, same shape.
+        lse: Logarithms of the denominators, [B, C, K, G, M · J]; [B, C, G, M · J] if JOINT.
+        delta: See `triton_backward`, same shape.
         strides: Of q, k, v, dout without D, then of chunk_lengths.
         sizes: C, M, G, J, D, S, K and scale.
-        flags: HAS_LENGTHS and EVEN.
+        flags: JOINT, HAS_LENGTHS and EVEN.
     """
     B, N, S, G, D = k.shape
     num_rows = lse.shape[-1]
