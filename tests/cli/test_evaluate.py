@@ -1,7 +1,9 @@
 """Claims about `gcattn eval perplexity` and `gcattn generate`, on a small saved model."""
 
+import io
 import json
 import shutil
+import sys
 
 import pytest
 import torch
@@ -153,3 +155,44 @@ def test_a_bad_prompt_is_one_line(capsys, model, options, message):
     assert err.startswith("gcattn: error: ")
     assert err.count("\n") == 1
     assert message in err
+
+
+def test_a_prompt_of_bytes_that_are_no_text_is_one_line(capsys, model):
+    code, out, err = run(capsys, "generate", model, "--prompt", "caf\udce9")
+    assert (code, out) == (2, "")
+    assert "The prompt holds bytes that are not UTF-8" in err
+    assert err.count("\n") == 1
+
+
+def test_a_prompt_that_a_plain_locale_could_not_decode_is_read(capsys, model):
+    command = ["--max-new-tokens", 4, "--temperature", 0]
+    texts = [
+        run(capsys, "generate", model, "--prompt", prompt, *command)[1]
+        for prompt in ("café", "caf\udcc3\udca9")
+    ]
+    assert texts[0] == texts[1] != ""
+
+
+def test_a_byte_order_mark_is_no_part_of_a_prompt(capsys, model, tmp_path):
+    (tmp_path / "a.txt").write_text("By the river", encoding="utf-8-sig")
+    command = ["generate", model, "--max-new-tokens", 4, "--temperature", 0]
+    marked = run(capsys, *command, "--prompt-file", tmp_path / "a.txt")
+    assert marked == run(capsys, *command, "--prompt", "By the river")
+    assert marked[0] == 0
+
+
+@pytest.mark.parametrize("stream", ["--stream", "--no-stream"])
+def test_an_ascii_terminal_loses_no_output(monkeypatch, model, stream):
+    """Letters that it does not have are printed as their numbers."""
+    written = []
+    for encoding in ("utf-8", "ascii"):
+        terminal = io.TextIOWrapper(io.BytesIO(), encoding=encoding)
+        monkeypatch.setattr(sys, "stdout", terminal)
+        arguments = ["generate", str(model), "--prompt", "漢字", "--max-new-tokens", "300", stream]
+        with pytest.raises(SystemExit) as stop:
+            cli.main(arguments)
+        terminal.flush()
+        assert stop.value.code == 0
+        written.append(terminal.buffer.getvalue())
+    assert written[0].decode("utf-8").encode("ascii", "backslashreplace") == written[1]
+    assert not written[0].isascii()

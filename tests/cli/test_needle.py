@@ -113,6 +113,19 @@ def test_the_same_command_goes_on(run, model, haystack, tmp_path, interrupt_call
     assert len(read_result(out)["metrics"]["cells"]) == 3
 
 
+def test_a_refused_command_does_not_block_the_corrected_one(run, model, haystack, tmp_path):
+    out = tmp_path / "needle.json"
+    options = [model, "--haystack", haystack, "--depths", 1, "--samples", 1, "--out", out]
+    code, _, error = run(*options, "--lengths", "16", "--seed", 1)
+    assert (code, "needs a length of at least" in error) == (2, True)
+    assert list(tmp_path.iterdir()) == []
+    # nor does what an earlier version left behind
+    (tmp_path / "needle.cells").mkdir()
+    (tmp_path / "needle.cells/settings").write_text("of another seed")
+    assert run(*options, "--lengths", "256", "--device", "cpu")[0] == 0
+    assert sorted(file.name for file in tmp_path.iterdir()) == ["needle.json", "needle.png"]
+
+
 def test_a_whole_result_stays_until_there_is_another(
     run, model, haystack, tmp_path, interrupt_call
 ):

@@ -147,8 +147,8 @@ def test_more_samples_are_evaluated_anew_and_fewer_are_taken(evaluate, tmp_path,
     assert [cell.answers for cell in one] == [cell.answers[:1] for cell in three]
 
 
-def test_cells_of_another_model_are_refused(tmp_path):
-    CellStore(tmp_path / "cells", {"weights": "a"})
+def test_cells_of_another_model_are_refused(evaluate, tmp_path):
+    evaluate(store=CellStore(tmp_path / "cells", {"weights": "a"}))
     with pytest.raises(ValueError, match="unfinished evaluation with other settings"):
         CellStore(tmp_path / "cells", {"weights": "b"})
 

@@ -5,6 +5,7 @@ Every command imports what it needs inside its body, so that `gcattn --help` ans
 
 from __future__ import annotations
 
+import io
 import os
 import sys
 from collections.abc import Sequence
@@ -79,6 +80,10 @@ def main(arguments: Sequence[str] | None = None) -> None:
     Args:
         arguments: The command line without the program; that of the process by default.
     """
+    for stream in (sys.stdout, sys.stderr):
+        # a terminal without our letters gets their numbers: nothing that was made is lost
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")
     try:
         code = app(arguments, prog_name="gcattn", standalone_mode=False)
     except (ValueError, OSError, ImportError, _Interrupted, typer.Abort, _ClickError) as error:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -67,9 +68,20 @@ def _read_prompt(prompt: str | None, prompt_file: Path | None) -> str:
         raise ValueError("Give either --prompt TEXT or --prompt-file FILE.")
     if prompt_file is not None:
         try:
-            prompt = prompt_file.read_text(encoding="utf-8")
+            prompt = prompt_file.read_text(encoding="utf-8-sig")
         except UnicodeDecodeError as error:
             raise ValueError(f"{prompt_file} is not a UTF-8 text file ({error}).") from error
     if not prompt:
         raise ValueError("The prompt is empty; give at least one character.")
-    return prompt
+    try:
+        # what the shell passed and this process could not decode comes as halves of characters
+        return os.fsencode(prompt).decode("utf-8") if not _is_text(prompt) else prompt
+    except UnicodeError as error:
+        raise ValueError(
+            f"The prompt holds bytes that are not UTF-8 ({error.reason}); "  # type: ignore[attr-defined]
+            "convert it, or pass it as a UTF-8 --prompt-file."
+        ) from error
+
+
+def _is_text(prompt: str) -> bool:
+    return not any("\ud800" <= letter <= "\udfff" for letter in prompt)

@@ -39,7 +39,7 @@ class CellStore:
     """A folder that holds the finished cells of an evaluation that is under way.
 
     Args:
-        folder: Made if it is missing.
+        folder: Made when the first cell is kept.
         settings: What the cells depend on.
 
     Raises:
@@ -48,12 +48,12 @@ class CellStore:
 
     def __init__(self, folder: Path, settings: dict[str, Any]) -> None:
         self.folder = folder
-        folder.mkdir(parents=True, exist_ok=True)
-        text = json.dumps(settings, indent=2, sort_keys=True) + "\n"
+        self._settings = json.dumps(settings, indent=2, sort_keys=True) + "\n"
         file = folder / SETTINGS_FILE
-        if not file.exists():
-            _write_whole(file, text)
-        elif file.read_text(encoding="utf-8") != text:
+        kept = [entry for entry in folder.glob("*") if entry != file] if folder.is_dir() else []
+        if not kept:
+            return
+        if not file.exists() or file.read_text(encoding="utf-8") != self._settings:
             raise ValueError(
                 f"{folder} holds an unfinished evaluation with other settings (model, haystack or "
                 "seed); remove it or write to another file."
@@ -70,12 +70,14 @@ class CellStore:
 
     def save(self, task: NeedleTask, cell: NeedleCell) -> None:
         """Keep a finished cell; the file appears whole or not at all."""
+        self.folder.mkdir(parents=True, exist_ok=True)
+        _write_whole(self.folder / SETTINGS_FILE, self._settings)
         answers = [answer.as_dict() for answer in cell.answers]
         _write_whole(self._file(task, cell.length, cell.depth), json.dumps(answers) + "\n")
 
     def remove(self) -> None:
         """Delete the folder: the result holds everything."""
-        shutil.rmtree(self.folder)
+        shutil.rmtree(self.folder, ignore_errors=True)
 
     def _file(self, task: NeedleTask, length: int, depth: float) -> Path:
         return self.folder / f"{str(task).replace(':', '-')}_{length}_{depth:.6f}"
