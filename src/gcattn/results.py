@@ -10,13 +10,13 @@ import platform
 import shlex
 import subprocess
 import sys
-import tempfile
 from pathlib import Path
 from typing import Any
 
 import torch
 
 from gcattn import __version__
+from gcattn.storage.whole import new_file
 
 SOURCE = Path(__file__).parent
 REQUIRED = ("name", "date", "command", "source", "seed", "trials", "config", "metrics")
@@ -50,7 +50,7 @@ def write_result(
 
     Raises:
         ValueError: `config` or `metrics` hold something JSON cannot, NaN and infinities included.
-        OSError: The folder cannot be written.
+        OSError: The folder cannot be written; a full disk is a `DiskFullError`.
     """
     result = {
         "name": name,
@@ -69,8 +69,8 @@ def write_result(
     except (TypeError, ValueError) as error:
         raise ValueError(f"The result {name!r} cannot be written as JSON: {error}.") from error
     file = Path(folder) / f"{name}.json"
-    file.parent.mkdir(parents=True, exist_ok=True)
-    _write_whole(file, text + "\n")
+    with new_file(file) as stream:
+        stream.write(text + "\n")
     return file
 
 
@@ -122,21 +122,6 @@ def describe_software() -> dict[str, str | None]:
     """Return the versions of the operating system, Python and the packages that do the work."""
     versions = {package: _version(package) for package in PACKAGES}
     return {"os": platform.platform(), "python": platform.python_version(), **versions}
-
-
-def _write_whole(file: Path, text: str) -> None:
-    handle, temporary = tempfile.mkstemp(dir=file.parent, prefix=f".{file.name}.")
-    try:
-        with os.fdopen(handle, "w", encoding="utf-8") as stream:
-            stream.write(text)
-            stream.flush()
-            os.fsync(stream.fileno())
-        # mkstemp makes files that only their owner reads
-        os.chmod(temporary, 0o644)
-        os.replace(temporary, file)
-    except BaseException:
-        os.unlink(temporary)
-        raise
 
 
 def _command_line() -> str:

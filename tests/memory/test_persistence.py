@@ -9,6 +9,7 @@ from safetensors.torch import load_file
 
 from gcattn import DRTCache, load_cache, save_cache
 from gcattn.memory.persistence import RENAMED
+from gcattn.storage.full_disk import DiskFullError
 from gcattn.testing import random_config, random_model, random_tokens
 
 TIERS = ["device", "host"]
@@ -110,5 +111,42 @@ def test_a_cache_of_a_later_format_is_refused(model, tmp_path):
     file = tmp_path / "document" / "cache.json"
     manifest = json.loads(file.read_text())
     file.write_text(json.dumps(manifest | {"format_version": 99}))
+    (tmp_path / "document" / "manifest.json").unlink()
     with pytest.raises(ValueError, match="has format 99, this gcattn reads up to 2"):
         load_cache(tmp_path / "document", model.config)
+
+
+def test_flipped_byte_of_a_saved_cache_names_the_file(model, tmp_path):
+    folder = tmp_path / "document"
+    save_cache(read_document(model, "device"), folder)
+    for file in folder.iterdir():
+        data = file.read_bytes()
+        for position in range(0, len(data), max(1, len(data) // 40)):
+            file.write_bytes(data[:position] + bytes([data[position] ^ 4]) + data[position + 1 :])
+            with pytest.raises(ValueError, match=f"{folder}/.*(changed|damaged|missing)") as error:
+                load_cache(folder, model.config)
+            assert "\n" not in str(error.value)
+        file.write_bytes(data)
+    load_cache(folder, model.config)
+
+
+def test_cache_saved_without_checksums_loads(model, tmp_path):
+    save_cache(read_document(model, "device"), tmp_path / "document")
+    (tmp_path / "document" / "manifest.json").unlink()
+    assert load_cache(tmp_path / "document", model.config).get_seq_length() == 95
+
+
+def test_full_disk_is_said_and_leaves_nothing(model, small_disk):
+    """Whichever of the files no longer fits."""
+    cache, failures = read_document(model, "device"), 0
+    for kilobytes in range(4, 72, 4):
+        folder = small_disk(kilobytes) / "document"
+        try:
+            save_cache(cache, folder)
+        except DiskFullError as error:
+            assert str(error).startswith(f"The disk is full: {folder}")
+            assert list(folder.parent.iterdir()) == []
+            failures += 1
+        else:
+            load_cache(folder, model.config)
+    assert 5 < failures < 17

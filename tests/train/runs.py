@@ -20,6 +20,12 @@ def records(config: TrainConfig) -> list[dict[str, Any]]:
     return [{k: v for k, v in record.items() if k != "tokens_per_second"} for record in log]
 
 
+def contents(config: TrainConfig) -> dict[str, bytes]:
+    """Every file of the run but its configuration, which each start writes."""
+    files = [file for file in Path(config.output).rglob("*") if file.is_file()]
+    return {str(file): file.read_bytes() for file in files if file.name != "config.yaml"}
+
+
 def losses(config: TrainConfig, kind: str = "train") -> dict[int, float]:
     return {r["step"]: r["loss"] for r in records(config) if r["kind"] == kind}
 

@@ -35,17 +35,19 @@ def test_what_is_not_whole_is_passed_over_and_reported(output):
     (output / "checkpoint-x").mkdir()
     folder, complaints = newest_checkpoint(output)
     assert folder == output / "checkpoint-2"
-    assert [c.split(": ")[1] for c in complaints] == [
-        f"it has no {MANIFEST}, so it was never finished.",
-        "model.bin has 5 bytes instead of 10.",
-        "shards/0.bin is missing.",
+    assert complaints == [
+        f"Ignoring checkpoint-11: it has no {MANIFEST}, so it was never finished.",
+        f"Ignoring checkpoint-10: {output}/checkpoint-10/model.bin is damaged: it has 5 bytes "
+        "instead of 10.",
+        f"Ignoring checkpoint-9: {output}/checkpoint-9/shards/0.bin is missing.",
     ]
 
 
-@pytest.mark.parametrize("text", ["", "{", "[]", "{}"])
+@pytest.mark.parametrize("text", ["", "{", "[]", "{}", '{"files": []}'])
 def test_damaged_manifest_is_damage(output, text):
     (output / "checkpoint-2" / MANIFEST).write_text(text)
-    assert find_damage(output / "checkpoint-2") == f"its {MANIFEST} is damaged"
+    file = output / "checkpoint-2" / MANIFEST
+    assert find_damage(file.parent) == f"{file} is damaged."
 
 
 def test_saving_a_step_again_replaces_it(output):

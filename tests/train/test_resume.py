@@ -1,15 +1,17 @@
 """A resumed run repeats the uninterrupted one bit for bit, however it was ended."""
 
+import json
 import shutil
 import signal
 from pathlib import Path
 
 import pytest
 
+from gcattn.storage.manifest import MANIFEST
 from gcattn.train.checkpoints import DamagedCheckpointError
 from gcattn.train.run import run_training
 
-from .runs import assert_same_run, losses, records, run_and_signal
+from .runs import assert_same_run, contents, losses, records, run_and_signal
 
 # everything whose state could be lost: noise, short chunks, two passes a step, windows of the log
 # that a checkpoint cuts, a schedule, and rows that are read a second time
@@ -86,9 +88,43 @@ def test_damaged_checkpoint_is_one_clear_line(whole_run, make_config):
         shutil.rmtree(Path(config.output) / "checkpoint-8")
         file = Path(config.output) / "checkpoint-4" / name
         file.write_bytes(b"\0" * file.stat().st_size)
+        before = contents(config)
+        message = f"No checkpoint in .* is whole: .*/checkpoint-4/{name} has changed"
+        with pytest.raises(DamagedCheckpointError, match=message) as error:
+            run_training(config, resume=True)
+        assert "\n" not in str(error.value)
+        assert contents(config) == before
+
+
+def test_damage_of_a_checkpoint_without_checksums_is_one_clear_line(whole_run, make_config):
+    """What an older release wrote knows sizes only, and loads where it is whole."""
+    config = make_config(*EVERYTHING)
+    shutil.copytree(whole_run.output, config.output)
+    shutil.rmtree(Path(config.output) / "checkpoint-8")
+    folder = Path(config.output) / "checkpoint-4"
+    sizes = {file.name: file.stat().st_size for file in folder.iterdir() if file.name != MANIFEST}
+    (folder / MANIFEST).write_text(json.dumps({"step": 4, "files": sizes}))
+    for name in ("optimizer.pt", "trainer_state.json"):
+        whole = (folder / name).read_bytes()
+        (folder / name).write_bytes(b"\0" * len(whole))
         with pytest.raises(DamagedCheckpointError, match="checkpoint-4 cannot be read") as error:
             run_training(config, resume=True)
         assert "\n" not in str(error.value)
+        (folder / name).write_bytes(whole)
+    run_training(config, resume=True)
+    assert_same_run(config, whole_run)
+
+
+def test_one_flipped_byte_makes_the_checkpoint_before_the_newest(whole_run, make_config, capsys):
+    config = make_config(*EVERYTHING)
+    shutil.copytree(whole_run.output, config.output)
+    file = Path(config.output) / "checkpoint-8" / "optimizer.pt"
+    data = bytearray(file.read_bytes())
+    data[len(data) // 2] ^= 1
+    file.write_bytes(data)
+    run_training(config, resume=True)
+    assert f"{file} has changed since it was written." in capsys.readouterr().err
+    assert_same_run(config, whole_run)
 
 
 def test_resume_without_a_checkpoint_begins(make_config, capsys):

@@ -5,9 +5,11 @@ from pathlib import Path
 
 import pytest
 import torch
+import yaml
 from transformers import AutoModelForCausalLM, AutoTokenizer, GenerationConfig
 
 from gcattn.data import TokenShards
+from gcattn.models.saved_model import check_saved_model
 from gcattn.train.run import run_training
 
 from .conftest import VOCABULARY, write_shards
@@ -122,6 +124,9 @@ def test_vocabulary_size_comes_from_the_data_with_room_for_the_landmark(make_con
         (["model.retrieval_top_k=0"], "retrieval_top_k must be at least 1, got 0"),
         (["model.preset=drt_huge"], "must be one of drt_tiny, .*got 'drt_huge'"),
         (["training.fsdp=true"], "needs CUDA GPUs"),
+        (["model.hidden_size=1000000000000"], "parameters, .* GB in float32, but this machine has"),
+        (["model.num_lower_layers=1000000000"], "parameters, .* GB in float32, but this machine"),
+        (["model.vocab_size=10000000000000"], "parameters, .* GB in float32, but this machine"),
     ],
 )
 def test_what_does_not_fit_is_refused_before_anything_is_written(make_config, overrides, message):
@@ -142,9 +147,69 @@ def test_damaged_model_is_refused_in_one_line(make_config):
     folder = run_training(make_config("training.steps=1")).model_folder
     weights = folder / "model.safetensors"
     weights.write_bytes(weights.read_bytes()[:500])
+    (folder / "manifest.json").unlink()  # as in the model of an older release
     with pytest.raises(ValueError, match="cannot be read") as error:
         run_training(make_config(f"model={{from: {folder}}}"))
     assert "\n" not in str(error.value)
+
+
+def test_saved_model_may_be_edited_but_a_changed_digit_is_noticed(make_config):
+    folder = run_training(make_config("training.steps=1")).model_folder
+    file = folder / "config.json"
+    whole = file.read_text()
+    file.write_text(json.dumps({**json.loads(whole), "retrieval_top_k": 3}))
+    check_saved_model(folder)
+    file.write_text(whole.replace('"chunk_size": 16', '"chunk_size": 17'))
+    with pytest.raises(ValueError, match=r"config\.json has changed since it was written"):
+        run_training(make_config(f"model={{from: {folder}}}", f"output={folder}-2"))
+
+
+@pytest.mark.parametrize("position", [8, 60, -40])
+def test_flipped_byte_of_a_model_is_refused_in_one_line_with_its_file(make_config, position):
+    folder = run_training(make_config("training.steps=1")).model_folder
+    weights = folder / "model.safetensors"
+    data = bytearray(weights.read_bytes())
+    data[position] ^= 1
+    weights.write_bytes(data)
+    with pytest.raises(ValueError, match=r"model\.safetensors has changed since it was") as error:
+        run_training(make_config(f"model={{from: {folder}}}"))
+    assert "\n" not in str(error.value)
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"num_lower_layers": 1}, "disagree: the file has besides .* tensors, model.lower_layers"),
+        ({"num_lower_layers": 3}, "disagree: the file lacks .* tensors, model.lower_layers"),
+        ({"num_retrieval_groups": 2}, "disagree: the file lacks"),
+        ({"landmark_pooling": True}, "disagree: the file lacks"),
+        ({"hidden_size": 32}, "cannot be read"),
+    ],
+    ids=str,
+)
+@pytest.mark.parametrize("where", ["file", "section"])
+def test_weights_and_configuration_that_disagree_are_refused(make_config, change, message, where):
+    """Whether config.json was edited or the run asks for other fields."""
+    folder = run_training(make_config("training.steps=1")).model_folder
+    fields = dict(change)
+    if where == "file":
+        file = folder / "config.json"
+        file.write_text(json.dumps(json.loads(file.read_text()) | change))
+        fields = {}
+    section = yaml.safe_dump({"from": str(folder), **fields}, default_flow_style=True, width=9999)
+    with pytest.raises(ValueError, match=message) as error:
+        run_training(make_config(f"model={section.strip()}", f"output={folder}-2"))
+    assert "\n" not in str(error.value)
+
+
+def test_weights_that_are_not_finite_are_refused(make_config):
+    folder = run_training(make_config("training.steps=1")).model_folder
+    model = AutoModelForCausalLM.from_pretrained(folder)
+    torch.nn.init.constant_(model.model.norm.weight, torch.nan)
+    model.save_pretrained(folder)
+    (folder / "manifest.json").unlink()
+    with pytest.raises(ValueError, match=r"model\.norm\.weight .* holds NaN"):
+        run_training(make_config(f"model={{from: {folder}}}", f"output={folder}-2"))
 
 
 def test_landmark_is_searched_in_all_shards(tmp_path):

@@ -24,6 +24,7 @@ from gcattn.cli.experiments import experiment_app
 from gcattn.cli.generate import generate
 from gcattn.cli.needle import needle
 from gcattn.cli.train import train
+from gcattn.cli.verify import verify
 
 TRACEBACK_VARIABLE = "GCATTN_TRACEBACK"
 # packages that come with an extra only
@@ -67,6 +68,7 @@ app.add_typer(eval_app, name="eval")
 app.command()(compare)
 app.command()(generate)
 app.command()(demo)
+app.command()(verify)
 app.add_typer(experiment_app, name="experiment")
 app.add_typer(bench_app, name="bench")
 

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from gcattn.memory.tiers import MemoryTier
+from gcattn.models.saved_model import check_saved_model
 
 if TYPE_CHECKING:
     from transformers import PreTrainedConfig, PreTrainedModel
@@ -56,6 +57,7 @@ def load_causal_lm(
         raise ValueError(f"dtype must be one of {', '.join(DTYPES)}, got {dtype!r}.")
     target = _resolve_device(device)
     _check_source(source)
+    check_saved_model(source)
     with _quiet(), _one_sentence(source):
         config = AutoConfig.from_pretrained(source)
     _check_tokenizer(source, config)

@@ -1,12 +1,10 @@
 """Save what a stream left behind and load it again: read a document once, ask it for ever.
 
-A folder holds one safetensors file with every tensor and a manifest with the sizes of the model
-that made them. It appears whole or not at all.
+A folder holds one safetensors file with every tensor, `cache.json` with the sizes of the model that
+made them, and the checksums of both. It appears whole or not at all.
 """
 
 import json
-import os
-import shutil
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -17,6 +15,8 @@ from torch import Tensor
 
 from gcattn.memory.cache import DRTCache
 from gcattn.memory.tiers import MemoryTier
+from gcattn.storage.manifest import check_folder
+from gcattn.storage.whole import new_folder
 
 if TYPE_CHECKING:
     from gcattn.models.configuration_drt import DRTConfig
@@ -57,6 +57,7 @@ def save_cache(cache: DRTCache, folder: str | Path) -> None:
         folder: Made by this call.
 
     Raises:
+        DiskFullError: The disk is full.
         FileExistsError: The folder is there already.
         ValueError: Nothing has been read with the cache.
     """
@@ -65,17 +66,15 @@ def save_cache(cache: DRTCache, folder: str | Path) -> None:
         raise ValueError("The cache is empty: run the model with it before saving it.")
     if folder.exists():
         raise FileExistsError(f"{folder} exists already; choose another name or remove it.")
-    unfinished = folder.with_name(f"{folder.name}.unfinished")
-    shutil.rmtree(unfinished, ignore_errors=True)
-    unfinished.mkdir(parents=True)
-    save_file(_tensors(cache), unfinished / TENSORS)
     manifest = {
         "format_version": FORMAT_VERSION,
         "num_tokens": cache.num_tokens,
         "model": {name: getattr(cache.config, name) for name in SIZES},
     }
-    (unfinished / MANIFEST).write_text(json.dumps(manifest, indent=2) + "\n", encoding="utf-8")
-    os.replace(unfinished, folder)
+    text = json.dumps(manifest, indent=2) + "\n"
+    with new_folder(folder) as unfinished:
+        save_file(_tensors(cache), unfinished / TENSORS)
+        (unfinished / MANIFEST).write_text(text, encoding="utf-8")
 
 
 def load_cache(
@@ -100,6 +99,7 @@ def load_cache(
     folder = Path(folder)
     if not (folder / MANIFEST).is_file():
         raise FileNotFoundError(f"{folder} holds no saved cache (it has no {MANIFEST}).")
+    check_folder(folder)
     try:
         manifest = json.loads((folder / MANIFEST).read_text(encoding="utf-8"))
         made_by, num_tokens = manifest["model"], int(manifest["num_tokens"])

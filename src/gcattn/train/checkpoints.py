@@ -1,30 +1,30 @@
 """Checkpoint folders: written under another name, renamed when whole, checked before use.
 
-`<output>/checkpoint-<step>` exists only once everything in it is on disk. Its manifest, written
-last, lists every file with its size, so that a folder damaged later is noticed and passed over.
+`<output>/checkpoint-<step>` exists only once everything in it is on disk. Its manifest lists every
+file with size and SHA-256, so that a folder damaged later is noticed and passed over.
 """
 
-import json
-import os
-import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-MANIFEST = "manifest.json"
+from gcattn.storage.manifest import MANIFEST, damages, read_manifest
+from gcattn.storage.removal import remove
+from gcattn.storage.whole import publish_folder
+
 PREFIX = "checkpoint-"
 UNFINISHED = ".unfinished"
 
 
 class DamagedCheckpointError(ValueError):
-    """A checkpoint that looked whole cannot be read."""
+    """A checkpoint that looked whole cannot be read, or none of a run's is whole."""
 
 
 def checkpoint_step(folder: Path) -> int:
     """Return the step in the name of a checkpoint folder, -1 for any other."""
     digits = folder.name.removeprefix(PREFIX)
-    named = folder.name.startswith(PREFIX) and digits.isdigit() and folder.is_dir()
-    return int(digits) if named else -1
+    named = folder.name.startswith(PREFIX) and digits.isascii() and digits.isdigit()
+    return int(digits) if named and len(digits) < 20 and folder.is_dir() else -1
 
 
 def list_checkpoints(output: Path) -> list[Path]:
@@ -46,25 +46,31 @@ def newest_checkpoint(output: Path) -> tuple[Path | None, list[str]]:
         damage = find_damage(folder)
         if damage is None:
             return folder, complaints
-        complaints.append(f"Ignoring {folder}: {damage}.")
+        complaints.append(f"Ignoring {folder.name}: {damage}")
     return None, complaints
 
 
+def checkpoint_to_resume(output: Path) -> tuple[Path | None, list[str]]:
+    """Do the same, but refuse a run that has checkpoints of which none is whole.
+
+    Raises:
+        DamagedCheckpointError: Going on would mean to begin again and to drop what there is.
+    """
+    folder, complaints = newest_checkpoint(output)
+    if folder is None and complaints:
+        raise DamagedCheckpointError(
+            f"No checkpoint in {output} is whole: {complaints[0].removeprefix('Ignoring ')} "
+            "Start again with --overwrite, or in another output."
+        )
+    return folder, complaints
+
+
 def find_damage(folder: Path) -> str | None:
-    """Return what is wrong with a checkpoint, None if every file is there at its size."""
+    """Return what is wrong with a checkpoint as a sentence, None if every file is as written."""
     try:
-        files = json.loads((folder / MANIFEST).read_text(encoding="utf-8"))["files"]
+        return next(iter(damages(folder)), None)
     except FileNotFoundError:
-        return f"it has no {MANIFEST}, so it was never finished"
-    except (ValueError, KeyError, TypeError):
-        return f"its {MANIFEST} is damaged"
-    for name, size in files.items():
-        if not (folder / name).is_file():
-            return f"{name} is missing"
-        found = (folder / name).stat().st_size
-        if found != size:
-            return f"{name} has {found} bytes instead of {size}"
-    return None
+        return f"it has no {MANIFEST}, so it was never finished."
 
 
 @contextmanager
@@ -78,23 +84,17 @@ def reading(folder: str | Path) -> Iterator[None]:
         yield
     except Exception as error:
         reason = " ".join(str(error).split())[:160] or type(error).__name__
-        raise DamagedCheckpointError(
-            f"{folder} cannot be read ({reason}); delete it to resume from the one before."
-        ) from error
+        if all(file.sha256 is not None for file in read_manifest(Path(folder))):
+            what = f"{folder} is as it was written, but cannot be loaded: {reason}"
+        else:
+            what = f"{folder} cannot be read ({reason}); delete it to resume from the one before."
+        raise DamagedCheckpointError(what) from error
 
 
 def publish_checkpoint(unfinished: Path, output: Path, step: int) -> Path:
     """Complete a checkpoint folder with its manifest, put it on disk, and give it its name."""
-    files = sorted(file for file in unfinished.rglob("*") if file.is_file())
-    sizes = {str(file.relative_to(unfinished)): file.stat().st_size for file in files}
-    manifest = unfinished / MANIFEST
-    manifest.write_text(json.dumps({"step": step, "files": sizes}, indent=2), encoding="utf-8")
-    for file in [*files, manifest, unfinished]:
-        _sync(file)
     folder = output / f"{PREFIX}{step}"
-    remove_checkpoint(folder)
-    os.replace(unfinished, folder)
-    _sync(output)
+    publish_folder(unfinished, folder, replace=True)
     return folder
 
 
@@ -106,13 +106,6 @@ def remove_old_checkpoints(output: Path, keep: int) -> None:
 
 def remove_checkpoint(folder: Path) -> None:
     """Delete a checkpoint, its manifest first: one that is half deleted must not look whole."""
-    (folder / MANIFEST).unlink(missing_ok=True)
-    shutil.rmtree(folder, ignore_errors=True)
-
-
-def _sync(path: Path) -> None:
-    handle = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)
+    if not folder.is_symlink():
+        (folder / MANIFEST).unlink(missing_ok=True)
+    remove(folder)

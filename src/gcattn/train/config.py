@@ -6,7 +6,20 @@ from itertools import pairwise
 from pathlib import Path
 from typing import Any, Literal
 
-from gcattn.train.typed_yaml import check_keys, convert, from_mapping, read_yaml
+from gcattn.train.typed_yaml import (
+    PathText,
+    check_keys,
+    convert,
+    from_mapping,
+    read_yaml,
+    shorten,
+)
+
+# far above what a run can use, far below what overflows
+MOST = 10**12
+MOST_TOKENS_PER_STEP = 2**28
+MOST_WORKERS = 1024
+MOST_SEED = 2**32 - 1
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -15,7 +28,7 @@ class ModelSection:
 
     preset: str | None = None
     """`drt_tiny`, `drt_12m`, `drt_34m`, `drt_128m`, `drt_350m` or `paper_128m`."""
-    from_: str | None = None
+    from_: PathText | None = None
     """Folder of a saved model whose weights training starts from; excludes `preset`."""
     overrides: dict[str, Any] = field(default_factory=dict)
     """Every other key of the section: fields of DRTConfig."""
@@ -29,9 +42,9 @@ class ModelSection:
 class DataSection:
     """Token shards and how rows are cut from them."""
 
-    train: str
+    train: PathText
     """Folder of token shards."""
-    validation: str | None = None
+    validation: PathText | None = None
     """Folder of token shards; without it nothing is evaluated."""
     sequence_length: int
     """Tokens per row; the paper's models have 16,380."""
@@ -41,7 +54,7 @@ class DataSection:
     """Probability, per token, that the chunk closes after it; training rows only."""
 
     def __post_init__(self) -> None:
-        _at_least(2, "data.sequence_length", self.sequence_length)
+        _within(2, MOST, "data.sequence_length", self.sequence_length)
         if not 0 <= self.close_chunks_early < 1:
             raise ValueError(
                 f"data.close_chunks_early must lie in [0, 1), got {self.close_chunks_early}."
@@ -96,14 +109,14 @@ class TrainingSection:
     """Shard weights and optimizer over the GPUs (FSDP2) instead of copying them (DDP)."""
 
     def __post_init__(self) -> None:
-        for name in ("steps", "batch_size", "gradient_accumulation", "eval_batches"):
-            _at_least(1, f"training.{name}", getattr(self, name))
-        for name in ("keep_checkpoints", "log_every"):
-            _at_least(1, f"training.{name}", getattr(self, name))
-        for name in ("eval_every", "save_every", "num_workers", "warmup", "seed"):
-            _at_least(0, f"training.{name}", getattr(self, name))
-        for name in ("min_learning_rate", "weight_decay", "max_grad_norm"):
-            _at_least(0, f"training.{name}", getattr(self, name))
+        counts = ("steps", "batch_size", "gradient_accumulation", "eval_batches")
+        for name in (*counts, "keep_checkpoints", "log_every"):
+            _within(1, MOST, f"training.{name}", getattr(self, name))
+        numbers = ("learning_rate", "min_learning_rate", "weight_decay", "max_grad_norm")
+        for name in ("eval_every", "save_every", "warmup", *numbers):
+            _within(0, MOST, f"training.{name}", getattr(self, name))
+        _within(0, MOST_WORKERS, "training.num_workers", self.num_workers)
+        _within(0, MOST_SEED, "training.seed", self.seed)
         if self.learning_rate <= 0 or self.min_learning_rate > self.learning_rate:
             raise ValueError(
                 "training.learning_rate must be above 0 and at least training.min_learning_rate, "
@@ -130,9 +143,9 @@ class TopKChange:
     top_k: int | Literal["all"]
 
     def __post_init__(self) -> None:
-        _at_least(0, "retrieval.top_k_schedule: step", self.step)
+        _within(0, MOST, "retrieval.top_k_schedule: step", self.step)
         if self.top_k != "all":
-            _at_least(1, "retrieval.top_k_schedule: top_k", self.top_k)
+            _within(1, MOST, "retrieval.top_k_schedule: top_k", self.top_k)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -148,7 +161,7 @@ class RetrievalSection:
     spread: answers then come out right whether the weights of the chunks are sharp or flat."""
 
     def __post_init__(self) -> None:
-        _at_least(0, "retrieval.noise_steps", self.noise_steps or 0)
+        _within(0, MOST, "retrieval.noise_steps", self.noise_steps or 0)
         if not 1 <= self.temperature_spread < float("inf"):
             raise ValueError(
                 "retrieval.temperature_spread must be a number of at least 1 (none), "
@@ -177,7 +190,7 @@ class TasksSection:
     def __post_init__(self) -> None:
         from gcattn.data.needle_tasks.rows import read_mixture
 
-        _at_least(1, "tasks.exercises_per_row", self.exercises_per_row)
+        _within(1, MOST, "tasks.exercises_per_row", self.exercises_per_row)
         rates = ("question_break_rate", "near_question_rate", "noisy_text_rate", "text_loss_share")
         for name in rates:
             if not 0 <= getattr(self, name) <= 1:
@@ -208,18 +221,26 @@ class TrainConfig:
     """Needle tasks in the training rows; without it rows are text alone."""
     curriculum: list[LengthChange] = field(default_factory=list)
     """Lengths before the full one; tokens per step stay the same, rows become more and shorter."""
-    output: str
+    output: PathText
     """Folder of the run: log, checkpoints, and at the end the model."""
 
     def __post_init__(self) -> None:
         _rising([change.step for change in self.curriculum], "curriculum")
         for change in self.curriculum:
-            _at_least(2, "curriculum: sequence_length", change.sequence_length)
+            _within(0, MOST, "curriculum: step", change.step)
+            _within(2, MOST, "curriculum: sequence_length", change.sequence_length)
             if self.data.sequence_length % change.sequence_length:
                 raise ValueError(
                     "curriculum: sequence_length must divide data.sequence_length = "
                     f"{self.data.sequence_length}, got {change.sequence_length}."
                 )
+        rows = self.training.batch_size * self.training.gradient_accumulation
+        if rows * self.data.sequence_length > MOST_TOKENS_PER_STEP:
+            raise ValueError(
+                "training.batch_size x training.gradient_accumulation x data.sequence_length is "
+                f"{rows * self.data.sequence_length:,} tokens a step on every device; at most "
+                f"{MOST_TOKENS_PER_STEP:,} are possible."
+            )
         if self.tasks is not None and self.data.documents != "ignore":
             raise ValueError("tasks need data.documents to be 'ignore'.")
         if self.curriculum and self.data.documents == "pack":
@@ -276,9 +297,11 @@ def _gather_overrides(section: dict[str, Any]) -> dict[str, Any]:
     return {**own, "overrides": overrides}
 
 
-def _at_least(minimum: int, name: str, value: float) -> None:
-    if not value >= minimum:
-        raise ValueError(f"{name} must be at least {minimum}, got {value}.")
+def _within(least: int, most: int, name: str, value: float) -> None:
+    if not value >= least:
+        raise ValueError(f"{name} must be at least {least}, got {value}.")
+    if value > most:
+        raise ValueError(f"{name} must be at most {most:,}, got {shorten(value)}.")
 
 
 def _rising(steps: list[int], name: str) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+import os
 from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -39,18 +40,21 @@ def build_model(
 
     Raises:
         FileNotFoundError: There is no model at `from`.
-        ValueError: A value is refused by DRTConfig, the saved model cannot be read, or the
-            vocabulary or the tokenizer of the data does not fit.
+        ValueError: A value is refused by DRTConfig, the saved model cannot be read, is damaged or
+            does not fit its configuration, or the vocabulary or the tokenizer of the data does not
+            fit.
     """
     import torch
 
     from gcattn.data.tokenizer_fingerprint import check_tokenizer_of_model
     from gcattn.models import DRTConfig, DRTForCausalLM
+    from gcattn.models.saved_model import check_saved_model
 
     source = section.from_
     if source is None:
         overrides = _vocabulary(shards, tokenizer) | section.overrides
         config = _checked(lambda: _preset(section.preset)(**overrides))
+        _check_fits_memory(config)
         check_vocabulary(config, shards)
         return DRTForCausalLM(config)
     if not (Path(source) / "config.json").is_file():
@@ -59,12 +63,20 @@ def build_model(
         )
     config = _checked(lambda: DRTConfig.from_pretrained(source, **section.overrides))
     check_tokenizer_of_model(shards, source)
+    _check_fits_memory(config)
     check_vocabulary(config, shards)
+    check_saved_model(source, hash_up_to=None)
     try:
-        return DRTForCausalLM.from_pretrained(source, config=config, dtype=torch.float32)
+        # with the report asked for, a pair comes back
+        loaded: Any = DRTForCausalLM.from_pretrained(
+            source, config=config, dtype=torch.float32, output_loading_info=True
+        )
     except Exception as error:
         reason = " ".join(str(error).split())[:200]
         raise ValueError(f"model.from: {source} cannot be read: {reason}") from error
+    model, report = loaded
+    _check_weights(model, report, source)
+    return model
 
 
 def check_vocabulary(config: DRTConfig, shards: TokenShards) -> None:
@@ -87,6 +99,33 @@ def check_vocabulary(config: DRTConfig, shards: TokenShards) -> None:
                 f"The data in {shards.folder} hold token {landmark}, which model.landmark_token_id "
                 "reserves for landmarks; choose an id that the data do not use."
             )
+
+
+def _check_weights(model: DRTForCausalLM, report: dict[str, Any], source: str) -> None:
+    """Refuse weights that are not those of the configuration, which loading would pass over."""
+    import torch
+
+    for keys, what in (("missing_keys", "lacks"), ("unexpected_keys", "has besides")):
+        if names := sorted(report[keys]):
+            raise ValueError(
+                f"model.from: the weights and the configuration of {source} disagree: the file "
+                f"{what} {len(names)} tensors, {names[0]} among them. A key of the section 'model' "
+                "or of config.json is not the one it was trained with."
+            )
+    for name, weight in model.named_parameters():
+        if not torch.isfinite(weight).all():
+            raise ValueError(f"model.from: {name} of {source} holds NaN or infinite weights.")
+
+
+def _check_fits_memory(config: DRTConfig) -> None:
+    """Refuse a model that this machine cannot hold, before it tries for minutes."""
+    num_bytes = 4 * config.count_parameters()
+    available = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+    if num_bytes > available:
+        raise ValueError(
+            f"The section 'model' makes {num_bytes / 4:.3g} parameters, {num_bytes / 1e9:,.0f} GB "
+            f"in float32, but this machine has {available / 1e9:,.0f} GB of memory."
+        )
 
 
 def _vocabulary(shards: TokenShards, tokenizer: PreTrainedTokenizerFast) -> dict[str, int]:

@@ -1,14 +1,15 @@
 """The folder of a run: claimed before training starts, refused when it would be overwritten."""
 
-import shutil
 import tempfile
 from pathlib import Path
 from typing import Any
 
 import yaml
 
-from gcattn.train.checkpoints import UNFINISHED, list_checkpoints
-from gcattn.train.config import TrainConfig
+from gcattn.storage.removal import remove
+from gcattn.storage.whole import new_file, remove_abandoned
+from gcattn.train.checkpoints import UNFINISHED, list_checkpoints, remove_checkpoint
+from gcattn.train.config import TrainConfig, load_config
 from gcattn.train.records import TENSORBOARD_FOLDER
 from gcattn.train.run_log import LOG_FILE
 
@@ -20,12 +21,12 @@ FIXED = {
     "data": None,
     "tasks": None,
     "curriculum": None,
-    "training": ("batch_size", "gradient_accumulation", "seed"),
+    "training": ("batch_size", "gradient_accumulation", "seed", "optimizer", "fsdp"),
 }
 
 
 def claim_output(config: TrainConfig, *, resume: bool = False, overwrite: bool = False) -> None:
-    """Make the folder of a run and write `config.yaml` into it.
+    """Write `config.yaml` into the folder of a run, which `sole_writer` holds.
 
     Args:
         config: The run; `config.output` is the folder.
@@ -53,9 +54,11 @@ def claim_output(config: TrainConfig, *, resume: bool = False, overwrite: bool =
                 f"{folder} already holds a run; add --resume to go on with it, --overwrite to "
                 "delete it, or choose another output."
             )
-    temporary = folder / f"{CONFIG_FILE}.tmp"
-    temporary.write_text(yaml.safe_dump(config.as_dict(), sort_keys=False), encoding="utf-8")
-    temporary.replace(folder / CONFIG_FILE)
+    # what a run that was killed while it saved left
+    remove(folder / UNFINISHED)
+    remove_abandoned(folder / MODEL_FOLDER)
+    with new_file(folder / CONFIG_FILE) as file:
+        yaml.safe_dump(config.as_dict(), file, sort_keys=False)
 
 
 def _holds_run(folder: Path) -> bool:
@@ -65,20 +68,24 @@ def _holds_run(folder: Path) -> bool:
 
 def _delete_run(folder: Path) -> None:
     for checkpoint in list_checkpoints(folder):
-        shutil.rmtree(checkpoint)
-    for name in (TENSORBOARD_FOLDER, MODEL_FOLDER, UNFINISHED):
-        shutil.rmtree(folder / name, ignore_errors=True)
-    for name in (LOG_FILE, CONFIG_FILE):
-        (folder / name).unlink(missing_ok=True)
+        remove_checkpoint(checkpoint)
+    for name in (TENSORBOARD_FOLDER, MODEL_FOLDER, UNFINISHED, LOG_FILE, CONFIG_FILE):
+        remove(folder / name)
 
 
 def _check_same_run(folder: Path, config: TrainConfig) -> None:
     file = folder / CONFIG_FILE
     if not file.is_file():
         return
-    before, now = yaml.safe_load(file.read_text(encoding="utf-8")), config.as_dict()
+    try:
+        before, now = load_config(file).as_dict(), config.as_dict()
+    except ValueError as error:
+        raise ValueError(
+            f"What the run in {folder} was started with cannot be read: {error} "
+            f"Put {file} right, or start a new run in another output."
+        ) from error
     for section, keys in FIXED.items():
-        old, new = before.get(section), now[section]
+        old, new = before[section], now[section]
         if keys is not None:
             old, new = ({key: tree[key] for key in keys} for tree in (old, new))
         if old != new:

@@ -1,11 +1,13 @@
 """Records of a run: every logged step goes to `log.jsonl` and, if installed, TensorBoard."""
 
+import threading
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
 from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 
+from gcattn.storage.full_disk import FULL
 from gcattn.train.run_log import RunLog
 
 TENSORBOARD_FOLDER = "tensorboard"
@@ -22,17 +24,16 @@ class Records(TrainerCallback):
         self.log = RunLog(output)
         self._folder = output / TENSORBOARD_FOLDER
         self._writer: Any = None
+        self._hook = threading.excepthook
 
     def on_train_begin(
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
     ) -> None:
-        """Drop what a resumed run will write again."""
-        if not state.is_world_process_zero:
-            return
-        self.log.drop_after(state.global_step)
-        if find_spec("tensorboard") is not None:
+        """Open TensorBoard's file; what a resumed run will write again is dropped from it."""
+        if state.is_world_process_zero and find_spec("tensorboard") is not None:
             from torch.utils.tensorboard import SummaryWriter
 
+            self._hook, threading.excepthook = threading.excepthook, self._on_thread_error
             self._writer = SummaryWriter(str(self._folder), purge_step=state.global_step + 1)
 
     def on_log(
@@ -56,9 +57,17 @@ class Records(TrainerCallback):
 
     def close(self) -> None:
         """Put everything on disk."""
-        if self._writer is not None:
-            self._writer.close()
-            self._writer = None
+        writer, self._writer = self._writer, None
+        if writer is not None:
+            try:
+                writer.close()
+            finally:
+                threading.excepthook = self._hook
+
+    def _on_thread_error(self, error: threading.ExceptHookArgs) -> None:
+        # TensorBoard's thread passes it on to the next call, so that it need not be printed here
+        if not (isinstance(error.exc_value, OSError) and error.exc_value.errno in FULL):
+            self._hook(error)
 
 
 def _record(logs: dict[str, float]) -> dict[str, Any] | None:

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-import os
-import shutil
+from collections.abc import Callable
+from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, TypeAlias
+from typing import TYPE_CHECKING, TypeAlias, TypeVar
 
 from accelerate import PartialState
+from accelerate.utils import broadcast_object_list
 from rich.console import Console
 from transformers import TrainerState, set_seed
 from transformers.utils import logging as transformers_logging
@@ -19,13 +20,11 @@ from gcattn.data.synthetic_facts import Split
 from gcattn.data.token_shards import TokenShards
 from gcattn.data.tokenizer_fingerprint import check_same_tokenizer
 from gcattn.data.tokenizer_loading import load_tokenizer
+from gcattn.storage.full_disk import naming_full_disk
+from gcattn.storage.lock import sole_writer
+from gcattn.storage.whole import new_folder
 from gcattn.train.arguments import training_arguments
-from gcattn.train.checkpoints import (
-    UNFINISHED,
-    checkpoint_step,
-    newest_checkpoint,
-    reading,
-)
+from gcattn.train.checkpoints import checkpoint_step, checkpoint_to_resume, reading
 from gcattn.train.config import TrainConfig
 from gcattn.train.interruption import Interruption
 from gcattn.train.model import build_model, check_vocabulary
@@ -34,6 +33,7 @@ from gcattn.train.progress import ProgressDisplay
 from gcattn.train.records import Records
 from gcattn.train.rhythm import Rhythm
 from gcattn.train.row_sampler import mix_seeds
+from gcattn.train.run_log import LOG_FILE, RunLog
 from gcattn.train.trainer import DRTTrainer
 
 if TYPE_CHECKING:
@@ -41,6 +41,7 @@ if TYPE_CHECKING:
 
     from gcattn.models import DRTForCausalLM
 
+T = TypeVar("T")
 Rows: TypeAlias = ShardDataset | NeedleRows
 
 
@@ -81,11 +82,17 @@ def run_training(
         FileNotFoundError: Data or model are not where the configuration says.
         ValueError: Configuration, data and model do not fit, or a checkpoint is damaged.
         DivergedError: The loss is no longer finite.
-        OSError: The output folder is not writable.
+        OSError: The output folder is not writable; a full disk is a `DiskFullError`.
     """
+    with naming_full_disk(config.output), ExitStack() as until_the_end:
+        return _run(config, resume, overwrite, console or Console(stderr=True), until_the_end)
+
+
+def _run(
+    config: TrainConfig, resume: bool, overwrite: bool, console: Console, until_the_end: ExitStack
+) -> TrainingOutcome:
     transformers_logging.set_verbosity_error()
     transformers_logging.disable_progress_bar()
-    console = console or Console(stderr=True)
     args = training_arguments(config)
     processes = PartialState()
     train_shards = TokenShards(config.data.train)
@@ -93,11 +100,19 @@ def run_training(
     set_seed(config.training.seed)
     model = build_model(config.model, train_shards, tokenizer)
     train_rows, validation_rows = _rows(config, model, train_shards)
-    if processes.is_main_process:
-        claim_output(config, resume=resume, overwrite=overwrite)
-    processes.wait_for_everyone()
 
-    checkpoint, complaints = newest_checkpoint(Path(config.output)) if resume else (None, [])
+    def claim() -> tuple[Path | None, list[str]]:
+        output = Path(config.output)
+        until_the_end.enter_context(sole_writer(output))
+        claim_output(config, resume=resume, overwrite=overwrite)
+        checkpoint, complaints = checkpoint_to_resume(output) if resume else (None, [])
+        # the resumed run writes later records again
+        step = checkpoint_step(checkpoint) if checkpoint else 0
+        if damaged := RunLog(output).drop_after(step):
+            complaints.append(f"Dropping damaged lines of {LOG_FILE}: {damaged}.")
+        return checkpoint, complaints
+
+    checkpoint, complaints = _on_first_process(processes, claim)
     if config.training.gradient_checkpointing:
         _enable_checkpointing(model)
     trainer = DRTTrainer(
@@ -131,6 +146,20 @@ def _tokenizer_folder(config: TrainConfig, shards: TokenShards) -> Path:
     if source is not None and (Path(source) / "tokenizer.json").is_file():
         return Path(source)
     return shards.tokenizer_folder
+
+
+def _on_first_process(processes: PartialState, action: Callable[[], T]) -> T:
+    """Return what the first process gets, or raise in every process what it raises."""
+    outcome: list[T | Exception | None] = [None]
+    if processes.is_main_process:
+        try:
+            outcome[0] = action()
+        except (ValueError, OSError) as error:
+            outcome[0] = error
+    broadcast_object_list(outcome)
+    if isinstance(outcome[0], Exception):
+        raise outcome[0]
+    return outcome[0]  # type: ignore[return-value]
 
 
 def _rows(
@@ -226,16 +255,13 @@ def _train(trainer: DRTTrainer, checkpoint: Path | None, steps: int) -> int:
 def _save_model(
     trainer: DRTTrainer, tokenizer: PreTrainedTokenizerFast, output: Path
 ) -> Path | None:
-    """Save what `from_pretrained` needs, under another name until it is whole."""
+    """Save what `from_pretrained` needs."""
     weights = trainer.accelerator.get_state_dict(trainer.model)
     folder = output / MODEL_FOLDER
     if trainer.is_world_process_zero():
-        unfinished = output / UNFINISHED
-        shutil.rmtree(unfinished, ignore_errors=True)
         model = trainer.accelerator.unwrap_model(trainer.model)
-        model.save_pretrained(unfinished, state_dict=weights)
-        tokenizer.save_pretrained(unfinished)
-        shutil.rmtree(folder, ignore_errors=True)
-        os.replace(unfinished, folder)
+        with new_folder(folder, replace=True) as unfinished:
+            model.save_pretrained(unfinished, state_dict=weights)
+            tokenizer.save_pretrained(unfinished)
     trainer.accelerator.wait_for_everyone()
     return folder

@@ -5,7 +5,6 @@ Shapes: B rows, T tokens per row.
 
 import json
 import math
-import shutil
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -21,6 +20,8 @@ from transformers import PrinterCallback, Trainer, TrainingArguments
 from gcattn.chunking.breaks import random_breaks
 from gcattn.nn.retriever import Retrieval
 from gcattn.ops.chunk_topk import RetrievalNoise
+from gcattn.storage.full_disk import naming_full_disk
+from gcattn.storage.removal import remove
 from gcattn.train import schedules
 from gcattn.train.checkpoints import (
     PREFIX,
@@ -248,17 +249,21 @@ class DRTTrainer(Trainer):
     def _save_checkpoint(self, model: nn.Module, trial: Any) -> None:
         if not self._all_finite():
             raise self._diverged("The weights or the loss are not finite")
-        with self.throughput.paused():
-            step, unfinished = self.state.global_step, self.output / UNFINISHED
-            if self.is_world_process_zero():
-                shutil.rmtree(unfinished, ignore_errors=True)
-            self.accelerator.wait_for_everyone()
-            super()._save_checkpoint(model, trial)
-            self.accelerator.wait_for_everyone()
-            if self.is_world_process_zero():
-                publish_checkpoint(unfinished / f"{PREFIX}{step}", self.output, step)
-                remove_old_checkpoints(self.output, self.config.training.keep_checkpoints)
-                shutil.rmtree(unfinished, ignore_errors=True)
+        unfinished = self.output / UNFINISHED
+        with self.throughput.paused(), naming_full_disk(self.output):
+            try:
+                if self.is_world_process_zero():
+                    remove(unfinished)
+                self.accelerator.wait_for_everyone()
+                super()._save_checkpoint(model, trial)
+                self.accelerator.wait_for_everyone()
+                if self.is_world_process_zero():
+                    step = self.state.global_step
+                    publish_checkpoint(unfinished / f"{PREFIX}{step}", self.output, step)
+                    remove_old_checkpoints(self.output, self.config.training.keep_checkpoints)
+            finally:
+                if self.is_world_process_zero():
+                    remove(unfinished)
             self.accelerator.wait_for_everyone()
 
     def _save_rng_state(self, output_dir: str) -> None:

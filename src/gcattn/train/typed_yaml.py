@@ -1,17 +1,21 @@
 """Turn plain YAML into dataclasses and say exactly which key is wrong; `train.config` uses it."""
 
 import difflib
+import math
 import re
 import types
 import typing
-from collections.abc import Iterable
+from collections.abc import Hashable, Iterable
 from dataclasses import MISSING, fields, is_dataclass
 from pathlib import Path
-from typing import Any, Literal, TypeVar, get_args, get_origin
+from reprlib import Repr
+from typing import Annotated, Any, Literal, TypeAlias, TypeVar, get_args, get_origin
 
 import yaml
 
 T = TypeVar("T")
+# a path as text; ~ becomes the home folder
+PathText: TypeAlias = Annotated[str, "path"]
 
 
 def read_yaml(path: str | Path, overrides: Iterable[str] = ()) -> dict[str, Any]:
@@ -28,7 +32,11 @@ def read_yaml(path: str | Path, overrides: Iterable[str] = ()) -> dict[str, Any]
     path = Path(path)
     if not path.is_file():
         raise FileNotFoundError(f"There is no configuration file {path}; see examples/ for some.")
-    tree = _parse(path.read_text(encoding="utf-8"), str(path))
+    try:
+        text = path.read_text(encoding="utf-8")
+    except UnicodeDecodeError as error:
+        raise ValueError(f"{path} is not a text in UTF-8 ({error.reason}).") from error
+    tree = _parse(text, str(path))
     if not isinstance(tree, dict):
         raise ValueError(f"{path} must hold sections (key: value), got {_describe(tree)}.")
     for override in overrides:
@@ -49,7 +57,7 @@ def from_mapping(cls: type[T], mapping: Any, section: str) -> T:
     """
     if not isinstance(mapping, dict):
         raise ValueError(f"{section} must hold keys and values, got {_describe(mapping)}.")
-    hints = typing.get_type_hints(cls)
+    hints = typing.get_type_hints(cls, include_extras=True)
     known = {field.name.rstrip("_"): field for field in fields(cls)}  # type: ignore[arg-type]
     check_keys(mapping, known, section)
     values = {}
@@ -70,7 +78,7 @@ def check_keys(keys: Iterable[Any], known: Iterable[str], section: str) -> None:
         if key not in known:
             close = difflib.get_close_matches(str(key), known, n=1, cutoff=0.5)
             hint = f"did you mean {close[0]!r}?" if close else f"known keys: {', '.join(known)}."
-            raise ValueError(f"Unknown key {key!r} in {where}; {hint}")
+            raise ValueError(f"Unknown key {shorten(key)} in {where}; {hint}")
 
 
 def convert(value: Any, hint: Any, name: str) -> Any:
@@ -96,16 +104,52 @@ def convert(value: Any, hint: Any, name: str) -> Any:
             convert(item, kind, f"{name}[{i}]")
             for i, (item, kind) in enumerate(zip(value, arguments, strict=True))
         )
+    elif origin is dict and arguments[1] is not Any and isinstance(value, dict):
+        return {
+            convert(key, arguments[0], f"a key of {name}"): convert(
+                x, arguments[1], f"{name}.{key}"
+            )
+            for key, x in value.items()
+        }
     elif is_dataclass(hint):
         return from_mapping(hint, value, name)  # type: ignore[arg-type]
-    elif hint is float and type(value) is int:
-        return float(value)
+    elif hint == PathText:
+        if isinstance(value, str):
+            return _expand(value, name)
+    elif hint is float and type(value) in (int, float):
+        return _finite(value, name)
     elif type(value) is (origin or hint):
         return value
     raise ValueError(f"{name} must be {_expected(hint)}, got {_describe(value)}.")
 
 
+def shorten(value: Any) -> str:
+    """Write out a value for an error message, cut where it is long or deep."""
+    return _short.repr(value)
+
+
+def _expand(path: str, name: str) -> str:
+    if not path or "\0" in path:
+        raise ValueError(f"{name} must name a file or folder, got {path!r}.")
+    try:
+        return str(Path(path).expanduser())
+    except RuntimeError as error:
+        raise ValueError(f"{name} is {path!r}, but there is no such home folder.") from error
+
+
+def _finite(value: int | float, name: str) -> float:
+    try:
+        number = float(value)
+    except OverflowError:
+        number = math.inf
+    if not math.isfinite(number):
+        raise ValueError(f"{name} must be a finite number, got {_describe(value)}.")
+    return number
+
+
 def _expected(hint: Any) -> str:
+    if hint == PathText:
+        return "text"
     origin, arguments = get_origin(hint), get_args(hint)
     if origin in (typing.Union, types.UnionType):
         return " or ".join(_expected(option) for option in arguments)
@@ -118,6 +162,10 @@ def _expected(hint: Any) -> str:
     return _TYPE_NAMES.get(origin or hint, str(hint))
 
 
+# aliases can make a value of a few lines endless when it is written out
+_short = Repr()
+_short.maxlevel, _short.maxdict, _short.maxlist = 2, 4, 4
+_short.maxstring, _short.maxlong, _short.maxother = 60, 30, 60
 _TYPE_NAMES = {
     int: "a whole number",
     float: "a number",
@@ -129,7 +177,7 @@ _TYPE_NAMES = {
 
 
 def _describe(value: Any) -> str:
-    return "nothing" if value is None else f"{value!r} ({type(value).__name__})"
+    return "nothing" if value is None else f"{shorten(value)} ({type(value).__name__})"
 
 
 def _apply(tree: dict[str, Any], override: str) -> None:
@@ -149,7 +197,9 @@ def _apply(tree: dict[str, Any], override: str) -> None:
 def _parse(text: str, where: str) -> Any:
     try:
         return yaml.load(text, Loader=_Loader)
-    except yaml.YAMLError as error:
+    except RecursionError as error:
+        raise ValueError(f"{where} is nested too deeply.") from error
+    except (yaml.YAMLError, ValueError) as error:
         mark = getattr(error, "problem_mark", None)
         line = f", line {mark.line + 1}" if mark is not None else ""
         problem = getattr(error, "problem", None) or str(error).splitlines()[0]
@@ -163,6 +213,10 @@ class _Loader(yaml.SafeLoader):
         seen = set()
         for key_node, _ in node.value:
             key = self.construct_object(key_node, deep=True)
+            if not isinstance(key, Hashable):
+                raise yaml.constructor.ConstructorError(
+                    None, None, "a key must be one word, not a list or keys", key_node.start_mark
+                )
             if key in seen:
                 raise yaml.constructor.ConstructorError(
                     None, None, f"the key {key!r} is given twice", key_node.start_mark

@@ -1,0 +1,52 @@
+"""`gcattn verify`: is a folder still what was written into it?"""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+# sentences in one error line
+_SHOWN = 3
+
+
+def verify(
+    folder: Annotated[
+        Path, typer.Argument(help="A model, run, checkpoint, cache or folder of token shards.")
+    ],
+    record: Annotated[
+        bool, typer.Option("--record", help="Accept the files as they are now instead.")
+    ] = False,
+) -> None:
+    """Read every file and compare it with the checksums that were written with it.
+
+    Ends with exit code 2 and the names of the files that have changed, if there are any. Folders
+    below FOLDER are compared too.
+    """
+    from gcattn.storage.manifest import MANIFEST, damages, manifest_text, read_manifest
+    from gcattn.storage.whole import new_file
+
+    if not folder.is_dir():
+        raise FileNotFoundError(f"There is no folder {folder}.")
+    folders = sorted(manifest.parent for manifest in folder.rglob(MANIFEST))
+    if record:
+        for recorded in folders or [folder]:
+            text = manifest_text(recorded)
+            with new_file(recorded / MANIFEST) as stream:
+                stream.write(text)
+            typer.echo(f"Recorded the files of {recorded}")
+        return
+    if not folders:
+        raise FileNotFoundError(
+            f"{folder} has no {MANIFEST} to compare with; gcattn verify {folder} --record writes "
+            "one of the files as they are now."
+        )
+    found = [sentence for checked in folders for sentence in damages(checked)]
+    if found:
+        more = [f"And {len(found) - _SHOWN} more."] if len(found) > _SHOWN else []
+        raise ValueError(" ".join([*found[:_SHOWN], *more]))
+    files = [file for checked in folders for file in read_manifest(checked)]
+    hashed = sum(file.sha256 is not None for file in files)
+    size = sum(file.num_bytes for file in files) / 1e6
+    typer.echo(f"{len(files)} files, {size:,.1f} MB: as they were written")
+    if hashed < len(files):
+        typer.echo(f"Of {len(files) - hashed} of them only the size is known (an older release).")
