@@ -5,6 +5,7 @@ import json
 import shutil
 import sys
 
+import numpy as np
 import pytest
 import torch
 
@@ -113,6 +114,23 @@ def test_data_of_another_tokenizer_of_the_same_size_are_refused(
     assert "were made with another tokenizer (test) than that of the model" in err
     assert err.count("\n") == 1
     assert not (tmp_path / "r.json").exists()
+
+
+@pytest.mark.parametrize("command", [("perplexity", "--data"), ("needle", "--haystack")])
+def test_an_impossible_id_stops_an_evaluation_before_it_begins(
+    capsys, monkeypatch, model, data, tmp_path, command
+):
+    copy = shutil.copytree(data, tmp_path / "shards")
+    file = copy / "shard_00000.bin"
+    ids = np.fromfile(file, dtype="<u2")
+    ids[-2] = 65_000
+    ids.tofile(file)
+    monkeypatch.setattr("gcattn.evals.perplexity.token_losses", pytest.fail)
+    monkeypatch.setattr("gcattn.evals.needle_cells.answer_samples", pytest.fail)
+    options = [command[1], copy, "--lengths", "64", "--out", tmp_path / "r.json"]
+    code, _, err = run(capsys, "eval", command[0], model, *options)
+    assert (code, err.count("\n")) == (2, 1)
+    assert "shards is damaged: token 390 has the id 65000" in err
 
 
 @pytest.mark.parametrize("options", [["--temperature", 0], ["--temperature", 1, "--seed", 3]])

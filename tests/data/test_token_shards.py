@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gcattn.data import TokenShards, TokenShardWriter, load_tokenizer
+from gcattn.data import ShardDataset, TokenShards, TokenShardWriter, load_tokenizer
 
 
 def test_documents_decode_to_the_texts(shards, tokenizer, texts):
@@ -72,6 +72,16 @@ def test_a_vocabulary_past_two_bytes_is_stored_in_four(tokenizer, tmp_path):
     assert shards.document(0).dtype == np.uint32
 
 
+def test_ids_that_the_tokenizer_does_not_have_are_never_written(tokenizer, tmp_path):
+    for token_ids in ([5, 2**16 + 5], [-1]):
+        with (
+            pytest.raises(ValueError, match=r"token_ids must lie in \[0, \d+\)"),
+            TokenShardWriter(tmp_path / "out", tokenizer, "name") as writer,
+        ):
+            writer.append(np.array(token_ids), 2)
+    assert list(tmp_path.iterdir()) == []
+
+
 @pytest.fixture
 def copy(shards, tmp_path):
     """A copy of the shards to damage."""
@@ -101,6 +111,41 @@ def test_scrambled_document_bounds_are_noticed(copy):
         TokenShards(copy)
 
 
+@pytest.mark.parametrize("change", ["first", "empty document", "inside a shard"])
+def test_document_bounds_that_cannot_be_are_noticed(copy, change):
+    file = copy / "documents.bin"
+    bounds = np.fromfile(file, dtype="<i8").reshape(-1, 2)
+    if change == "first":
+        bounds[0] = 1
+    elif change == "empty document":
+        bounds[2, 0] = bounds[1, 0]
+    else:
+        bounds[1:-1, 0] += 1
+    bounds.tofile(file)
+    with pytest.raises(ValueError, match=r"documents\.bin is damaged"):
+        TokenShards(copy)
+
+
+def test_an_id_beyond_the_vocabulary_is_named_wherever_it_is_read(copy):
+    file = copy / "shard_00001.bin"
+    ids = np.fromfile(file, dtype="<u2")
+    ids[2] = 50_000
+    ids.tofile(file)
+    damaged = TokenShards(copy)
+    place = damaged.document_starts[np.searchsorted(damaged.document_starts, 15)] + 2
+    message = rf"copy is damaged: token {place} has the id 50000, beyond the vocabulary of \d+"
+    number = int(np.searchsorted(damaged.document_starts, place, side="right")) - 1
+    for read in (
+        damaged.check_ids,
+        lambda: damaged.document(number),
+        lambda: damaged.tokens(0, damaged.num_tokens),
+        lambda: ShardDataset(damaged, int(place) + 5)[0],
+    ):
+        with pytest.raises(ValueError, match=message):
+            read()
+    assert len(damaged.tokens(0, int(place))) == place
+
+
 def test_another_tokenizer_is_noticed(copy):
     (copy / "tokenizer/tokenizer.json").write_text("{}")
     with pytest.raises(ValueError, match=r"tokenizer\.json is not the tokenizer that encoded"):
@@ -116,6 +161,11 @@ def test_another_tokenizer_is_noticed(copy):
         ({"num_tokens": "3"}, "num_tokens must be int"),
         ({"dtype": "int8"}, "dtype must be uint16 or uint32"),
         ({"colour": "red"}, "missing or unknown fields: colour"),
+        ({"shard_num_tokens": ["a"]}, "shard_num_tokens must be positive integers"),
+        ({"shard_num_tokens": [True]}, "shard_num_tokens must be positive integers"),
+        ({"shard_num_tokens": [10**30, -(10**30)]}, "shard_num_tokens must be positive integers"),
+        ({"num_documents": -1}, "num_documents must be at least 0"),
+        ({"eos_token_id": 10**9}, "eos_token_id is beyond the vocabulary"),
     ],
 )
 def test_a_wrong_manifest_is_named(copy, change, message):
@@ -126,6 +176,9 @@ def test_a_wrong_manifest_is_named(copy, change, message):
 
 
 def test_a_half_written_manifest_is_named(copy):
+    (copy / "index.json").write_text("[" * 100_000)
+    with pytest.raises(ValueError, match=r"index\.json is damaged: .*nested too deeply"):
+        TokenShards(copy)
     (copy / "index.json").write_text('{"format"')
     with pytest.raises(ValueError, match=r"index\.json is damaged: not valid JSON"):
         TokenShards(copy)

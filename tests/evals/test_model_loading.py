@@ -87,6 +87,8 @@ def test_a_model_runs_with_other_fields_than_it_was_saved_with(saved_drt, make_l
     ("options", "message"),
     [
         ({"device": "tpux"}, "'tpux' is not a device"),
+        ({"device": "meta"}, "Device 'meta' can't compute here"),
+        ({"device": "xla"}, "Device 'xla' can't compute here"),
         ({"dtype": "int8"}, "dtype must be one of auto, float32"),
     ],
 )

@@ -85,6 +85,8 @@ def perplexity(
         model, device=device, dtype=dtype, memory_tier=memory_tier, changes=changed
     )
     check_tokenizer_of_model(shards, model)
+    # reads all tokens: an impossible one breaks off here and not behind the evaluation
+    entropy = unigram_entropy(shards)
     with reading_progress() as on_progress:
         results = evaluate_perplexity(
             causal_lm,
@@ -94,7 +96,6 @@ def perplexity(
             max_documents=max_documents,
             on_progress=on_progress,
         )
-    entropy = unigram_entropy(shards)
     file = write_result(
         out.stem,
         {

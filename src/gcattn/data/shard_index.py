@@ -83,8 +83,9 @@ class ShardIndex:
             )
         try:
             state: Any = json.loads(file.read_text(encoding="utf-8"))
-        except ValueError as error:
-            raise ValueError(f"{file} is damaged: not valid JSON ({error}).") from error
+        except (ValueError, RecursionError) as error:
+            reason = "nested too deeply" if isinstance(error, RecursionError) else error
+            raise ValueError(f"{file} is damaged: not valid JSON ({reason}).") from error
         if not isinstance(state, dict) or state.pop("format", None) != FORMAT:
             raise ValueError(
                 f"{file} does not describe token shards: its format is not {FORMAT!r}."
@@ -100,6 +101,13 @@ class ShardIndex:
             if type(state[name]) is not kind:
                 raise ValueError(f"{file} is damaged: {name} must be {kind.__name__}.")
         index = cls(**state)
+        for name in _COUNTS:
+            if state[name] < 0:
+                raise ValueError(f"{file} is damaged: {name} must be at least 0.")
+        if not all(type(number) is int and number > 0 for number in index.shard_num_tokens):
+            raise ValueError(f"{file} is damaged: shard_num_tokens must be positive integers.")
+        if index.eos_token_id >= index.vocab_size:
+            raise ValueError(f"{file} is damaged: eos_token_id is beyond the vocabulary.")
         if index.dtype not in DTYPES:
             raise ValueError(f"{file} is damaged: dtype must be uint16 or uint32.")
         if index.num_tokens != sum(index.shard_num_tokens):
@@ -107,6 +115,7 @@ class ShardIndex:
         return index
 
 
+_COUNTS = ("vocab_size", "eos_token_id", "num_documents", "num_tokens", "num_bytes")
 _JSON_TYPES: dict[str, type] = {
     "dtype": str,
     "vocab_size": int,

@@ -65,7 +65,9 @@ class TokenShardWriter:
         self._tokenizer_name = tokenizer_name
         self._shard_tokens = shard_tokens
         self._with_recall_mask = with_recall_mask
-        self._dtype = "uint16" if len(tokenizer) <= 2**16 else "uint32"
+        # ids may have gaps: the greatest decides, not their number
+        self._vocab_size = 1 + max(tokenizer.get_vocab().values())
+        self._dtype = "uint16" if self._vocab_size <= 2**16 else "uint32"
         self._num_bytes = 0
         # of the document whose parts are being added
         self._open_tokens = self._open_bytes = 0
@@ -105,7 +107,16 @@ class TokenShardWriter:
         self.end_document()
 
     def append_part(self, token_ids: np.ndarray, num_bytes: int) -> None:
-        """Add a part of a document that is not whole in memory; `end_document` ends it."""
+        """Add a part of a document that is not whole in memory; `end_document` ends it.
+
+        Raises:
+            ValueError: An id is none of the tokenizer's.
+        """
+        if len(token_ids) and not 0 <= token_ids.min() <= token_ids.max() < self._vocab_size:
+            raise ValueError(
+                f"token_ids must lie in [0, {self._vocab_size}), the tokenizer's ids, got "
+                f"{token_ids.min()} to {token_ids.max()}."
+            )
         if self._shard is None:
             self._shard = (self._partial / shard_file(len(self._shard_num_tokens))).open("wb")
             self._shard_num_tokens.append(0)
@@ -182,7 +193,7 @@ class TokenShardWriter:
         self._tokenizer.save_pretrained(tokenizer_folder)
         ShardIndex(
             dtype=self._dtype,
-            vocab_size=len(self._tokenizer),
+            vocab_size=self._vocab_size,
             eos_token_id=int(self._tokenizer.eos_token_id),
             tokenizer_name=self._tokenizer_name,
             tokenizer_sha256=sha256_of(tokenizer_folder / "tokenizer.json"),

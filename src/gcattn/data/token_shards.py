@@ -15,6 +15,10 @@ from gcattn.data.shard_index import (
     shard_file,
 )
 
+# tokens that are looked at before work begins: half a second of reading
+SCANNED_TOKENS = 2**28
+_SCAN_STEP = 2**22
+
 
 class TokenShards:
     """The token ids of a corpus, mapped from disk, with the bounds of its documents.
@@ -51,8 +55,16 @@ class TokenShards:
             for number, length in enumerate(index.shard_num_tokens)
         ]
         bounds = self._map(DOCUMENTS_FILE, "<i8", 2 * (index.num_documents + 1)).reshape(-1, 2)
-        ends = bounds[-1].tolist()
-        if ends != [index.num_tokens, index.num_bytes] or (np.diff(bounds, axis=0) < 0).any():
+        steps = np.diff(bounds, axis=0)
+        # every document has its end-of-text token, and none is split between two shards
+        in_order = (
+            bounds[0].tolist() == [0, 0]
+            and bounds[-1].tolist() == [index.num_tokens, index.num_bytes]
+            and (steps[:, 0] > 0).all()
+            and (steps[:, 1] >= 0).all()
+            and np.isin(self._shard_starts, bounds[:, 0]).all()
+        )
+        if not in_order:
             raise ValueError(
                 f"{self.folder / DOCUMENTS_FILE} is damaged: its bounds are not in order."
             )
@@ -68,7 +80,7 @@ class TokenShards:
         start, stop = self.document_starts[number : number + 2]
         shard = self._shard_of(start)
         offset = self._shard_starts[shard]
-        return self._shards[shard][start - offset : stop - offset - 1]
+        return self._checked(self._shards[shard][start - offset : stop - offset - 1], start)
 
     def document_num_bytes(self, number: int) -> int:
         """Return the UTF-8 length of a document's text, for bits per byte."""
@@ -84,7 +96,16 @@ class TokenShards:
         for shard in range(first, last + 1):
             offset = int(self._shard_starts[shard])
             parts.append(self._shards[shard][max(start - offset, 0) : stop - offset])
-        return parts[0] if len(parts) == 1 else np.concatenate(parts)
+        return self._checked(parts[0] if len(parts) == 1 else np.concatenate(parts), start)
+
+    def check_ids(self, most: int = SCANNED_TOKENS) -> None:
+        """Read the first `most` tokens, before work that an impossible id would break off.
+
+        Raises:
+            ValueError: An id is beyond the vocabulary.
+        """
+        for start in range(0, min(self.num_tokens, most), _SCAN_STEP):
+            self.tokens(start, min(start + _SCAN_STEP, self.num_tokens))
 
     @property
     def tokenizer_folder(self) -> Path:
@@ -108,6 +129,16 @@ class TokenShards:
     def _shard_of(self, position: int) -> int:
         """Return the shard that holds a token; the last one for the end of the corpus."""
         return int(np.searchsorted(self._shard_starts[1:-1], position, side="right"))
+
+    def _checked(self, token_ids: np.ndarray, start: int) -> np.ndarray:
+        """Refuse an id beyond the vocabulary, which no embedding has: that is damage."""
+        if len(token_ids) and token_ids.max() >= self.vocab_size:
+            number = int(token_ids.argmax())
+            raise ValueError(
+                f"{self.folder} is damaged: token {start + number} has the id {token_ids[number]}, "
+                f"beyond the vocabulary of {self.vocab_size}; prepare the data again."
+            )
+        return token_ids
 
     def _check_document(self, number: int) -> None:
         if not 0 <= number < self.num_documents:

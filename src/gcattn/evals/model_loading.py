@@ -142,6 +142,11 @@ def _resolve_device(device: str) -> torch.device:
         raise ValueError(f"{device!r} is not a device; expected auto, cpu or cuda.") from error
     if target.type == "cuda" and not has_gpu:
         raise ValueError(f"There is no GPU for device {device!r}; use cpu.")
+    try:
+        # "meta" holds no numbers, and torch knows names of devices that are not there
+        torch.zeros(1, device=target).item()
+    except (RuntimeError, AssertionError, ImportError) as error:
+        raise ValueError(f"Device {device!r} can't compute here; use auto, cpu or cuda.") from error
     return target
 
 

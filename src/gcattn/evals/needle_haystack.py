@@ -54,4 +54,5 @@ def open_haystack(
     shards = TokenShards(folder)
     check_tokenizer_of_model(shards, source)
     check_vocabulary(model, shards)
+    shards.check_ids()
     yield Haystack(shards)
