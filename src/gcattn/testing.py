@@ -108,10 +108,9 @@ def random_model(config: DRTConfig, seed: int = 0) -> DRTForCausalLM:
 
 
 def random_tokens(config: DRTConfig, B: int, T: int, seed: int = 0) -> Tensor:
-    """Draw plain token ids [B, T]; the landmark's id is not among them."""
+    """Draw token ids [B, T]."""
     generator = torch.Generator().manual_seed(seed)
-    ids = torch.randint(0, config.vocab_size - 1, (B, T), generator=generator)
-    return ids + (ids >= config.landmark_token_id).long()
+    return torch.randint(0, config.vocab_size, (B, T), generator=generator)
 
 
 def assert_within_budget(

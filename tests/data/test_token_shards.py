@@ -28,7 +28,7 @@ def test_every_document_ends_with_one_end_of_text_token_and_holds_no_special_tok
 
 
 def test_manifest_states_vocabulary_and_tokenizer(shards, tokenizer):
-    assert shards.vocab_size == 16384
+    assert shards.vocab_size == shards.num_text_ids == 16383
     assert shards.tokenizer_name == "gcattn-books-16k"
     assert load_tokenizer(shards.tokenizer_folder).get_vocab() == tokenizer.get_vocab()
 

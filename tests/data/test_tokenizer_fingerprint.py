@@ -8,6 +8,7 @@ from gcattn.data import TokenShards, load_tokenizer, prepare_shards, train_token
 from gcattn.data.tokenizer_fingerprint import (
     check_same_tokenizer,
     check_tokenizer_of_model,
+    num_text_ids,
     tokenizer_fingerprint,
 )
 
@@ -46,15 +47,16 @@ def test_encoding_keeps_the_fingerprint(shards, folders):
 
 def test_a_landmark_that_the_tokenizer_lists_changes_nothing(folders, tmp_path):
     state = json.loads((folders["one"] / "tokenizer.json").read_text(encoding="utf-8"))
-    del state["model"]["vocab"]["<|landmark|>"]
-    state["added_tokens"].pop()
+    state["model"]["vocab"]["<|landmark|>"] = 280
+    token = {**state["added_tokens"][0], "id": 280, "content": "<|landmark|>"}
+    state["added_tokens"].append(token)
     (tmp_path / "tokenizer.json").write_text(json.dumps(state), encoding="utf-8")
     config = json.loads((folders["one"] / "tokenizer_config.json").read_text(encoding="utf-8"))
-    del config["additional_special_tokens"]
+    config["extra_special_tokens"] = ["<|landmark|>"]
     (tmp_path / "tokenizer_config.json").write_text(json.dumps(config), encoding="utf-8")
-    plain = load_tokenizer(tmp_path)
-    assert len(plain) == 279
-    assert tokenizer_fingerprint(plain) == tokenizer_fingerprint(load_tokenizer(folders["one"]))
+    listing = load_tokenizer(tmp_path)
+    assert len(listing) == num_text_ids(listing) + 1 == 281
+    assert tokenizer_fingerprint(listing) == tokenizer_fingerprint(load_tokenizer(folders["one"]))
 
 
 @pytest.mark.parametrize("part", ["vocab", "merges", "pre_tokenizer", "added_tokens"])

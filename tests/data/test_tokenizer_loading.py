@@ -1,4 +1,4 @@
-"""The shipped tokenizer: lossless, with three special tokens that no text can forge."""
+"""The shipped tokenizer: lossless, with two special tokens that no text can forge."""
 
 import json
 
@@ -8,14 +8,14 @@ from hypothesis import strategies as st
 
 from gcattn.data import load_tokenizer
 
-SPECIAL_TOKENS = ["<|endoftext|>", "<|pad|>", "<|landmark|>"]
+SPECIAL_TOKENS = ["<|endoftext|>", "<|pad|>"]
 
 
 def test_special_tokens_have_the_promised_ids(tokenizer):
-    assert len(tokenizer) == tokenizer.vocab_size == 16384
-    assert tokenizer.convert_tokens_to_ids(SPECIAL_TOKENS) == [0, 1, 16383]
+    assert len(tokenizer) == tokenizer.vocab_size == 16383
+    assert tokenizer.convert_tokens_to_ids(SPECIAL_TOKENS) == [0, 1]
     assert (tokenizer.eos_token_id, tokenizer.pad_token_id) == (0, 1)
-    assert set(tokenizer.all_special_ids) == {0, 1, 16383}
+    assert set(tokenizer.all_special_ids) == {0, 1}
 
 
 @given(text=st.text(st.characters(exclude_categories=["Cs"])))
@@ -27,7 +27,7 @@ def test_any_text_survives_the_round_trip(tokenizer, text):
 def test_special_tokens_spelled_out_stay_plain_characters(tokenizer, parts):
     text = "".join(parts)
     token_ids = tokenizer(text).input_ids
-    assert not set(token_ids) & {0, 1, 16383}
+    assert not set(token_ids) & {0, 1}
     assert tokenizer.decode(token_ids) == text
 
 
@@ -38,7 +38,7 @@ def test_digits_are_tokens_of_their_own(tokenizer):
 def test_saved_and_loaded_tokenizer_is_the_tokenizer(tokenizer, tmp_path):
     tokenizer.save_pretrained(tmp_path)
     loaded = load_tokenizer(tmp_path)
-    text = "Call me <|landmark|> 1851."
+    text = "Call me <|pad|> 1851."
     assert loaded.encode(text) == tokenizer.encode(text)
     assert loaded.get_vocab() == tokenizer.get_vocab()
 

@@ -7,12 +7,12 @@ from gcattn.data import load_tokenizer, train_tokenizer
 TEXTS = ["the cat and the hat and the bat sat on the mat\n" * 3, "Ünï 2024, then 1999."]
 
 
-def test_trained_tokenizer_loads_with_its_special_tokens_at_the_ends(tmp_path):
+def test_trained_tokenizer_loads_with_its_special_tokens_first(tmp_path):
     tokenizer = load_tokenizer(train_tokenizer(TEXTS, 270, tmp_path))
     assert len(tokenizer) == tokenizer.vocab_size == 270
-    specials = ["<|endoftext|>", "<|pad|>", "<|landmark|>"]
-    assert tokenizer.convert_tokens_to_ids(specials) == [0, 1, 269]
-    text = "the hat 漢字 <|landmark|> 42"
+    assert tokenizer.convert_tokens_to_ids(["<|endoftext|>", "<|pad|>"]) == [0, 1]
+    assert tokenizer.padding_side == "left"
+    text = "the hat 漢字 <|pad|> 42"
     assert tokenizer.decode(tokenizer.encode(text)) == text
     assert len(tokenizer.encode("the")) < 3
 
@@ -24,8 +24,8 @@ def test_training_twice_gives_the_same_files(tmp_path):
 
 
 def test_too_small_a_vocabulary_is_refused(tmp_path):
-    with pytest.raises(ValueError, match="at least 259"):
-        train_tokenizer(TEXTS, 258, tmp_path)
+    with pytest.raises(ValueError, match="at least 258"):
+        train_tokenizer(TEXTS, 257, tmp_path)
 
 
 def test_more_tokens_than_the_text_supports_are_refused_and_nothing_is_written(tmp_path):

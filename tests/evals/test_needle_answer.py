@@ -22,7 +22,7 @@ from gcattn.evals.stream_reader import StreamReader
 
 @pytest.fixture(scope="module")
 def draw(shards):
-    words = NeedleVocabulary(load_tokenizer(), "validation", excluded_ids=[2, 16_383])
+    words = NeedleVocabulary(load_tokenizer(), "validation", excluded_ids=[2])
 
     def sample(task="single", *, length=700, index=0, depth=0.3):
         return draw_sample(

@@ -42,7 +42,7 @@ def answer(index=0, *, exact=True, first=None, questions=1, failure=None, **chan
 
 @pytest.fixture
 def evaluate(shards, models):
-    words = NeedleVocabulary(load_tokenizer(), "validation", excluded_ids=[16_383])
+    words = NeedleVocabulary(load_tokenizer(), "validation")
 
     def run(**options):
         settings = {"segment_length": 64, "num_samples": 2} | options

@@ -91,7 +91,7 @@ def test_a_length_without_documents_is_refused(models, shards):
 
 
 def test_ids_that_the_model_does_not_know_are_refused(make_llama, shards):
-    with pytest.raises(ValueError, match="tokenizer of 16384 tokens"):
+    with pytest.raises(ValueError, match="tokenizer of 16383 tokens"):
         evaluate_perplexity(make_llama(100), shards, [40])
 
 

@@ -13,7 +13,7 @@ def test_parameter_count_is_exact(seed, method):
     model = DRTForCausalLM(config)
     assert config.count_parameters() == sum(p.numel() for p in model.parameters())
     tables = 1 if config.tie_word_embeddings else 2
-    embeddings = tables * config.vocab_size * config.hidden_size
+    embeddings = (tables * config.vocab_size + 1) * config.hidden_size  # and the landmark's
     assert config.count_parameters(embeddings=False) == config.count_parameters() - embeddings
 
 
@@ -41,7 +41,7 @@ def test_costs_per_token_do_not_depend_on_context_but_grow_with_top_k():
 
 def test_defaults_follow_from_the_other_fields():
     config = DRTConfig(hidden_size=96, num_attention_heads=4, vocab_size=100)
-    assert (config.head_dim, config.num_key_value_heads, config.landmark_token_id) == (24, 4, 99)
+    assert (config.head_dim, config.num_key_value_heads) == (24, 4)
 
 
 @pytest.mark.parametrize(
@@ -53,7 +53,7 @@ def test_defaults_follow_from_the_other_fields():
         ("num_key_value_heads", 5, "12 must be a multiple of num_key_value_heads = 5"),
         ("num_retrieval_groups", 4, "6 must be a multiple of num_retrieval_groups = 4"),
         ("head_dim", 7, "head_dim must be even"),
-        ("landmark_token_id", 16_384, "landmark_token_id = 16384 must be an id"),
+        ("landmark_token_id", 5, "landmark has an embedding of its own, outside the vocabulary"),
         ("chunk_sise", 8, "no field 'chunk_sise'; did you mean chunk_size"),
         ("window_size", "8", "window_size"),
         ("retrieval_method", "bm25", "retrieval_method"),

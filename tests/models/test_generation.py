@@ -187,14 +187,6 @@ def test_embeddings_may_replace_the_prompts_ids(model):
     assert torch.equal(new, model.generate(ids, **GREEDY)[:, 14:])
 
 
-def test_the_landmark_is_never_generated(model):
-    landmark = model.config.landmark_token_id
-    with torch.no_grad():
-        logits = model(random_tokens(model.config, 2, 20)).logits
-    assert (logits.argmax(-1) != landmark).all()
-    assert (logits.softmax(-1)[..., landmark] == 0).all()
-
-
 def test_caches_that_do_not_fit_are_refused(model):
     ids = random_tokens(model.config, 1, 5)
     with pytest.raises(ValueError, match="cache_implementation='static' does not fit a DRT"):

@@ -45,10 +45,10 @@ def test_aligned_start_lets_the_token_dominate_the_residual_stream():
     config = random_config(0, hidden_size=64, vocab_size=500, initializer_range=0.02)
     for init, expected in (("aligned", 64**-0.5), ("plain", 0.02)):
         config.cross_attention_init = init
-        weight = DRTForCausalLM(config).model.embed_tokens.weight
-        assert weight.std().item() == pytest.approx(expected, rel=0.05)
+        model = DRTForCausalLM(config).model
+        assert model.embed_tokens.weight.std().item() == pytest.approx(expected, rel=0.05)
         # an empty landmark: what landmarks have in common would hide what tells them apart
-        assert (weight[config.landmark_token_id] == 0).all() == (init == "aligned")
+        assert (model.embed_landmark.weight == 0).all() == (init == "aligned")
 
 
 @pytest.mark.parametrize("hidden_size", [64, 256, 512])

@@ -15,7 +15,7 @@ from gcattn.data import TokenShardWriter
 from gcattn.train.config import TrainConfig, load_config
 
 SPECIAL = ["<|endoftext|>", "<|pad|>"]
-VOCABULARY = [*SPECIAL, *(f"w{i}" for i in range(29)), "<|landmark|>"]
+VOCABULARY = [*SPECIAL, *(f"w{i}" for i in range(30))]
 
 
 def tiny_tokenizer(vocabulary: list[str] = VOCABULARY) -> PreTrainedTokenizerFast:

@@ -101,7 +101,7 @@ def test_every_documents_mode_trains(make_config, documents):
     assert losses(config)[12] < losses(config)[1]
 
 
-def test_vocabulary_size_comes_from_the_data_with_room_for_the_landmark(make_config, tmp_path):
+def test_vocabulary_size_comes_from_the_data(make_config, tmp_path):
     without = write_shards(tmp_path / "without", 9, vocabulary=VOCABULARY[:-1])
     for folder in (None, without):
         data = [] if folder is None else [f"data.train={folder}", "data.validation=null"]
@@ -110,14 +110,13 @@ def test_vocabulary_size_comes_from_the_data_with_room_for_the_landmark(make_con
         )
         model = AutoModelForCausalLM.from_pretrained(run_training(config).model_folder)
         assert model.config.vocab_size == len(VOCABULARY)
-        assert model.config.landmark_token_id == len(VOCABULARY) - 1
 
 
 @pytest.mark.parametrize(
     ("overrides", "message"),
     [
         (["model.vocab_size=20"], "tokenizer of 32 tokens.*vocab_size is 20"),
-        (["model.landmark_token_id=5"], "hold token 5.*reserves for landmarks"),
+        (["model.landmark_token_id=5"], "the landmark has an embedding of its own"),
         (["data.sequence_length=8"], "at least model.chunk_size = 16, got 8"),
         (["data.sequence_length=100000"], "No window of sequence_length 100000"),
         (["model.chunk_size=0"], "chunk_size must be at least 2, got 0"),
@@ -212,11 +211,11 @@ def test_weights_that_are_not_finite_are_refused(make_config):
         run_training(make_config(f"model={{from: {folder}}}", f"output={folder}-2"))
 
 
-def test_landmark_is_searched_in_all_shards(tmp_path):
+def test_an_id_beyond_the_vocabulary_is_searched_in_all_shards(tmp_path):
     """A vocabulary check must see a forbidden token that only one document holds."""
     from gcattn.models import drt_tiny
     from gcattn.train.model import check_vocabulary
 
-    folder = write_shards(tmp_path / "bad", 5, extra_token=31)
-    with pytest.raises(ValueError, match="hold token 31"):
+    folder = write_shards(tmp_path / "bad", 5, extra_token=32)
+    with pytest.raises(ValueError, match="hold token 32"):
         check_vocabulary(drt_tiny(vocab_size=32), TokenShards(folder))

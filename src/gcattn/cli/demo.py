@@ -63,8 +63,7 @@ def demo(
     console.print("[bold]Needles[/] with keys and values that training never saw")
     with open_haystack(text, model, asked, seed=0) as haystack:
         tokenizer = load_tokenizer(haystack.shards.tokenizer_folder)
-        landmark: int = asked.config.landmark_token_id
-        vocabulary = NeedleVocabulary(tokenizer, "validation", excluded_ids=[landmark])
+        vocabulary = NeedleVocabulary(tokenizer, "validation")
         for length, count in questions.items():
             sample, answers = _ask(asked, haystack, vocabulary, length, count)
             right = sum(answer.exact for answer in answers)

@@ -95,12 +95,7 @@ def needle(
         model, device=device, dtype=dtype, memory_tier=memory_tier, changes=changed
     )
     with open_haystack(haystack, model, causal_lm, seed) as text:
-        landmark = getattr(causal_lm.config, "landmark_token_id", None)
-        vocabulary = NeedleVocabulary(
-            load_tokenizer(text.shards.tokenizer_folder),
-            "validation",
-            excluded_ids=[] if landmark is None else [landmark],
-        )
+        vocabulary = NeedleVocabulary(load_tokenizer(text.shards.tokenizer_folder), "validation")
         settings = {
             "weights_sha256": weights_fingerprint(causal_lm),
             "haystack_sha256": sha256_of(text.shards.folder / INDEX_FILE),

@@ -120,6 +120,14 @@ class TokenShards:
 
         return tokenizer_fingerprint(load_tokenizer(self.tokenizer_folder))
 
+    @cached_property
+    def num_text_ids(self) -> int:
+        """How many ids a model of the data needs."""
+        from gcattn.data.tokenizer_fingerprint import num_text_ids
+        from gcattn.data.tokenizer_loading import load_tokenizer
+
+        return num_text_ids(load_tokenizer(self.tokenizer_folder))
+
     def __getstate__(self) -> Path:
         return self.folder
 

@@ -9,13 +9,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from gcattn.data.tokenizer_loading import load_tokenizer
-from gcattn.data.tokenizer_training import LANDMARK
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerFast
 
     from gcattn.data.token_shards import TokenShards
 
+# a token that tokenizers once kept for the model and that no text contains
+LANDMARK = "<|landmark|>"
 _logger = logging.getLogger(__name__)
 
 

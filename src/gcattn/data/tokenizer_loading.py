@@ -20,7 +20,7 @@ def load_tokenizer(name_or_path: str | Path | None = None) -> PreTrainedTokenize
 
     Args:
         name_or_path: A folder with tokenizer files, the name of a model of the Hugging Face hub, or
-            None for the byte-level BPE of 16,384 tokens that comes with the package.
+            None for the byte-level BPE of 16,383 tokens that comes with the package.
 
     Raises:
         FileNotFoundError: There is no such folder, nor such a model on a hub within reach.

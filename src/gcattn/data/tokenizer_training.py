@@ -12,9 +12,10 @@ from gcattn.data.text_pieces import TextCutter
 
 END_OF_TEXT = "<|endoftext|>"
 PADDING = "<|pad|>"
-LANDMARK = "<|landmark|>"
-# 256 bytes and the three special tokens
-MIN_VOCAB_SIZE = 259
+# 256 bytes and the two special tokens
+MIN_VOCAB_SIZE = 258
+# what harnesses take for the context length: that of training in the paper; models read on beyond
+MODEL_MAX_LENGTH = 16_384
 
 
 def train_tokenizer(
@@ -28,11 +29,11 @@ def train_tokenizer(
     """Train a byte-level BPE on `texts` and write its files into `folder`.
 
     Digits are split one by one and nothing is normalised, so any text survives the round trip.
-    `<|endoftext|>` is id 0, `<|pad|>` id 1; `<|landmark|>` is the last id, reserved for the model.
+    `<|endoftext|>` is id 0, `<|pad|>` id 1.
 
     Args:
         texts: Documents to learn the merges from, each whole or in pieces.
-        vocab_size: Number of tokens, the special ones included; at least 259.
+        vocab_size: Number of tokens, the special ones included; at least 258.
         folder: Where to write `tokenizer.json` and `tokenizer_config.json`; made if needed.
         overwrite: Replace a tokenizer that is in `folder`; that of a model never is.
         on_invalid: Told what is wrong with a document that can't be read to its end; without it
@@ -49,7 +50,7 @@ def train_tokenizer(
 
     if vocab_size < MIN_VOCAB_SIZE:
         raise ValueError(
-            f"vocab_size must be at least {MIN_VOCAB_SIZE} (256 bytes, 3 special tokens), "
+            f"vocab_size must be at least {MIN_VOCAB_SIZE} (256 bytes, 2 special tokens), "
             f"got {vocab_size}."
         )
     folder = Path(folder).expanduser()
@@ -63,29 +64,29 @@ def train_tokenizer(
     )
     tokenizer.decoder = decoders.ByteLevel()
     trainer = trainers.BpeTrainer(
-        vocab_size=vocab_size - 1,
+        vocab_size=vocab_size,
         special_tokens=[END_OF_TEXT, PADDING],
         initial_alphabet=pre_tokenizers.ByteLevel.alphabet(),
         show_progress=False,
     )
     with _made(folder):
         tokenizer.train_from_iterator(_parts(texts, TextCutter(tokenizer), on_invalid), trainer)
-        learned = tokenizer.get_vocab_size() + 1
+        learned = tokenizer.get_vocab_size()
         if learned != vocab_size:
             raise ValueError(
                 f"The texts support {learned} tokens, not {vocab_size}; "
                 f"pass --vocab-size {learned} or give more text."
             )
-    _write(folder / "tokenizer.json", _with_landmark(tokenizer.to_str()))
+    _write(folder / "tokenizer.json", tokenizer.to_str() + "\n")
     config = {
         "tokenizer_class": "PreTrainedTokenizerFast",
         "eos_token": END_OF_TEXT,
         "pad_token": PADDING,
-        "additional_special_tokens": [LANDMARK],
         "split_special_tokens": True,
         "clean_up_tokenization_spaces": False,
-        # the models read any length
-        "model_max_length": 1_000_000_000_000,
+        # `generate` continues the right end of every row
+        "padding_side": "left",
+        "model_max_length": MODEL_MAX_LENGTH,
     }
     _write(folder / "tokenizer_config.json", json.dumps(config, indent=2) + "\n")
     return folder
@@ -127,17 +128,6 @@ def _made(folder: Path) -> Iterator[None]:
         if not exists:
             folder.rmdir()
         raise
-
-
-def _with_landmark(tokenizer_json: str) -> str:
-    """Give the landmark the next free id, inside the vocabulary so that every count includes it."""
-    state = json.loads(tokenizer_json)
-    landmark_id = len(state["model"]["vocab"])
-    state["model"]["vocab"][LANDMARK] = landmark_id
-    state["added_tokens"].append(
-        {**state["added_tokens"][-1], "id": landmark_id, "content": LANDMARK}
-    )
-    return json.dumps(state, ensure_ascii=False) + "\n"
 
 
 def _write(path: Path, text: str) -> None:

@@ -82,10 +82,10 @@ def evaluate_perplexity(
 def check_vocabulary(model: PreTrainedModel, shards: TokenShards) -> None:
     """Refuse data with token ids that the model does not know."""
     vocab_size = model.config.get_text_config().vocab_size
-    if shards.vocab_size > vocab_size:
+    if shards.num_text_ids > vocab_size:
         raise ValueError(
-            f"The data in {shards.folder} were made with a tokenizer of {shards.vocab_size} tokens "
-            f"({shards.tokenizer_name}), the model knows {vocab_size}; prepare the data with the "
+            f"The data in {shards.folder} were made with a tokenizer of {shards.num_text_ids} "
+            f"tokens ({shards.tokenizer_name}), the model knows {vocab_size}; prepare the data with the "
             "model's tokenizer."
         )
 

@@ -46,7 +46,7 @@ def measure_memory_tiers(
     torch.manual_seed(0)
     model = DRTForCausalLM(config).eval()
     model.to(device=device, dtype=dtype)
-    tokens = torch.randint(0, config.vocab_size - 1, (1, num_tokens), device=device)
+    tokens = torch.randint(0, config.vocab_size, (1, num_tokens), device=device)
     tiers: dict[MemoryTier, Any] = {tier: {} for tier in get_args(MemoryTier)}
     same = {}
     for length in lengths:

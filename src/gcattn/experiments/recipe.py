@@ -146,9 +146,7 @@ def compare_recipes(
             output = folder / f"{name}-{seed}"
             config = recipe_config(recipe, train, validation, output, steps, seed)
             model = load_causal_lm(str(train_variant(config)), device="auto", dtype="auto")
-            vocabulary = NeedleVocabulary(
-                tokenizer, "validation", excluded_ids=[model.config.landmark_token_id]
-            )
+            vocabulary = NeedleVocabulary(tokenizer, "validation")
             cells = evaluate_needles(
                 model,
                 haystack,

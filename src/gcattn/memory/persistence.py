@@ -113,6 +113,8 @@ def load_cache(
             f"{FORMAT_VERSION}: update gcattn, or read the document again."
         )
     made_by = ADDED_SIZES | made_by
+    if version == 1:  # it counted the landmark as an id
+        made_by["vocab_size"] -= 1
     for name in SIZES:
         if made_by.get(name) != getattr(config, name):
             raise ValueError(

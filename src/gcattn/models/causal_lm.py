@@ -15,6 +15,7 @@ from gcattn.models.configuration_drt import DRTConfig
 from gcattn.models.generation import DRTGenerationMixin
 from gcattn.models.modeling_drt import DRTModel, DRTPreTrainedModel
 from gcattn.models.outputs import DRTCausalLMOutput
+from gcattn.models.token_ids import check_ids
 from gcattn.nn.retriever import Retrieval
 from gcattn.ops.linear_cross_entropy import linear_cross_entropy
 
@@ -59,7 +60,9 @@ class DRTForCausalLM(DRTPreTrainedModel, DRTGenerationMixin):
                 them.
             past_key_values: A `DRTCache`; it is extended in place.
             inputs_embeds: Embeddings in place of ids, [B, T, E].
-            labels: Ids to predict, [B, T], not shifted; -100 where there is no loss.
+            labels: Ids to predict, [B, T], not shifted; -100 where there is no loss. Any other
+                number that is no id is refused (on a GPU, where looking would mean waiting, the
+                loss is NaN).
             use_cache: Return a cache; on by default when no gradients are recorded.
             logits_to_keep: Compute the logits of the last so many tokens only (0: all); the upper
                 decoder then reads no more than its receptive field.
@@ -83,6 +86,8 @@ class DRTForCausalLM(DRTPreTrainedModel, DRTGenerationMixin):
         _check_kwargs(position_ids, kwargs)
         if labels is None and not return_logits:
             raise ValueError("return_logits=False needs labels: without them nothing is left.")
+        if labels is not None:
+            check_ids("labels", labels, self.config.vocab_size)
         output = self.model(
             input_ids=input_ids,
             attention_mask=attention_mask,
@@ -109,8 +114,6 @@ class DRTForCausalLM(DRTPreTrainedModel, DRTGenerationMixin):
             if labels is not None and isinstance(logits_to_keep, int):
                 hidden = hidden[:, -logits_to_keep:]
             logits = self.lm_head(hidden)
-            # a landmark is never predicted: its id takes no part in the softmax
-            logits[..., self.config.landmark_token_id] = torch.finfo(logits.dtype).min
         return DRTCausalLMOutput(
             loss=loss,
             logits=logits,
@@ -121,12 +124,7 @@ class DRTForCausalLM(DRTPreTrainedModel, DRTGenerationMixin):
 
     def _loss(self, hidden: Tensor, targets: Tensor, num_items: Tensor | int | None) -> Tensor:
         """Return the mean loss of the targets [B, T], or their sum over `num_items`."""
-        total = linear_cross_entropy(
-            hidden.flatten(0, 1),
-            self.lm_head.weight,
-            targets.flatten(),
-            excluded_id=self.config.landmark_token_id,
-        )
+        total = linear_cross_entropy(hidden.flatten(0, 1), self.lm_head.weight, targets.flatten())
         items = (targets != IGNORED).sum() if num_items is None else torch.as_tensor(num_items)
         return total / items.clamp_min(1)  # without a label there is no loss, rather than 0 / 0
 

@@ -16,6 +16,7 @@ from huggingface_hub.errors import StrictDataclassError
 from transformers.configuration_utils import PreTrainedConfig
 
 from gcattn.models import estimates
+from gcattn.models.token_ids import check_special_ids
 
 RetrievalMethod = Literal["learned", "random", "off", "none"]
 RetrievalServes = Literal["next_chunk", "from_landmark"]
@@ -49,7 +50,8 @@ class DRTConfig(PreTrainedConfig):
     """Sizes and choices of a DRT; the defaults are those of the paper's 128M model.
 
     Args:
-        vocab_size: Ids of the vocabulary, the landmark's included.
+        vocab_size: Token ids, as many as the tokenizer has and as there are logits. The landmark is
+            none of them: it has an embedding of its own.
         hidden_size: E.
         intermediate_size: Width of the feed-forward blocks.
         num_attention_heads: Query heads H.
@@ -98,7 +100,6 @@ class DRTConfig(PreTrainedConfig):
             as the mean; the paper's are the encoder's output at the landmark alone.
         landmark_overlap: Last tokens of the chunk before that are gathered too, with
             `landmark_pooling`.
-        landmark_token_id: The id that the model keeps for landmarks; vocab_size - 1 without it.
         rope_theta: Base of the rotary positions.
         rms_norm_eps: Added to the variance in every norm.
         initializer_range: Standard deviation of the random start.
@@ -112,7 +113,7 @@ class DRTConfig(PreTrainedConfig):
     model_type = "drt"
     keys_to_ignore_at_inference = ["cache", "past_key_values", "retrieval"]  # noqa: RUF012
 
-    vocab_size: int = 16_384
+    vocab_size: int = 16_383
     hidden_size: int = 768
     intermediate_size: int = 2048
     num_attention_heads: int = 12
@@ -139,7 +140,6 @@ class DRTConfig(PreTrainedConfig):
     key_convolution_size: int = 1
     landmark_pooling: bool = False
     landmark_overlap: int = 0
-    landmark_token_id: DerivedInt = None  # type: ignore[assignment]
     rope_theta: float | int = 10_000.0
     rms_norm_eps: float = 1e-6
     initializer_range: float = 0.02
@@ -151,6 +151,12 @@ class DRTConfig(PreTrainedConfig):
     eos_token_id: int | list[int] | None = None
 
     def __post_init__(self, **kwargs: Any) -> None:
+        if "landmark_token_id" in kwargs:
+            raise ValueError(
+                "landmark_token_id is no field any more: the landmark has an embedding of its own, "
+                "outside the vocabulary. Leave it out; a model that was saved with it is rewritten "
+                "by `python -m gcattn.models.landmark_migration FOLDER NEW_FOLDER`."
+            )
         # names of transformers' own bookkeeping begin with an underscore
         unknown = [n for n in kwargs if not n.startswith("_") and not hasattr(type(self), n)]
         for name in unknown:
@@ -161,8 +167,6 @@ class DRTConfig(PreTrainedConfig):
             self.num_key_value_heads = self.num_attention_heads
         if self.head_dim is None and self.num_attention_heads > 0:
             self.head_dim = self.hidden_size // self.num_attention_heads
-        if self.landmark_token_id is None:
-            self.landmark_token_id = self.vocab_size - 1
         super().__post_init__(**kwargs)
 
     @property
@@ -213,11 +217,10 @@ class DRTConfig(PreTrainedConfig):
                 raise ValueError(f"{name} must be above 0, got {getattr(self, name)}.")
         if not isfinite(self.sink_logit):
             raise ValueError(f"sink_logit must be finite, got {self.sink_logit}.")
-        if not 0 <= self.landmark_token_id < self.vocab_size:
-            raise ValueError(
-                f"landmark_token_id = {self.landmark_token_id} must be an id of the vocabulary, "
-                f"0 … {self.vocab_size - 1}."
-            )
+
+    def validate_token_ids(self) -> None:
+        """Check that special tokens are ids of the vocabulary."""
+        check_special_ids(self, self.vocab_size)
 
     @property
     def num_reading_layers(self) -> int:

@@ -18,8 +18,9 @@ def count_parameters(config: "DRTConfig", *, embeddings: bool) -> int:
         norms += E * (config.num_reading_layers + config.num_retrieval_groups)
         norms += E * (2 * config.num_encoder_layers + 2 + config.landmark_pooling)
     convolutions = E * sum(taps for taps in _taps(config) if taps > 1)
-    tables = 1 if config.tie_word_embeddings else 2
-    return matrices + norms + convolutions + (tables * config.vocab_size * E if embeddings else 0)
+    # the landmark's embedding stands beside the table and never in the head
+    rows = (1 if config.tie_word_embeddings else 2) * config.vocab_size + 1
+    return matrices + norms + convolutions + (rows * E if embeddings else 0)
 
 
 def flops_per_token(config: "DRTConfig", *, training: bool) -> int:

@@ -24,7 +24,7 @@ NEIGHBOUR_SCALE = 0.15
 LAYER_SCALE = 0.1
 
 
-def align_embeddings(embeddings: nn.Embedding, landmark_token_id: int) -> None:
+def align_embeddings(tokens: nn.Embedding, landmark: nn.Embedding) -> None:
     """Start with tokens that dominate the residual stream and landmarks that are empty.
 
     Matching content needs the stream to hold the token: embeddings start at a standard deviation of
@@ -32,9 +32,8 @@ def align_embeddings(embeddings: nn.Embedding, landmark_token_id: int) -> None:
     all landmarks have in common; without it a landmark is what attention gathered from its
     neighbourhood, and the retriever compares contents from the first step.
     """
-    init.normal_(embeddings.weight, std=embeddings.embedding_dim**-0.5)
-    if not getattr(embeddings.weight, "_is_hf_initialized", False):
-        init.zeros_(embeddings.weight[landmark_token_id])
+    init.normal_(tokens.weight, std=tokens.embedding_dim**-0.5)
+    init.zeros_(landmark.weight)
 
 
 def quiet_layers(model: nn.Module, initializer_range: float) -> None:

@@ -29,6 +29,7 @@ from gcattn.models.initialization import (
 )
 from gcattn.models.outputs import DRTModelOutput, HiddenStates
 from gcattn.models.retrieval_group import RetrievalGroup
+from gcattn.models.token_ids import check_ids, check_special_ids
 from gcattn.nn.chunk_encoder import ChunkEncoder
 from gcattn.nn.convolution import ColumnConvolution
 from gcattn.nn.decoder_layer import DecoderLayer, RetrievalDecoderLayer
@@ -53,21 +54,36 @@ class DRTPreTrainedModel(PreTrainedModel):
     _can_compile_fullgraph = False
     _supports_sdpa = True
 
+    def resize_token_embeddings(
+        self,
+        new_num_tokens: int | None = None,
+        pad_to_multiple_of: int | None = None,
+        mean_resizing: bool = True,
+    ) -> nn.Embedding:
+        """Change how many ids there are; see transformers for the arguments.
+
+        Raises:
+            ValueError: A special token of the configuration would be left outside.
+        """
+        if new_num_tokens is not None:
+            multiple = pad_to_multiple_of or 1
+            check_special_ids(self.config, -(-new_num_tokens // multiple) * multiple)
+        return super().resize_token_embeddings(new_num_tokens, pad_to_multiple_of, mean_resizing)
+
     def _init_weights(self, module: nn.Module) -> None:
         initialize_module(module, self.config.initializer_range)
 
     def initialize_weights(self) -> None:
         """Give every weight that was not loaded its start, then align the modules."""
         # aligning joins several modules; `_init_weights` is never given one that holds them all
-        model = self.base_model
+        model: Any = self.base_model
         is_new = not getattr(model.norm, "_is_hf_initialized", False)
         super().initialize_weights()
         if not is_new or self.config.cross_attention_init != "aligned":
             return
-        embeddings: nn.Embedding = model.embed_tokens  # type: ignore[assignment]
         quiet_layers(self, self.config.initializer_range)
-        align_embeddings(embeddings, self.config.landmark_token_id)
-        encoder: ChunkEncoder | None = model.chunk_encoder  # type: ignore[assignment]
+        align_embeddings(model.embed_tokens, model.embed_landmark)
+        encoder: ChunkEncoder | None = model.chunk_encoder
         if encoder is not None:
             layers = [m for m in self.modules() if isinstance(m, RetrievalDecoderLayer)]
             retrievers = [m for m in self.modules() if isinstance(m, Retriever)]
@@ -81,6 +97,8 @@ class DRTModel(DRTPreTrainedModel):
     def __init__(self, config: DRTConfig) -> None:
         super().__init__(config)
         self.embed_tokens = nn.Embedding(config.vocab_size, config.hidden_size)
+        # outside the table, so that no id stands for a landmark and no logit predicts one
+        self.embed_landmark = nn.Embedding(1, config.hidden_size)
         taps = config.embedding_convolution_size
         self.convolution = ColumnConvolution(taps, config.hidden_size) if taps > 1 else None
         self.lower_layers = nn.ModuleList(
@@ -153,8 +171,8 @@ class DRTModel(DRTPreTrainedModel):
         trace: HiddenStates,
     ) -> tuple[Tensor, tuple[ChunkSelection, ...]]:
         """Run the diagram: embeddings [B, T, E] in, normed columns and what was retrieved out."""
-        landmark = self.embed_tokens.weight[self.config.landmark_token_id].to(embeds.dtype)
-        hidden = plan.layout.columns_from_tokens(embeds, landmark)  # [B, L, E]
+        landmark = self.embed_landmark(torch.zeros((), dtype=torch.long, device=embeds.device))
+        hidden = plan.layout.columns_from_tokens(embeds, landmark.to(embeds.dtype))  # [B, L, E]
         trace.record(hidden, plan.layout)
         if self.convolution is not None:
             whole = stream.last_columns.extend(hidden, plan.layout)
@@ -204,6 +222,8 @@ class DRTModel(DRTPreTrainedModel):
             raise ValueError(
                 "Pass either input_ids [B, T] or inputs_embeds [B, T, E], not both or neither."
             )
+        if input_ids is not None:
+            check_ids("input_ids", input_ids, self.config.vocab_size)
         embeds = self.embed_tokens(input_ids) if inputs_embeds is None else inputs_embeds
         device_type = embeds.device.type
         if torch.is_autocast_enabled(device_type):

@@ -11,30 +11,31 @@ Shapes: n tokens, E hidden size, V vocabulary.
 from typing import Any
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 from gcattn.chunking.labels import IGNORED
 
 # tokens per slice: their logits take 128 MiB in bfloat16 at V = 16,384
 SLICE = 4096
+# Tensor Cores want rows of 16 bytes: a table of an odd number of ids is filled up to a multiple
+ALIGNMENT = 8
 
 
-def linear_cross_entropy(
-    hidden: Tensor, table: Tensor, targets: Tensor, *, excluded_id: int | None = None
-) -> Tensor:
+def linear_cross_entropy(hidden: Tensor, table: Tensor, targets: Tensor) -> Tensor:
     """Return the summed loss of predicting `targets` from `hidden @ table.T`.
 
     Args:
         hidden: Hidden states, [n, E].
         table: Output layer, [V, E]; under autocast both are brought to its dtype.
         targets: Ids to predict, [n]; -100 where there is no loss.
-        excluded_id: An id that is never predicted: it takes no part in the softmax.
 
     Returns:
         The sum of the losses in nats, float32 (float64 for float64 inputs).
 
     Raises:
-        ValueError: The shapes do not fit.
+        ValueError: The shapes do not fit, or a target is no id. Off the CPU, where looking would
+            mean waiting, the loss is NaN in place of the second.
     """
     if hidden.dim() != 2 or table.dim() != 2 or hidden.shape[1] != table.shape[1]:
         raise ValueError(
@@ -47,18 +48,25 @@ def linear_cross_entropy(
         # how many labels there are is known here without waiting: what has none costs nothing
         kept = (targets != IGNORED).nonzero().squeeze(1)
         hidden, targets = hidden[kept], targets[kept]
+        outside = targets[(targets < 0) | (targets >= table.shape[0])]
+        if outside.numel():
+            raise ValueError(
+                f"targets must be -100 or ids 0 … {table.shape[0] - 1}, got {int(outside[0])}."
+            )
     device_type = hidden.device.type
     dtype = hidden.dtype
     if torch.is_autocast_enabled(device_type):
         dtype = torch.get_autocast_dtype(device_type)
-    excluded = -1 if excluded_id is None else excluded_id
+    num_ids = table.shape[0]
     with torch.autocast(device_type, enabled=False):
         hidden, table = hidden.to(dtype), table.to(dtype)
+        if num_ids % ALIGNMENT:
+            table = F.pad(table, (0, 0, 0, -num_ids % ALIGNMENT))
         if torch.is_grad_enabled() and (hidden.requires_grad or table.requires_grad):
-            total: Tensor = _LinearCrossEntropy.apply(hidden, table, targets, excluded)
+            total: Tensor = _LinearCrossEntropy.apply(hidden, table, targets, num_ids)
             return total
         slices = zip(hidden.split(SLICE), targets.split(SLICE), strict=True)
-        losses = [_loss_and_logits(h, table, t, excluded)[0] for h, t in slices]
+        losses = [_loss_and_logits(h, table, t, num_ids)[0] for h, t in slices]
         wide = torch.promote_types(dtype, torch.float32)
         return torch.stack([torch.zeros((), dtype=wide, device=hidden.device), *losses]).sum()
 
@@ -67,7 +75,7 @@ class _LinearCrossEntropy(torch.autograd.Function):
     """The loss is a number, so its gradients are found on the way forward and scaled later."""
 
     @staticmethod
-    def forward(ctx: Any, hidden: Tensor, table: Tensor, targets: Tensor, excluded: int) -> Tensor:
+    def forward(ctx: Any, hidden: Tensor, table: Tensor, targets: Tensor, num_ids: int) -> Tensor:
         wide = torch.promote_types(hidden.dtype, torch.float32)
         total = torch.zeros((), dtype=wide, device=hidden.device)
         dhidden = torch.empty_like(hidden)
@@ -75,7 +83,7 @@ class _LinearCrossEntropy(torch.autograd.Function):
         for start in range(0, hidden.shape[0], SLICE):
             part = hidden[start : start + SLICE]
             labels = targets[start : start + SLICE]
-            loss, logits, lse = _loss_and_logits(part, table, labels, excluded)
+            loss, logits, lse = _loss_and_logits(part, table, labels, num_ids)
             total = total + loss
             # a comparison fuses with what follows; F.one_hot would check its input on the host
             wanted = labels.unsqueeze(1) == torch.arange(table.shape[0], device=table.device)
@@ -93,13 +101,15 @@ class _LinearCrossEntropy(torch.autograd.Function):
 
 
 def _loss_and_logits(
-    hidden: Tensor, table: Tensor, targets: Tensor, excluded: int
+    hidden: Tensor, table: Tensor, targets: Tensor, num_ids: int
 ) -> tuple[Tensor, Tensor, Tensor]:
     """Return a slice's summed loss, its logits [n, V] and their log-sum-exp [n, 1]."""
     logits = (hidden @ table.T).to(torch.promote_types(hidden.dtype, torch.float32))
-    if excluded >= 0:
-        column = torch.arange(logits.shape[1], device=logits.device) == excluded
-        logits = logits.masked_fill(column, -torch.inf)
+    if logits.shape[1] > num_ids:
+        filling = torch.arange(logits.shape[1], device=logits.device) >= num_ids
+        logits = logits.masked_fill(filling, -torch.inf)
     lse = logits.logsumexp(-1, keepdim=True)
-    losses = (lse - logits.gather(1, targets.clamp_min(0).unsqueeze(1))).squeeze(1)
-    return torch.where(targets != IGNORED, losses, 0).sum(), logits, lse
+    losses = (lse - logits.gather(1, targets.clamp(0, num_ids - 1).unsqueeze(1))).squeeze(1)
+    is_id = (targets >= 0) & (targets < num_ids)
+    losses = torch.where(is_id, losses, torch.where(targets == IGNORED, 0.0, torch.nan))
+    return losses.sum(), logits, lse

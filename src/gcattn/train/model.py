@@ -11,13 +11,10 @@ from typing import TYPE_CHECKING, Any
 from gcattn.train.config import ModelSection
 
 if TYPE_CHECKING:
-    from transformers import PreTrainedTokenizerFast
-
     from gcattn.data.token_shards import TokenShards
     from gcattn.models import DRTConfig, DRTForCausalLM
 
-LANDMARK_TOKEN = "<|landmark|>"
-# tokens looked at for a forbidden id before training starts: half a second of reading
+# tokens looked at for an id beyond the vocabulary before training starts: half a second of reading
 SCANNED_TOKENS = 2**28
 
 
@@ -28,15 +25,12 @@ def config_fields() -> dict[str, Any]:
     return inspect.get_annotations(DRTConfig)
 
 
-def build_model(
-    section: ModelSection, shards: TokenShards, tokenizer: PreTrainedTokenizerFast
-) -> DRTForCausalLM:
+def build_model(section: ModelSection, shards: TokenShards) -> DRTForCausalLM:
     """Make or load the model, in float32.
 
     Args:
         section: What to build.
         shards: The training data; its vocabulary is the default for `vocab_size`.
-        tokenizer: The tokenizer of the data.
 
     Raises:
         FileNotFoundError: There is no model at `from`.
@@ -52,7 +46,7 @@ def build_model(
 
     source = section.from_
     if source is None:
-        overrides = _vocabulary(shards, tokenizer) | section.overrides
+        overrides = {"vocab_size": shards.num_text_ids} | section.overrides
         config = _checked(lambda: _preset(section.preset)(**overrides))
         _check_fits_memory(config)
         check_vocabulary(config, shards)
@@ -83,21 +77,21 @@ def check_vocabulary(config: DRTConfig, shards: TokenShards) -> None:
     """Refuse data whose token ids the model cannot take.
 
     Raises:
-        ValueError: The vocabulary is too large, or the data hold the landmark's id.
+        ValueError: The vocabulary is too large, or the data hold an id beyond it.
     """
-    if shards.vocab_size > config.vocab_size:
+    if shards.num_text_ids > config.vocab_size:
         raise ValueError(
-            f"The data in {shards.folder} were made with a tokenizer of {shards.vocab_size} tokens "
-            f"({shards.tokenizer_name}), but model.vocab_size is {config.vocab_size}; "
+            f"The data in {shards.folder} were made with a tokenizer of {shards.num_text_ids} "
+            f"tokens ({shards.tokenizer_name}), but model.vocab_size is {config.vocab_size}; "
             "raise it or prepare the data with the model's tokenizer."
         )
-    landmark = config.landmark_token_id
     step = 2**22
     for start in range(0, min(shards.num_tokens, SCANNED_TOKENS), step):
-        if (shards.tokens(start, min(start + step, shards.num_tokens)) == landmark).any():
+        largest = shards.tokens(start, min(start + step, shards.num_tokens)).max()
+        if largest >= shards.vocab_size:
             raise ValueError(
-                f"The data in {shards.folder} hold token {landmark}, which model.landmark_token_id "
-                "reserves for landmarks; choose an id that the data do not use."
+                f"The data in {shards.folder} hold token {largest}, but their tokenizer has "
+                f"{shards.vocab_size} tokens; prepare the data again."
             )
 
 
@@ -126,12 +120,6 @@ def _check_fits_memory(config: DRTConfig) -> None:
             f"The section 'model' makes {num_bytes / 4:.3g} parameters, {num_bytes / 1e9:,.0f} GB "
             f"in float32, but this machine has {available / 1e9:,.0f} GB of memory."
         )
-
-
-def _vocabulary(shards: TokenShards, tokenizer: PreTrainedTokenizerFast) -> dict[str, int]:
-    """Return `vocab_size` with room for a landmark that is no token of the data."""
-    reserved = tokenizer.convert_tokens_to_ids(LANDMARK_TOKEN) == shards.vocab_size - 1
-    return {"vocab_size": shards.vocab_size + (0 if reserved else 1)}
 
 
 def _preset(name: str | None) -> Callable[..., DRTConfig]:

@@ -98,7 +98,7 @@ def _run(
     train_shards = TokenShards(config.data.train)
     tokenizer = load_tokenizer(_tokenizer_folder(config, train_shards))
     set_seed(config.training.seed)
-    model = build_model(config.model, train_shards, tokenizer)
+    model = build_model(config.model, train_shards)
     train_rows, validation_rows = _rows(config, model, train_shards)
 
     def claim() -> tuple[Path | None, list[str]]:
@@ -199,7 +199,6 @@ def _rows_of(
         near_question_rate=tasks.near_question_rate,
         noisy_text_rate=tasks.noisy_text_rate,
         text_loss_share=tasks.text_loss_share,
-        excluded_ids=[model.config.landmark_token_id],
     )
     rows.check_length(shortest)
     return rows

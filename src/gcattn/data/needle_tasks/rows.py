@@ -115,7 +115,7 @@ class NeedleRows(Dataset[dict[str, Tensor]]):
         self._seed = seed
         self._num_rows = num_rows
         self._haystack = Haystack(shards)
-        ids = np.arange(shards.vocab_size)
+        ids = np.arange(shards.num_text_ids)
         self._noise_ids = ids[~np.isin(ids, [shards.eos_token_id, *excluded_ids])]
         self._words = NeedleVocabulary(
             load_tokenizer(shards.tokenizer_folder), split, excluded_ids=excluded_ids

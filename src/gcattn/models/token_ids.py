@@ -1,0 +1,46 @@
+"""Which numbers are ids of the vocabulary: the check of what users pass as ids and labels."""
+
+from typing import TYPE_CHECKING
+
+import torch
+from torch import Tensor
+
+from gcattn.chunking.labels import IGNORED
+
+if TYPE_CHECKING:
+    from gcattn.models.configuration_drt import DRTConfig
+
+
+def check_ids(name: str, ids: Tensor, vocab_size: int) -> None:
+    """Refuse ids outside the vocabulary; for "labels", -100 stands for no loss.
+
+    On a GPU, where looking would mean waiting for it, nothing is checked: there the embedding stops
+    the program, and a label outside makes the loss NaN.
+
+    Raises:
+        ValueError: One is outside; it is named.
+    """
+    if not ids.is_cpu or torch.compiler.is_compiling():
+        return
+    outside = (ids < 0) | (ids >= vocab_size)
+    allowed = f"ids of the vocabulary, 0 … {vocab_size - 1}"
+    if name == "labels":
+        outside &= ids != IGNORED
+        allowed += f", or {IGNORED} where there is no loss"
+    if outside.any():
+        raise ValueError(f"{name} must be {allowed}, got {int(ids[outside][0])}.")
+
+
+def check_special_ids(config: "DRTConfig", vocab_size: int) -> None:
+    """Refuse special tokens outside the vocabulary: generation would never meet its end.
+
+    Raises:
+        ValueError: One is outside; it is named.
+    """
+    for name in ("eos_token_id", "bos_token_id", "pad_token_id"):
+        value = getattr(config, name)
+        for token_id in value if isinstance(value, list) else [value]:
+            if token_id is not None and not 0 <= token_id < vocab_size:
+                raise ValueError(
+                    f"{name} = {token_id} must be an id of the vocabulary, 0 … {vocab_size - 1}."
+                )
