@@ -85,8 +85,8 @@ def check_vocabulary(model: PreTrainedModel, shards: TokenShards) -> None:
     if shards.num_text_ids > vocab_size:
         raise ValueError(
             f"The data in {shards.folder} were made with a tokenizer of {shards.num_text_ids} "
-            f"tokens ({shards.tokenizer_name}), the model knows {vocab_size}; prepare the data with the "
-            "model's tokenizer."
+            f"tokens ({shards.tokenizer_name}), the model knows {vocab_size}; prepare the data "
+            "with the model's tokenizer."
         )
 
 

@@ -107,7 +107,7 @@ def _write_json(path: Path, state: dict[str, Any]) -> None:
 
 def main() -> None:
     """Read the arguments and rewrite the model."""
-    parser = argparse.ArgumentParser(description=__doc__.split("\n\n")[0])  # type: ignore[union-attr]
+    parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("folder", type=Path, help="a model that asks for it when it is loaded")
     parser.add_argument("new_folder", type=Path, help="where to write it")
     arguments = parser.parse_args()
