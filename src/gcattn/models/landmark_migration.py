@@ -115,7 +115,6 @@ def main() -> None:
         migrate_checkpoint(arguments.folder, arguments.new_folder)
     except (OSError, ValueError) as error:
         parser.exit(1, f"{error}\n")
-    print(arguments.new_folder)
 
 
 if __name__ == "__main__":

@@ -7,6 +7,8 @@ Shapes: B batch, T tokens, L columns, C chunks touched, F chunks finished, S slo
 K retrieved chunks, E hidden size, V vocabulary, R retrieval groups.
 """
 
+from typing import Any
+
 import torch
 from torch import Tensor, nn
 from transformers.modeling_utils import PreTrainedModel
