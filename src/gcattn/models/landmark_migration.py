@@ -49,6 +49,7 @@ def migrate_checkpoint(folder: Path, new_folder: Path) -> None:
     unfinished = new_folder.with_name(f"{new_folder.name}.unfinished")
     shutil.rmtree(unfinished, ignore_errors=True)
     shutil.copytree(folder, unfinished)
+    (unfinished / "manifest.json").unlink(missing_ok=True)  # of the files as they were
     _write_json(unfinished / "config.json", config)
     places: dict[str, str] = {}
     for file in sorted(unfinished.glob("*.safetensors")):
