@@ -11,6 +11,7 @@ from pathlib import Path
 
 import tables_bench
 import tables_learning
+import tables_natural
 import tables_needle
 from table_parts import ROOT
 
@@ -75,6 +76,7 @@ TABLES: dict[str, Callable[[], str]] = {
     "groups-after": tables_needle.groups_after,
     "sizes": tables_needle.sizes,
     "long-range": tables_learning.long_range,
+    "natural-12m": tables_natural.natural_12m,
 }
 
 if __name__ == "__main__":

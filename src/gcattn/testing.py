@@ -96,6 +96,7 @@ def random_config(seed: int, **overrides: Any) -> DRTConfig:
         "key_convolution_size": draw.choice([1, 2, 3]),
         "cross_attention_interval": draw.choice([1, 2]),
         "retrieval_temperature": draw.choice([0.5, 1.0]),
+        "chunk_mixing": draw.choice(["separate", "joint"]),
         "initializer_range": 0.2,  # large enough for every part to matter in the outputs
     }
     return DRTConfig(**(fields | overrides))

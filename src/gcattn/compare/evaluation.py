@@ -21,6 +21,7 @@ from gcattn.data.token_shards import TokenShards
 from gcattn.evals.model_loading import load_causal_lm
 from gcattn.evals.perplexity import check_vocabulary, choose_documents
 from gcattn.evals.token_losses import token_losses
+from gcattn.storage.whole import new_file
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
@@ -88,7 +89,5 @@ def _documents(text: Text) -> list[str]:
 
 def write_evaluation(file: Path, evaluation: dict[str, Any]) -> None:
     """Write an evaluation whole or not at all; ranges that no document reaches become null."""
-    text = json.dumps(evaluation).replace("NaN", "null")
-    temporary = file.with_name(f".{file.name}.partial")
-    temporary.write_text(text, encoding="utf-8")
-    temporary.replace(file)
+    with new_file(file) as stream:
+        stream.write(json.dumps(evaluation).replace("NaN", "null"))

@@ -91,9 +91,10 @@ def _text(
         gains = [base - x for x in ours]
         grows = [x[:, seen] - x[:, 0] for x in gains]
         text["gain"] = _by_position([x.mean(0) for x in gains])
-        text["long_range_gain"] = _spread([float(x.mean()) for x in grows]) | {
-            "standard_error": float(torch.stack(grows).mean(0).std()) / math.sqrt(len(base))
-        }
+        text["long_range_gain"] = _spread([float(x.mean()) for x in grows])
+        if len(base) > 1:
+            error = float(torch.stack(grows).mean(0).std()) / math.sqrt(len(base))
+            text["long_range_gain"]["standard_error"] = error
         if full:
             gap = (base - torch.stack([_losses(run, name) for run in full]).mean(0)).mean(0)
             shares = [x.mean(0) / gap for x in gains]

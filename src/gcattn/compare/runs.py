@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import signal
 import subprocess
 import sys
 import time
@@ -24,6 +25,7 @@ def train_and_evaluate(suite: Suite, run: Run, runs_folder: Path) -> dict[str, A
 
     from gcattn.compare.evaluation import evaluate_model, write_evaluation
     from gcattn.models import DRTConfig
+    from gcattn.results import describe_hardware, source_version
     from gcattn.train.run import run_training
     from gcattn.train.run_log import LOG_FILE, read_log
 
@@ -47,6 +49,8 @@ def train_and_evaluate(suite: Suite, run: Run, runs_folder: Path) -> dict[str, A
         "flops_per_token": model.flops_per_token(),
         "tokens_per_second": median(r["tokens_per_second"] for r in records),
         "peak_memory_gib": round(peak / 2**30, 3),
+        "hardware": describe_hardware(),
+        "source": source_version(),
         "curve": [(r["step"], round(r["loss"], 5)) for r in records],
         "texts": evaluate_model(outcome.model_folder, suite, seed=run.seed),
     }
@@ -86,6 +90,7 @@ def run_all(
         say(f"{len(runs) - len(waiting)} of {len(runs)} runs are finished already")
     free, failed = list(devices), []
     running: dict[subprocess.Popen[bytes], tuple[Run, int, float]] = {}
+    previous = signal.signal(signal.SIGTERM, _interrupt)
     try:
         while waiting or running:
             while waiting and free:
@@ -97,6 +102,7 @@ def run_all(
                     stdout=log,
                     stderr=log,
                     env=environment,
+                    start_new_session=True,  # signals reach it through us, once
                 )
                 log.close()
                 running[process] = run, device, time.monotonic()
@@ -117,7 +123,12 @@ def run_all(
             process.terminate()
         for process in running:
             process.wait()
+        signal.signal(signal.SIGTERM, previous)
     return failed
+
+
+def _interrupt(number: int, frame: object) -> None:
+    raise KeyboardInterrupt
 
 
 def _visible(device: int) -> str:

@@ -75,6 +75,9 @@ class DRTConfig(PreTrainedConfig):
         retrieval_noise: Noise on the scores while training, "gumbel" or "none".
         retrieval_serves: "next_chunk" (the paper's): what chunk c retrieved serves chunk c + 1;
             "from_landmark": it serves the landmark of chunk c already.
+        chunk_mixing: "separate" (the paper's): each retrieved chunk is attended on its own, then
+            mixed by retrieval weight; "joint": one softmax over all retrieved slots, with the
+            logarithm of the chunk's weight added to its logits.
         softmax_off_by_one: Add 1 to the softmax denominators of cross-attention, so that a token
             may attend to nothing; on for language modelling, off for needle tuning (paper,
             appendix).
@@ -130,6 +133,7 @@ class DRTConfig(PreTrainedConfig):
     retrieval_method: RetrievalMethod = "learned"
     retrieval_noise: Literal["gumbel", "none"] = "gumbel"
     retrieval_serves: RetrievalServes = "next_chunk"
+    chunk_mixing: Literal["separate", "joint"] = "separate"
     softmax_off_by_one: bool = True
     sink_logit: float | int = 0.0
     residual_wiring: ResidualWiring = "bypass"

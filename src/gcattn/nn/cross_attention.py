@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from gcattn.chunking import BlockGrid
 from gcattn.memory.chunk_memory import RetrievedChunks
-from gcattn.ops.grouped_cross_attention import grouped_cross_attention
+from gcattn.ops.grouped_cross_attention import Mixing, grouped_cross_attention
 
 if TYPE_CHECKING:
     from gcattn.models.configuration_drt import DRTConfig
@@ -26,6 +26,7 @@ class GroupedCrossAttention(nn.Module):
         super().__init__()
         self.head_dim = config.head_dim
         self.sink_logit = float(config.sink_logit) if config.softmax_off_by_one else None
+        self.mixing: Mixing = config.chunk_mixing
         query_size = config.num_attention_heads * config.head_dim
         self.q_proj = nn.Linear(config.hidden_size, query_size, bias=False)
         self.o_proj = nn.Linear(query_size, config.hidden_size, bias=False)
@@ -41,5 +42,6 @@ class GroupedCrossAttention(nn.Module):
             retrieved.weights,
             chunk_lengths=retrieved.lengths,
             sink_logit=self.sink_logit,
+            mixing=self.mixing,
         )
         return self.o_proj(blocks.scatter(out).flatten(-2))

@@ -2,6 +2,7 @@
 
 import signal
 import threading
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from types import FrameType
@@ -12,13 +13,16 @@ import torch.distributed as dist
 from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 
 SIGNALS = (signal.SIGINT, signal.SIGTERM)
+# `timeout`, torchrun and batch systems signal a whole group, and the parent passes its own on:
+# signals that come together are one wish
+TOGETHER_SECONDS = 2.0
 
 
 class Interruption(TrainerCallback):
     """Turn the first SIGINT or SIGTERM into a checkpoint at the end of the step.
 
-    A second one acts as it would have without us. With several processes all stop at the same step,
-    whichever of them was signalled.
+    One that comes later acts as it would have without us. With several processes all stop at the
+    same step, whichever of them was signalled.
 
     Attributes:
         stopped_by: The signal that ended training, 0 if none did.
@@ -27,6 +31,7 @@ class Interruption(TrainerCallback):
     def __init__(self) -> None:
         self.stopped_by = 0
         self._received = 0
+        self._received_at = 0.0
         self._in_flight: torch.Tensor | None = None
         self._previous: dict[int, Any] = {}
 
@@ -51,8 +56,11 @@ class Interruption(TrainerCallback):
             control.should_training_stop = True
 
     def _receive(self, number: int, frame: FrameType | None) -> None:
-        self._received = number
-        self._restore()
+        if not self._received:
+            self._received, self._received_at = number, time.monotonic()
+        elif time.monotonic() - self._received_at > TOGETHER_SECONDS:
+            self._restore()
+            signal.raise_signal(number)
 
     def _restore(self) -> None:
         while self._previous:

@@ -1,5 +1,5 @@
 """Grouped Cross-Attention: one public function, one file for each way to compute it."""
 
-from gcattn.ops.grouped_cross_attention.api import grouped_cross_attention
+from gcattn.ops.grouped_cross_attention.api import Mixing, grouped_cross_attention
 
-__all__ = ["grouped_cross_attention"]
+__all__ = ["Mixing", "grouped_cross_attention"]
