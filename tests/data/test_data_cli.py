@@ -8,6 +8,7 @@ from typer.testing import CliRunner
 
 from gcattn.cli.data import data_app, tokenizer_app
 from gcattn.data import TokenShards, load_tokenizer
+from gcattn.storage.full_disk import DiskFullError
 
 app = typer.Typer()
 app.add_typer(data_app, name="data")
@@ -45,7 +46,7 @@ def test_what_is_invalid_is_counted_and_reported_when_it_may_be_left_out(tmp_pat
     lines[3:3] = ["no JSON"] * 25
     source.write_text("\n".join(lines), encoding="utf-8")
     arguments = [*command.split(), source, "--out", tmp_path / "out"]
-    arguments += ["--vocab-size", 262] if command == "tokenizer train" else []
+    arguments += ["--vocab-size", 260] if command == "tokenizer train" else []
     assert "source.jsonl, line 4: not valid JSON" in str(run(*arguments).exception)
     assert not (tmp_path / "out").exists()
     result = run(*arguments, "--skip-invalid")
@@ -62,6 +63,38 @@ def test_synthetic_writes_a_corpus_with_a_recall_mask(tmp_path):
     shards = TokenShards(tmp_path / "out")
     assert shards.num_tokens == 1200
     assert shards.recall_mask.any()
+
+
+def test_verify_reads_every_byte(jsonl, tmp_path, monkeypatch):
+    folder = tmp_path / "out"
+    run("data", "prepare", jsonl, "--out", folder)
+    assert "as they were written" in run("data", "verify", folder).output
+    shard = folder / "shard_00000.bin"
+    content = bytearray(shard.read_bytes())
+    content[10] ^= 1
+    shard.write_bytes(content)
+    assert "shard_00000.bin has changed" in str(run("data", "verify", folder).exception)
+    (folder / "manifest.json").unlink()
+    result = run("data", "verify", folder)
+    assert result.exit_code == 0
+    assert "written without checksums, so a changed token may go unnoticed" in result.output
+    content[11] = 255
+    shard.write_bytes(content)
+    assert "token 5 has the id" in str(run("data", "verify", folder).exception)
+
+
+@pytest.mark.parametrize("command", ["prepare", "synthetic"])
+def test_a_full_disk_is_said_and_nothing_is_left_on_it(tmp_path, small_disk, command):
+    disk = small_disk(2048)
+    (tmp_path / "a.txt").write_text("the house by the river and the wind " * 100_000)
+    arguments = {
+        "prepare": [tmp_path / "a.txt"],
+        "synthetic": ["--documents", 300, "--document-tokens", 4096],
+    }[command]
+    result = run("data", command, *arguments, "--out", disk / "out")
+    assert isinstance(result.exception, DiskFullError)
+    assert str(result.exception).startswith(f"The disk is full: {disk}/out")
+    assert list(disk.iterdir()) == []
 
 
 @pytest.mark.parametrize(

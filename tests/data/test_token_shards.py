@@ -84,8 +84,41 @@ def test_ids_that_the_tokenizer_does_not_have_are_never_written(tokenizer, tmp_p
 
 @pytest.fixture
 def copy(shards, tmp_path):
-    """A copy of the shards to damage."""
-    return shutil.copytree(shards.folder, tmp_path / "copy")
+    """A copy of the shards to damage, without checksums: what is wrong shows all the same."""
+    return shutil.copytree(
+        shards.folder, tmp_path / "copy", ignore=shutil.ignore_patterns("manifest.json")
+    )
+
+
+@pytest.mark.parametrize(
+    "name", ["shard_00001.bin", "documents.bin", "index.json", "tokenizer/tokenizer_config.json"]
+)
+def test_a_flipped_bit_anywhere_is_noticed(shards, tmp_path, name):
+    file = shutil.copytree(shards.folder, tmp_path / "copy") / name
+    content = bytearray(file.read_bytes())
+    # in the name of the tokenizer, or the low byte of a token
+    place = content.index(b"books") if name == "index.json" else (len(content) // 2) & ~1
+    content[place] ^= 1
+    file.write_bytes(content)
+    with pytest.raises(ValueError, match=rf"{name} (has changed|is damaged)"):
+        TokenShards(tmp_path / "copy")
+
+
+def test_of_a_large_corpus_small_files_alone_are_hashed(shards, tmp_path, monkeypatch):
+    copy = shutil.copytree(shards.folder, tmp_path / "copy")
+    monkeypatch.setattr("gcattn.data.token_shards.SMALL_BYTES", 100)
+    hashed = []
+    monkeypatch.setattr(
+        "gcattn.data.token_shards.check_folder",
+        lambda folder, hash_up_to: hashed.append(hash_up_to),
+    )
+    TokenShards(copy)
+    pickle.loads(pickle.dumps(TokenShards(copy)))
+    assert hashed == [2**24, 2**24]
+
+
+def test_a_folder_without_checksums_opens(copy, shards):
+    assert TokenShards(copy).num_tokens == shards.num_tokens
 
 
 @pytest.mark.parametrize("name", ["shard_00001.bin", "documents.bin"])

@@ -119,6 +119,32 @@ def synthetic(
     _report(shards)
 
 
+@data_app.command()
+def verify(
+    folder: Annotated[Path, typer.Argument(help="Folder of token shards.")],
+) -> None:
+    """Read all token shards: compare them with their checksums, and every id with the vocabulary.
+
+    Folders that an older release wrote have no checksums; their ids are checked alone.
+    """
+    from gcattn.data import TokenShards
+    from gcattn.storage.manifest import MANIFEST, check_folder
+
+    shards = TokenShards(folder, check=False)
+    check_folder(shards.folder, hash_up_to=None)
+    shards.check_ids(shards.num_tokens)
+    has_checksums = (shards.folder / MANIFEST).exists()
+    print(
+        f"{shards.folder}: {shards.num_documents:,} documents, {shards.num_tokens:,} tokens: "
+        + ("as they were written" if has_checksums else "ids and bounds are in order")
+    )
+    if not has_checksums:
+        print(
+            f"It was written without checksums, so a changed token may go unnoticed; gcattn verify "
+            f"{folder} --record writes those of the files as they are now."
+        )
+
+
 @tokenizer_app.command()
 def train(
     source: Source,

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import os
-import shutil
-import tempfile
+from contextlib import ExitStack
 from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, BinaryIO
@@ -21,6 +20,8 @@ from gcattn.data.shard_index import (
     sha256_of,
     shard_file,
 )
+from gcattn.storage.full_disk import DiskFullError
+from gcattn.storage.whole import new_folder
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerFast
@@ -31,7 +32,8 @@ DEFAULT_SHARD_TOKENS = 2**28
 class TokenShardWriter:
     """Context manager that fills a hidden folder and renames it to `folder` at the end.
 
-    An exception, or a process that dies, leaves no `folder` behind (or the former one, untouched).
+    An exception, a full disk or a process that dies leaves no `folder` behind (or the former one,
+    untouched). A manifest with checksums goes into it.
 
     Args:
         folder: The folder to make.
@@ -43,6 +45,7 @@ class TokenShardWriter:
 
     Raises:
         FileExistsError: `folder` is not empty, and `overwrite` is off or it holds other things.
+        DiskFullError: The disk is full.
         OSError: The place is not writable.
     """
 
@@ -73,22 +76,26 @@ class TokenShardWriter:
         self._open_tokens = self._open_bytes = 0
         self._shard_num_tokens: list[int] = []
         self._shard: BinaryIO | None = None
+        self._overwrite = overwrite
+        self._target = ExitStack()
         self._check_target(overwrite)
 
     def __enter__(self) -> TokenShardWriter:
-        parent = self._folder.parent
         try:
-            parent.mkdir(parents=True, exist_ok=True)
-            self._partial = Path(tempfile.mkdtemp(prefix=f".{self._folder.name}.", dir=parent))
+            self._partial = self._target.enter_context(
+                new_folder(self._folder, replace=self._overwrite)
+            )
+        except (DiskFullError, FileExistsError):
+            raise
         except OSError as error:
             raise OSError(
-                f"Can't write to {parent} ({error.strerror}); choose another --out."
+                f"Can't write to {self._folder.parent} ({error.strerror}); choose another --out."
             ) from error
-        self._partial.chmod(0o755)
-        self._documents = (self._partial / DOCUMENTS_FILE).open("wb")
+        self._documents = self._target.enter_context((self._partial / DOCUMENTS_FILE).open("wb"))
         self._write_document_start()
         if self._with_recall_mask:
-            self._recall_mask = (self._partial / RECALL_MASK_FILE).open("wb")
+            file = self._partial / RECALL_MASK_FILE
+            self._recall_mask = self._target.enter_context(file.open("wb"))
         return self
 
     def append(
@@ -118,7 +125,8 @@ class TokenShardWriter:
                 f"{token_ids.min()} to {token_ids.max()}."
             )
         if self._shard is None:
-            self._shard = (self._partial / shard_file(len(self._shard_num_tokens))).open("wb")
+            file = self._partial / shard_file(len(self._shard_num_tokens))
+            self._shard = self._target.enter_context(file.open("wb"))
             self._shard_num_tokens.append(0)
         self._shard.write(token_ids.astype(DTYPES[self._dtype]).tobytes())
         self.num_tokens += len(token_ids)
@@ -151,15 +159,15 @@ class TokenShardWriter:
         error: BaseException | None,
         traceback: TracebackType | None,
     ) -> None:
-        self._close_shard()
-        _close(self._documents)
-        if self._with_recall_mask:
-            _close(self._recall_mask)
-        try:
-            if error is None:
-                self._finish()
-        finally:
-            shutil.rmtree(self._partial, ignore_errors=True)
+        # what is raised in here reaches the new folder, which is removed then
+        with self._target:
+            if error is not None:
+                raise error
+            self._close_shard()
+            self._documents.close()
+            if self._with_recall_mask:
+                self._recall_mask.close()
+            self._finish()
 
     def _check_target(self, overwrite: bool) -> None:
         if not self._folder.exists():
@@ -181,7 +189,7 @@ class TokenShardWriter:
 
     def _close_shard(self) -> None:
         if self._shard is not None:
-            _close(self._shard)
+            self._shard.close()
             self._shard = None
 
     def _finish(self) -> None:
@@ -203,20 +211,3 @@ class TokenShardWriter:
             shard_num_tokens=self._shard_num_tokens,
             has_recall_mask=self._with_recall_mask,
         ).write(self._partial)
-        if self._folder.exists():
-            # a rename can't replace a full folder: the former one steps aside first
-            former = Path(
-                tempfile.mkdtemp(prefix=f".{self._folder.name}.", dir=self._folder.parent)
-            )
-            os.replace(self._folder, former)
-            os.replace(self._partial, self._folder)
-            shutil.rmtree(former)
-        else:
-            os.replace(self._partial, self._folder)
-
-
-def _close(stream: BinaryIO) -> None:
-    """Close a file once its bytes are on the disk."""
-    stream.flush()
-    os.fsync(stream.fileno())
-    stream.close()

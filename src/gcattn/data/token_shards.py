@@ -14,10 +14,13 @@ from gcattn.data.shard_index import (
     sha256_of,
     shard_file,
 )
+from gcattn.storage.manifest import MANIFEST, SMALL_BYTES, check_folder, read_manifest
 
 # tokens that are looked at before work begins: half a second of reading
 SCANNED_TOKENS = 2**28
 _SCAN_STEP = 2**22
+# of a large corpus, what is hashed when it is opened
+_SMALL_FILE = 2**24
 
 
 class TokenShards:
@@ -28,10 +31,12 @@ class TokenShards:
 
     Args:
         folder: What `gcattn data prepare` made.
+        check: Compare small files, and of a small corpus all, with the checksums written with them;
+            `gcattn data verify` compares every byte.
 
     Raises:
         FileNotFoundError: `folder` is not a folder of token shards.
-        ValueError: The manifest is damaged, or a file does not have the size it states.
+        ValueError: The manifest is damaged, or a file is not as it was written.
 
     Attributes:
         document_starts: Where each document starts in tokens, then the end, int64
@@ -39,8 +44,8 @@ class TokenShards:
         recall_mask: One where a token repeats a fact stated earlier, uint8 [num_tokens], or None.
     """
 
-    def __init__(self, folder: str | Path) -> None:
-        self.folder = Path(folder)
+    def __init__(self, folder: str | Path, *, check: bool = True) -> None:
+        self.folder = Path(folder).expanduser()
         index = ShardIndex.read(self.folder)
         self.num_tokens = index.num_tokens
         self.num_documents = index.num_documents
@@ -73,6 +78,8 @@ class TokenShards:
         self.recall_mask: np.ndarray | None = None
         if index.has_recall_mask:
             self.recall_mask = self._map(RECALL_MASK_FILE, "u1", index.num_tokens)
+        if check:
+            self._check_files()
 
     def document(self, number: int) -> np.ndarray:
         """Return the token ids of a document's text as a view, without the end-of-text token."""
@@ -132,7 +139,8 @@ class TokenShards:
         return self.folder
 
     def __setstate__(self, folder: Path) -> None:
-        self.__init__(folder)  # type: ignore[misc]
+        # whoever made the copy has checked
+        self.__init__(folder, check=False)  # type: ignore[misc]
 
     def _shard_of(self, position: int) -> int:
         """Return the shard that holds a token; the last one for the end of the corpus."""
@@ -151,6 +159,14 @@ class TokenShards:
     def _check_document(self, number: int) -> None:
         if not 0 <= number < self.num_documents:
             raise IndexError(f"Document {number} is outside [0, {self.num_documents}).")
+
+    def _check_files(self) -> None:
+        """Compare files with their checksums; folders of an older release have none."""
+        if not (self.folder / MANIFEST).exists():
+            return
+        whole = sum(listed.num_bytes for listed in read_manifest(self.folder))
+        small = SMALL_BYTES if whole <= SMALL_BYTES else _SMALL_FILE
+        check_folder(self.folder, hash_up_to=small)
 
     def _check_tokenizer(self, index: ShardIndex) -> None:
         file = self.tokenizer_folder / "tokenizer.json"

@@ -1,14 +1,14 @@
 """Training of the byte-level BPE tokenizer: texts in, the files of `load_tokenizer` out."""
 
 import json
-import os
-import tempfile
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
 from gcattn.data.documents import OnInvalid
 from gcattn.data.text_pieces import TextCutter
+from gcattn.storage.removal import remove
+from gcattn.storage.whole import new_file
 
 END_OF_TEXT = "<|endoftext|>"
 PADDING = "<|pad|>"
@@ -69,15 +69,6 @@ def train_tokenizer(
         initial_alphabet=pre_tokenizers.ByteLevel.alphabet(),
         show_progress=False,
     )
-    with _made(folder):
-        tokenizer.train_from_iterator(_parts(texts, TextCutter(tokenizer), on_invalid), trainer)
-        learned = tokenizer.get_vocab_size()
-        if learned != vocab_size:
-            raise ValueError(
-                f"The texts support {learned} tokens, not {vocab_size}; "
-                f"pass --vocab-size {learned} or give more text."
-            )
-    _write(folder / "tokenizer.json", tokenizer.to_str() + "\n")
     config = {
         "tokenizer_class": "PreTrainedTokenizerFast",
         "eos_token": END_OF_TEXT,
@@ -88,7 +79,18 @@ def train_tokenizer(
         "padding_side": "left",
         "model_max_length": MODEL_MAX_LENGTH,
     }
-    _write(folder / "tokenizer_config.json", json.dumps(config, indent=2) + "\n")
+    with _made(folder):
+        tokenizer.train_from_iterator(_parts(texts, TextCutter(tokenizer), on_invalid), trainer)
+        learned = tokenizer.get_vocab_size()
+        if learned != vocab_size:
+            raise ValueError(
+                f"The texts support {learned} tokens, not {vocab_size}; "
+                f"pass --vocab-size {learned} or give more text."
+            )
+        with new_file(folder / "tokenizer.json") as stream:
+            stream.write(tokenizer.to_str() + "\n")
+        with new_file(folder / "tokenizer_config.json") as stream:
+            stream.write(json.dumps(config, indent=2) + "\n")
     return folder
 
 
@@ -126,17 +128,5 @@ def _made(folder: Path) -> Iterator[None]:
         yield
     except BaseException:
         if not exists:
-            folder.rmdir()
+            remove(folder)
         raise
-
-
-def _write(path: Path, text: str) -> None:
-    """Replace the file at once, so that nobody reads half of it."""
-    with tempfile.NamedTemporaryFile(
-        "w", encoding="utf-8", dir=path.parent, prefix=path.name, delete=False
-    ) as stream:
-        stream.write(text)
-        stream.flush()
-        os.fsync(stream.fileno())
-    Path(stream.name).chmod(0o644)
-    os.replace(stream.name, path)

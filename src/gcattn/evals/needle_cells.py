@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 import shutil
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -16,6 +15,7 @@ import torch
 
 from gcattn.data.needle_tasks import NeedleTask, draw_sample
 from gcattn.evals.needle_answer import NeedleAnswer, answer_samples
+from gcattn.storage.whole import new_file
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
@@ -71,9 +71,11 @@ class CellStore:
     def save(self, task: NeedleTask, cell: NeedleCell) -> None:
         """Keep a finished cell; the file appears whole or not at all."""
         self.folder.mkdir(parents=True, exist_ok=True)
-        _write_whole(self.folder / SETTINGS_FILE, self._settings)
+        with new_file(self.folder / SETTINGS_FILE) as stream:
+            stream.write(self._settings)
         answers = [answer.as_dict() for answer in cell.answers]
-        _write_whole(self._file(task, cell.length, cell.depth), json.dumps(answers) + "\n")
+        with new_file(self._file(task, cell.length, cell.depth)) as stream:
+            stream.write(json.dumps(answers) + "\n")
 
     def remove(self) -> None:
         """Delete the folder: the result holds everything."""
@@ -200,12 +202,3 @@ def weights_fingerprint(model: PreTrainedModel) -> str:
         plain = tensor.detach().cpu().contiguous().flatten()
         digest.update(plain.view(torch.uint8).numpy().tobytes())
     return digest.hexdigest()
-
-
-def _write_whole(file: Path, text: str) -> None:
-    temporary = file.with_name(f".{file.name}.partial")
-    with temporary.open("w", encoding="utf-8") as stream:
-        stream.write(text)
-        stream.flush()
-        os.fsync(stream.fileno())
-    os.replace(temporary, file)
