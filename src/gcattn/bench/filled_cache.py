@@ -48,6 +48,6 @@ def filled_cache(
     assert state is not None  # the first chunk made it
     at = torch.full((batch,), num_chunks - 1)
     state = replace(state, num_chunks=at, next_position=at * config.chunk_size)
-    cache.position.move(state, (num_chunks - 2) * tokens)
+    cache.position.move(state)
     model(ends[:, tokens:], past_key_values=cache, logits_to_keep=1)
     return cache

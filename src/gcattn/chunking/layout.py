@@ -49,6 +49,10 @@ class ChunkLayout(Protocol):
         """Document of each column, [B, L]; -1 for unused columns. None: one document a row."""
 
     @property
+    def chunk_of_token(self) -> Tensor:
+        """Number of each token's chunk in its row's stream, [B, T]; -1 for padding."""
+
+    @property
     def chunk_documents(self) -> Tensor | None:
         """Document of each finished chunk, [B, F]; -1 where the row finished fewer; None: one."""
 

@@ -34,7 +34,8 @@ def plan_chunks(
         chunk_size: S; a chunk holds at most S - 1 tokens and its landmark.
         valid: False where a token is padding, bool [B, T]; padding may be anywhere and takes no
             column.
-        chunk_breaks: True where the chunk closes after this token, bool [B, T].
+        chunk_breaks: True where the chunk closes after this token, bool [B, T], or [B, T + 1]
+            whose first column closes the chunk that is open before the call.
         document_ids: Document of each token, integers [B, T]; a change closes the chunk, restarts
             the positions and hides everything before.
         state: Where the rows stand; the beginning without it.
@@ -51,6 +52,8 @@ def plan_chunks(
     if not valid.any():
         raise ValueError("There is no token to lay out: attention_mask is 0 everywhere.")
     breaks = ~everything if chunk_breaks is None else chunk_breaks.cpu().bool()
+    closes_first = breaks[:, :-num_tokens].any(1)  # [B]
+    breaks = breaks[:, -num_tokens:]
     ids = (
         state.document_id[:, None].expand_as(valid) if document_ids is None else document_ids.cpu()
     )
@@ -62,6 +65,7 @@ def plan_chunks(
     real = rank < counts[:, None]
     tokens = _RankedTokens(
         real=real,
+        closes_first=closes_first,
         breaks=breaks.gather(1, token_at) & real,
         ids=ids.gather(1, token_at).long(),
     )
@@ -73,6 +77,7 @@ def plan_chunks(
 @dataclass(frozen=True)
 class _RankedTokens:
     real: Tensor  # bool [B, T]
+    closes_first: Tensor  # bool [B]
     breaks: Tensor  # bool [B, T]
     ids: Tensor  # [B, T]
 
@@ -81,7 +86,7 @@ class _RankedTokens:
 class _PlacedTokens:
     """Where the real tokens went, in rank space, all [B, T] but `leading` [B]."""
 
-    leading: Tensor  # bool: a landmark comes before the first token, closing the previous document
+    leading: Tensor  # bool: a landmark comes before the first token, closing the open chunk
     closes: Tensor  # bool: a landmark follows this token
     column: Tensor
     chunk: Tensor  # counted from the chunk that was open before the call
@@ -98,7 +103,7 @@ def _place(tokens: _RankedTokens, state: ChunkState, chunk_size: int) -> _Placed
     new_document[:, :1] = ((ids[:, :1] != state.document_id[:, None]) & real[:, :1]) & (
         state.started[:, None]
     )
-    leading = new_document[:, :1].any(1) & (state.open_length > 0)
+    leading = (new_document[:, 0] | (tokens.closes_first & real[:, 0])) & (state.open_length > 0)
 
     forced = tokens.breaks.clone()
     forced[:, :-1] |= new_document[:, 1:]

@@ -55,6 +55,12 @@ class RegularLayout:
         return None
 
     @property
+    def chunk_of_token(self) -> Tensor:
+        """Number of each token's chunk in its row's stream, [B, T]."""
+        token = torch.arange(self.num_tokens, device=self.device)
+        return (self.first_chunk + token // (self.chunk_size - 1)).expand(self.batch_size, -1)
+
+    @property
     def chunk_documents(self) -> None:
         """Every row is one document."""
         return None

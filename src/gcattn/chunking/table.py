@@ -140,6 +140,12 @@ class TableLayout:
         return self.columns.document
 
     @property
+    def chunk_of_token(self) -> Tensor:
+        """Number of each token's chunk in its row's stream, [B, T]; -1 for padding."""
+        chunk = self.columns.chunk.gather(1, self.column_of_token.clamp_min(0))
+        return torch.where(self.column_of_token >= 0, chunk + self.first_chunk[:, None], -1)
+
+    @property
     def chunk_documents(self) -> Tensor:
         """Document of each finished chunk, [B, F]; -1 where the row finished fewer."""
         finished = self.chunk_document[:, : self.num_finished_chunks]

@@ -84,7 +84,7 @@ def _filled_cache(model: DRTForCausalLM, tier: MemoryTier, num_chunks: int) -> D
         state = cache.position.state
         assert state is not None  # the first chunk made it
         state = replace(state, num_chunks=at, next_position=at * config.chunk_size)
-        cache.position.move(state, (num_chunks - 1) * (config.chunk_size - 1))
+        cache.position.move(state)
     return cache
 
 

@@ -3,6 +3,7 @@
 Shapes: B batch.
 """
 
+import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
@@ -11,7 +12,7 @@ import torch
 from torch import Tensor
 from transformers.cache_utils import Cache
 
-from gcattn.memory.carried import CarriedState
+from gcattn.memory.carried import CarriedState, Snapshot
 from gcattn.memory.chunk_memory import ChunkMemory, ChunkSource, EncodedChunks
 from gcattn.memory.stream import Stream
 from gcattn.memory.tiers import MemoryTier, make_memory
@@ -72,23 +73,42 @@ class DRTCache(Stream, Cache):
 
     @contextmanager
     def call(self) -> Iterator[None]:
-        """Enclose calls that succeed together or leave the cache as it was, bit for bit."""
-        before = {name: state.snapshot() for name, state in self.states().items()}
-        try:
-            yield
-        except BaseException:  # an interrupt as well
-            for name, state in self.states().items():
-                state.roll_back(before[name])
-            raise
+        """Enclose calls that succeed together or leave the cache as it was, bit for bit.
+
+        Raises:
+            ValueError: Another thread is in a call on this cache.
+        """
+        with _claimed(self):
+            before = self.snapshot()
+            try:
+                yield
+            except BaseException:  # an interrupt as well
+                self.roll_back(before)
+                raise
+
+    def snapshot(self) -> dict[str, Snapshot]:
+        """Return what `roll_back` needs, without copying a tensor."""
+        return {name: state.snapshot() for name, state in self.states().items()}
+
+    def roll_back(self, before: dict[str, Snapshot]) -> None:
+        """Return to where `snapshot` was taken; a snapshot serves once."""
+        for name, state in self.states().items():
+            state.roll_back(before[name])
 
     def __len__(self) -> int:
         """Return the decoder layers; a cache is never falsy for being empty."""
         return self.config.num_hidden_layers
 
     @property
+    def num_rows(self) -> int | None:
+        """Rows of the batch; None before the first call."""
+        state = self.position.state
+        return None if state is None else len(state.open_length)
+
+    @property
     def num_tokens(self) -> int:
         """Tokens seen per row, padding included and landmarks not."""
-        return self.position.num_tokens
+        return self.log.num_tokens
 
     def get_seq_length(self, layer_idx: int = 0) -> int:
         """Return the tokens seen per row, padding included and landmarks not."""
@@ -110,13 +130,39 @@ class DRTCache(Stream, Cache):
 
     def batch_repeat_interleave(self, repeats: int) -> None:
         """Repeat every row `repeats` times; the copies share their chunks."""
-        state = self.position.state
-        if state is not None:
-            self.reorder_cache(torch.arange(len(state.open_length)).repeat_interleave(repeats))
+        if self.num_rows is not None:
+            self.reorder_cache(torch.arange(self.num_rows).repeat_interleave(repeats))
 
     def batch_select_indices(self, indices: Tensor) -> None:
         """Keep only the rows `indices`."""
         self.reorder_cache(indices)
+
+    def chunk_span(self, row: int, chunk: int) -> tuple[int, int]:
+        """Return where a chunk's tokens lie among all that the row has read, padding included.
+
+        Args:
+            row: Row of the batch.
+            chunk: Number of the chunk in its row, as in `output.retrieval[r].indices`.
+
+        Returns:
+            The first token and the one behind the last: `ids[row, first:end]` is its text.
+
+        Raises:
+            IndexError: The row has no such chunk.
+        """
+        return self.log.span(row, chunk)
+
+    def chunk_token_ids(self, row: int, chunk: int) -> Tensor:
+        """Return the token ids of a chunk, [n]; -1 where tokens came as embeddings.
+
+        Args:
+            row: Row of the batch.
+            chunk: Number of the chunk in its row, as in `output.retrieval[r].indices`.
+
+        Raises:
+            IndexError: The row has no such chunk.
+        """
+        return self.log.token_ids(row, chunk)
 
     def crop(self, tokens_to_remove: int) -> None:
         """Refuse: finished chunks are encoded for good.
@@ -150,3 +196,28 @@ class DRTCache(Stream, Cache):
     def is_initialized(self) -> bool:
         """Whether a call has been made with this cache."""
         return self.position.state is not None
+
+
+# thread by the id of the cache that it is in a call on
+_THREADS: dict[int, int] = {}
+_LOCK = threading.Lock()
+
+
+@contextmanager
+def _claimed(cache: DRTCache) -> Iterator[None]:
+    """Keep other threads off a cache; the same thread may claim it again within."""
+    thread = threading.get_ident()
+    with _LOCK:
+        holder = _THREADS.get(id(cache))
+        if holder not in (None, thread):
+            raise ValueError(
+                "Another thread is in a call on this cache; give each thread one of its own "
+                "(copy.deepcopy(cache) shares nothing)."
+            )
+        _THREADS[id(cache)] = thread
+    try:
+        yield
+    finally:
+        if holder is None:
+            with _LOCK:
+                del _THREADS[id(cache)]

@@ -14,7 +14,9 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from gcattn.memory.cache import DRTCache
+from gcattn.memory.sizes import SIZES
 from gcattn.memory.tiers import MemoryTier
+from gcattn.memory.token_log import UNKNOWN
 from gcattn.storage.manifest import check_folder
 from gcattn.storage.whole import new_folder
 
@@ -25,22 +27,6 @@ TENSORS, MANIFEST = "cache.safetensors", "cache.json"
 FORMAT_VERSION = 2
 # tensors that format 1 saved under other names
 RENAMED = {"open_chunk": "open_chunk.states", "last_columns": "last_columns.states"}
-# what must agree between the model that read and the model that goes on
-SIZES = (
-    "vocab_size",
-    "hidden_size",
-    "num_key_value_heads",
-    "head_dim",
-    "num_lower_layers",
-    "num_upper_layers",
-    "num_retrieval_groups",
-    "chunk_size",
-    "window_size",
-    "retrieval_serves",
-    "embedding_convolution_size",
-    "key_convolution_size",
-    "landmark_overlap",
-)
 # fields that caches made before them lack, with what they stood for
 ADDED_SIZES = {
     "embedding_convolution_size": 1,
@@ -68,7 +54,7 @@ def save_cache(cache: DRTCache, folder: str | Path) -> None:
         raise FileExistsError(f"{folder} exists already; choose another name or remove it.")
     manifest = {
         "format_version": FORMAT_VERSION,
-        "num_tokens": cache.num_tokens,
+        "num_tokens": cache.log.num_tokens,
         "model": {name: getattr(cache.config, name) for name in SIZES},
     }
     text = json.dumps(manifest, indent=2) + "\n"
@@ -124,7 +110,9 @@ def load_cache(
     cache = DRTCache(config, memory_tier)
     renamed = {RENAMED.get(name, name): x for name, x in tensors.items()}
     _restore(cache, renamed, torch.device(device))
-    cache.position.num_tokens = num_tokens
+    if not cache.log.num_tokens:  # format 1 kept none: nothing is known of the tokens but how many
+        nothing = torch.full((len(cache.memory.num_chunks), num_tokens), UNKNOWN, dtype=torch.int32)
+        cache.log.extend(nothing.to(device), nothing)
     return cache
 
 

@@ -17,6 +17,7 @@ from gcattn.memory.column_tail import ColumnTail
 from gcattn.memory.last_retrieval import LastRetrieval
 from gcattn.memory.open_chunk import OpenChunk
 from gcattn.memory.position import Position
+from gcattn.memory.token_log import TokenLog
 from gcattn.memory.window import WindowCache
 
 if TYPE_CHECKING:
@@ -34,6 +35,7 @@ class Stream:
 
     def __init__(self, config: "DRTConfig") -> None:
         keep = self.remembers
+        self.log = TokenLog(remembers=keep)
         self.position = Position(remembers=keep)
         self.last_columns = ColumnTail(config.embedding_convolution_size - 1, remembers=keep)
         self.lower_window = WindowCache(config.window_size, remembers=keep)
@@ -48,6 +50,7 @@ class Stream:
         """Return every carried state, by the name that it is saved under."""
         groups = {f"serving.{r}": state for r, state in enumerate(self.last_retrievals)}
         return {
+            "log": self.log,
             "state": self.position,
             "last_columns": self.last_columns,
             "lower": self.lower_window,

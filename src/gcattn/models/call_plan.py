@@ -38,8 +38,10 @@ class CallPlan:
     upper: ChunkLayout  # of the upper decoder: the same one, or its tail
     blocks: BlockGrid  # of cross-attention
     num_upper_columns: int  # at least as many of each row's last columns are the upper decoder's
-    finished: Tensor  # [B], chunks that each row finishes, on the CPU if there is a next call
-    state: ChunkState | None = None  # behind the call, on the CPU; None: no call follows
+    # the rest is on the CPU if there is a next call
+    finished: Tensor  # [B], chunks that each row finishes
+    chunk_of_token: Tensor  # [B, T], number of each token's chunk in its row; -1 for padding
+    state: ChunkState | None = None  # behind the call; None: no call follows
 
     def upper_columns(self, hidden: Tensor) -> Tensor:
         """Cut the lower decoder's columns to those that the upper decoder reads."""
@@ -64,8 +66,9 @@ def plan_call(
         shape: (B, T).
         device: Where the model computes.
         stream: What the call goes on from.
-        attention_mask: 0 where a token is padding, [B, T].
-        chunk_breaks: True where the chunk closes after this token, bool [B, T].
+        attention_mask: 0 where a token is padding, [B, T], or over all that was read and T more.
+        chunk_breaks: True where the chunk closes after this token, bool [B, T], or [B, T + 1]
+            whose first column closes the chunk that is open before the call.
         document_ids: Document of each token, [B, T].
         num_logits: How many of the last tokens' logits are wanted; None for all.
 
@@ -75,24 +78,36 @@ def plan_call(
     Raises:
         ValueError: A shape does not fit, or there is no token at all.
     """
-    for name, x in (
-        ("attention_mask", attention_mask),
-        ("chunk_breaks", chunk_breaks),
-        ("document_ids", document_ids),
-    ):
-        if x is not None and tuple(x.shape) != tuple(shape):
-            raise ValueError(f"{name} must have shape [B, T] = {list(shape)}, got {list(x.shape)}.")
     B, num_tokens = shape
+    for name, x, more in (
+        ("attention_mask", attention_mask, stream.log.num_tokens),
+        ("chunk_breaks", chunk_breaks, 1),
+        ("document_ids", document_ids, 0),
+    ):
+        # a mask may cover what the stream has read too, breaks may close what is open before
+        if x is not None and x.shape not in ((B, num_tokens), (B, num_tokens + more)):
+            wide = f" or {[B, num_tokens + more]}" if more else ""
+            raise ValueError(
+                f"{name} must have shape [B, T] = {list(shape)}{wide}, got {list(x.shape)}."
+            )
+    if attention_mask is not None:
+        attention_mask = attention_mask[:, -num_tokens:]
+    before = stream.position.state
+    if before is not None and len(before.open_length) != B:
+        rows = len(before.open_length)
+        hint = (
+            f"; repeat it with cache.batch_repeat_interleave({B // rows})" if B % rows == 0 else ""
+        )
+        raise ValueError(f"The cache is of batch size {rows}, the call of {B}{hint}.")
     S, from_landmark = config.chunk_size, config.retrieval_serves == "from_landmark"
     # every token takes a column, and a landmark at most
     num_upper = 2 * num_tokens + 1 if num_logits is None else _receptive_field(config, num_logits)
-    before = stream.position.state
     is_regular = all(x is None for x in (attention_mask, chunk_breaks, document_ids, before))
     if is_regular and not stream.remembers:
         whole = RegularLayout(S, B, num_tokens, device)
         upper = whole.tail(num_upper)
         blocks = upper.blocks(from_landmark=from_landmark)
-        return CallPlan(whole, upper, blocks, num_upper, whole.num_finished)
+        return CallPlan(whole, upper, blocks, num_upper, whole.num_finished, whole.chunk_of_token)
     if is_regular:
         # a fixed grid depends on nothing but its length: planned once, the same for every row
         return _fixed_grid((num_tokens, S, from_landmark, num_upper, device), B)
@@ -105,7 +120,7 @@ def plan_call(
         state=before,
     )
     views = _views(layout, from_landmark, num_upper, device)
-    return CallPlan(*views, num_upper, layout.num_finished, state)
+    return CallPlan(*views, num_upper, layout.num_finished, layout.chunk_of_token, state)
 
 
 def _views(
@@ -121,13 +136,14 @@ def _views(
 @lru_cache(maxsize=32)
 def _fixed_row(
     num_tokens: int, chunk_size: int, from_landmark: bool, num_upper: int, device: torch.device
-) -> tuple[tuple[TableLayout, TableLayout, TableBlocks], Tensor, ChunkState]:
+) -> tuple[tuple[TableLayout, TableLayout, TableBlocks], Tensor, Tensor, ChunkState]:
     layout, state = plan_chunks(1, num_tokens, chunk_size)
-    return _views(layout, from_landmark, num_upper, device), layout.num_finished, state
+    views = _views(layout, from_landmark, num_upper, device)
+    return views, layout.num_finished, layout.chunk_of_token, state
 
 
 def _fixed_grid(key: tuple[int, int, bool, int, torch.device], B: int) -> CallPlan:
-    (layout, upper, blocks), finished, state = _fixed_row(*key)
+    (layout, upper, blocks), finished, chunk_of_token, state = _fixed_row(*key)
     rows = layout.expand(B)
     return CallPlan(
         rows,
@@ -135,6 +151,7 @@ def _fixed_grid(key: tuple[int, int, bool, int, torch.device], B: int) -> CallPl
         blocks.expand(B),
         key[3],
         finished.expand(B),
+        chunk_of_token.expand(B, -1),
         state.select(torch.zeros(B, dtype=torch.long)),
     )
 

@@ -10,6 +10,7 @@ K retrieved chunks, E hidden size, V vocabulary, R retrieval groups.
 from typing import Any
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 from transformers.modeling_utils import PreTrainedModel
 from transformers.utils import logging
@@ -17,6 +18,7 @@ from transformers.utils import logging
 from gcattn.chunking import ChunkLayout
 from gcattn.memory.cache import DRTCache
 from gcattn.memory.chunk_memory import ChunkSource, EncodedChunks
+from gcattn.memory.sizes import check_same_sizes
 from gcattn.memory.stream import Stream
 from gcattn.memory.window import WindowCache
 from gcattn.models.cache_name import given_cache, named_cache
@@ -141,8 +143,9 @@ class DRTModel(DRTPreTrainedModel):
         keep = 0
         if isinstance(logits_to_keep, int) and not (output_hidden_states or output_retrieval):
             keep = min(logits_to_keep, embeds.shape[1])
-        if attention_mask is not None:
-            attention_mask = attention_mask[:, -embeds.shape[1] :]
+        missing = embeds.shape[1] - (0 if chunk_breaks is None else chunk_breaks.shape[1])
+        if chunk_breaks is not None and inputs_embeds is not None and missing > 0:
+            chunk_breaks = F.pad(chunk_breaks, (missing, 0))  # a soft prompt stands in front
         with stream.call():
             plan = plan_call(
                 self.config,
@@ -156,7 +159,8 @@ class DRTModel(DRTPreTrainedModel):
             )
             hidden, selections = self._run(embeds, plan, stream, retrieval, trace)
             hidden = plan.upper.tokens_from_columns(hidden, keep)
-            stream.position.move(plan.state, embeds.shape[1])
+            stream.log.extend(input_ids, plan.chunk_of_token)
+            stream.position.move(plan.state)
         return DRTModelOutput(
             last_hidden_state=hidden,
             hidden_states=trace.ending_with(hidden),
@@ -243,8 +247,14 @@ class DRTModel(DRTPreTrainedModel):
         if past is None and not use_cache:
             return Stream(self.config)
         if self.training and torch.is_grad_enabled():
+            if past is None and self.is_gradient_checkpointing:
+                logger.warning_once("Gradient checkpointing keeps no cache: use_cache=False.")
+                return Stream(self.config)
             logger.warning_once("Gradients do not flow into a cache; train without use_cache.")
-        return DRTCache(self.config) if past is None else past
+        if past is None:
+            return DRTCache(self.config)
+        check_same_sizes(past.config, self.config)
+        return past
 
     def _default_retrieval(self) -> Retrieval:
         noise = self.config.retrieval_noise if self.training else "none"
