@@ -55,7 +55,7 @@ def test_op_writes_a_picture_of_the_anchor_shapes(capsys, tmp_path, monkeypatch)
         length=32, heads=2, kv_heads=2, head_dim=8, top_k=2, chunk_size=8, dtype="float32"
     )
     monkeypatch.setattr(
-        "gcattn.bench.shapes.anchor_shapes", lambda dtype: [small, replace(small, batch=2)]
+        "gcattn.bench.shapes.anchor_shapes", lambda dtype, length: [small, replace(small, batch=2)]
     )
     command = f"bench op --shapes all --length 64 {OPERATOR} --only gcattn --out {tmp_path}"
     code, _, err = run(capsys, command)

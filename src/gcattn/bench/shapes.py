@@ -72,9 +72,9 @@ class OperatorShape:
         return asdict(self)
 
 
-def anchor_shapes(dtype: str = "bfloat16") -> list[OperatorShape]:
-    """Return the shapes that are followed from version to version."""
-    first = OperatorShape(length=16_384, dtype=dtype)
+def anchor_shapes(dtype: str = "bfloat16", *, length: int = 16_384) -> list[OperatorShape]:
+    """Return the shapes that are followed from version to version; a CPU gets shorter ones."""
+    first = OperatorShape(length=length, dtype=dtype)
     return [first, replace(first, batch=4), replace(first, heads=16, kv_heads=16, head_dim=128)]
 
 

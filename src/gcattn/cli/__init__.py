@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import io
 import os
+import re
 import sys
 from collections.abc import Sequence
 from typing import Annotated, Any
@@ -35,6 +36,7 @@ EXTRAS = {
     "tensorboard": "train",
     "matplotlib": "eval",
 }
+_OUT_OF_MEMORY = re.compile("MemoryError|out of memory|(can't|cannot) allocate|not enough memory")
 INTERRUPTED = 130  # 128 + SIGINT, as shells have it
 
 
@@ -92,6 +94,12 @@ def main(arguments: Sequence[str] | None = None) -> None:
         if os.environ.get(TRACEBACK_VARIABLE) == "1":
             raise
         sys.exit(_report(error))
+    except (MemoryError, RuntimeError) as error:
+        if not _OUT_OF_MEMORY.search(f"{type(error).__name__} {error}"):
+            raise
+        if os.environ.get(TRACEBACK_VARIABLE) == "1":
+            raise
+        sys.exit(_report(ValueError(f"Out of memory, choose smaller sizes: {error}")))
     sys.exit(code if isinstance(code, int) else 0)
 
 

@@ -1,4 +1,4 @@
-"""`gcattn bench`: what things cost, beside their peers, written to results/."""
+"""`gcattn bench`: what things cost, beside their peers, as result files and pictures."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from typing import Annotated, Any, Literal
 
 import typer
 
+from gcattn.cli.bench_extremes import extremes
 from gcattn.cli.bench_options import (
     Batch,
     Device,
@@ -16,6 +17,7 @@ from gcattn.cli.bench_options import (
     Presets,
     Seed,
     begin,
+    check_memory,
     model_dtype,
     read_contestants,
     read_counts,
@@ -24,6 +26,8 @@ from gcattn.cli.bench_options import (
     read_presets,
 )
 from gcattn.cli.bench_report import fewest_repetitions, progress_console, report
+from gcattn.cli.limits import MOST, check_room
+from gcattn.cli.paths import RESULTS
 
 bench_app = typer.Typer(
     no_args_is_help=True,
@@ -36,17 +40,19 @@ def op(
     lengths: Lengths = None,
     shapes: Annotated[
         Literal["lengths", "anchors", "all"],
-        typer.Option(help="The given sizes at each length, three fixed shapes, or both."),
+        typer.Option(
+            help="The given sizes at each length, three fixed shapes (short on a CPU), or both."
+        ),
     ] = "lengths",
     batch: Batch = 1,
-    heads: Annotated[int, typer.Option(min=1, help="Query heads.")] = 12,
+    heads: Annotated[int, typer.Option(min=1, max=MOST, help="Query heads.")] = 12,
     kv_heads: Annotated[
-        int | None, typer.Option(min=1, help="Key/value heads (default: as query heads).")
+        int | None, typer.Option(min=1, max=MOST, help="Key/value heads (default: as query heads).")
     ] = None,
-    head_dim: Annotated[int, typer.Option(min=1)] = 64,
-    top_k: Annotated[int, typer.Option(min=1, help="Retrieved chunks.")] = 8,
-    chunk_size: Annotated[int, typer.Option(min=2, help="Slots per chunk.")] = 64,
-    window: Annotated[int, typer.Option(min=1, help="Of the sliding windows.")] = 512,
+    head_dim: Annotated[int, typer.Option(min=1, max=MOST)] = 64,
+    top_k: Annotated[int, typer.Option(min=1, max=MOST, help="Retrieved chunks.")] = 8,
+    chunk_size: Annotated[int, typer.Option(min=2, max=MOST, help="Slots per chunk.")] = 64,
+    window: Annotated[int, typer.Option(min=1, max=MOST, help="Of the sliding windows.")] = 512,
     dtype: Annotated[
         str | None, typer.Option(help="bfloat16, float16 or float32 (default: by device).")
     ] = None,
@@ -64,9 +70,10 @@ def op(
     ] = 120.0,
     seed: Seed = 0,
     device: Device = "auto",
-    out: Out = Path("results"),
+    out: Out = RESULTS,
 ) -> None:
     """Time grouped cross-attention and its peers, after checking that they are right."""
+    from gcattn.bench.costs import least_bytes
     from gcattn.bench.operator import bench_operator
     from gcattn.bench.plots import plot_anchors, plot_operator
     from gcattn.bench.shapes import OperatorShape, anchor_shapes, shapes_by_length
@@ -80,7 +87,7 @@ def op(
         lengths, "1k,2k,4k,8k,16k,32k,64k,128k,256k,512k,1m", "1k,2k", on_gpu
     )
     taking_part = read_contestants(only)
-    anchors = anchor_shapes(dtype) if shapes != "lengths" else []
+    anchors = anchor_shapes(dtype, length=16_384 if on_gpu else 512) if shapes != "lengths" else []
     series = []
     if shapes != "anchors":
         first = OperatorShape(
@@ -95,6 +102,8 @@ def op(
             dtype=dtype,
         )
         series = shapes_by_length(first, all_lengths)
+    for shape in (*anchors, *series):
+        check_room(target, least_bytes(shape, backward=False), shape.label())
     console = progress_console()
     config = {
         "shapes": [shape.as_dict() for shape in (*anchors, *series)],
@@ -130,7 +139,7 @@ def op(
     if series:
         pictures.append(file.with_suffix(".png"))
         plot_operator(metrics, all_lengths, pictures[-1])
-    report(operator_table(metrics), file, *pictures)
+    report(operator_table(metrics), file, *pictures, num_labels=2)
     if metrics["failures"]:
         console.print("\n".join(f"failed: {failure}" for failure in metrics["failures"]))
         raise typer.Exit(1)
@@ -147,14 +156,14 @@ def model(
     memory_tier: Annotated[
         Literal["device", "host"], typer.Option(help="Where old chunks are kept.")
     ] = "device",
-    trials: Annotated[int, typer.Option(min=1, help="Readings of each prompt.")] = 3,
+    trials: Annotated[int, typer.Option(min=1, max=MOST, help="Readings of each prompt.")] = 3,
     full_attention: FullAttention = None,
     slowest_seconds: Annotated[
         float, typer.Option(min=0, help="Whoever takes longer gets no longer prompt.")
     ] = 10.0,
     seed: Seed = 0,
     device: Device = "auto",
-    out: Out = Path("results"),
+    out: Out = RESULTS,
 ) -> None:
     """Measure prefill: tokens per second and memory by the length of the prompt."""
     from gcattn.bench.plots import plot_prefill
@@ -171,6 +180,7 @@ def model(
     )
     with_full = on_gpu if full_attention is None else full_attention
     segment = read_length("--segment-length", segment_length)
+    check_memory(target, configs, batch * max(all_lengths))
     console = progress_console()
     metrics = {
         name: bench_prefill(
@@ -201,7 +211,7 @@ def model(
     }
     file = write_result("bench_model", config, metrics, folder=out, seed=seed, trials=trials)
     plot_prefill(metrics, file.with_suffix(".png"))
-    report(prefill_table(metrics), file, file.with_suffix(".png"))
+    report(prefill_table(metrics), file, file.with_suffix(".png"), num_labels=3)
 
 
 @bench_app.command()
@@ -221,11 +231,11 @@ def train(
     compile_model: Annotated[
         bool | None, typer.Option("--compile/--no-compile", help="Default: on a GPU.")
     ] = None,
-    steps: Annotated[int, typer.Option(min=2, help="Timed steps.")] = 20,
-    warmup: Annotated[int, typer.Option(min=1, help="Steps before them.")] = 5,
+    steps: Annotated[int, typer.Option(min=2, max=MOST, help="Timed steps.")] = 20,
+    warmup: Annotated[int, typer.Option(min=1, max=MOST, help="Steps before them.")] = 5,
     seed: Seed = 0,
     device: Device = "auto",
-    out: Out = Path("results"),
+    out: Out = RESULTS,
 ) -> None:
     """Time whole training steps beside sliding-window Transformers of the same size."""
     import torch
@@ -243,6 +253,7 @@ def train(
     per_step = read_length("--batch-tokens", batch_tokens or ("64k" if on_gpu else "2k"))
     read_every = None if intervals is None else read_counts("--intervals", intervals)
     compiles = on_gpu if compile_model is None else compile_model
+    check_memory(target, configs, max(per_step, *all_lengths))
     console = progress_console()
     console.print("ceilings of the device")
     ceilings = measure_ceilings(target, torch.bfloat16 if on_gpu else torch.float32)
@@ -280,7 +291,7 @@ def train(
     }
     file = write_result("bench_train", config, metrics, folder=out, seed=seed, trials=steps)
     plot_training(metrics, file.with_suffix(".png"))
-    report(training_table(metrics), file, file.with_suffix(".png"))
+    report(training_table(metrics), file, file.with_suffix(".png"), num_labels=3)
 
 
 @bench_app.command()
@@ -288,11 +299,11 @@ def decode(
     preset: Presets = None,
     lengths: Lengths = None,
     batch: Batch = 1,
-    tokens: Annotated[int, typer.Option(min=2, help="Timed tokens.")] = 192,
+    tokens: Annotated[int, typer.Option(min=2, max=MOST, help="Timed tokens.")] = 192,
     full_attention: FullAttention = None,
     seed: Seed = 0,
     device: Device = "auto",
-    out: Out = Path("results"),
+    out: Out = RESULTS,
 ) -> None:
     """Time a generated token behind long contexts, with memory on the device and on the host."""
     from gcattn.bench.decoding import bench_decoding
@@ -306,6 +317,7 @@ def decode(
     configs = read_presets(preset, "drt_128m" if on_gpu else "drt_tiny")
     all_lengths = read_lengths(lengths, "1k,4k,16k,64k,256k,1m", "1k,16k", on_gpu)
     with_full = on_gpu if full_attention is None else full_attention
+    check_memory(target, configs, batch * max(all_lengths) + batch * tokens)
     console = progress_console()
     metrics = {
         name: bench_decoding(
@@ -332,66 +344,7 @@ def decode(
     }
     file = write_result("bench_decode", config, metrics, folder=out, seed=seed, trials=tokens)
     plot_decoding(metrics, file.with_suffix(".png"))
-    report(decoding_table(metrics), file, file.with_suffix(".png"))
+    report(decoding_table(metrics), file, file.with_suffix(".png"), num_labels=3)
 
 
-@bench_app.command()
-def extremes(
-    landmarks: Annotated[
-        str | None, typer.Option(help="Chunks in a scanned memory, such as 1m,16m.")
-    ] = None,
-    hidden_size: Annotated[int, typer.Option(min=1, help="Of the landmarks.")] = 768,
-    length: Annotated[
-        str | None, typer.Option(help="Columns of the rows whose readers crowd.")
-    ] = None,
-    measure_ms: Annotated[float, typer.Option(min=1, help="Least time measured.")] = 100.0,
-    seed: Seed = 0,
-    device: Device = "auto",
-    out: Out = Path("results"),
-) -> None:
-    """Time the operators at a huge memory, at few queries and where readers crowd."""
-    from gcattn.bench.ceilings import measure_ceilings
-    from gcattn.bench.extremes import bench_extremes
-    from gcattn.bench.shapes import OperatorShape
-    from gcattn.bench.tables import extremes_table
-    from gcattn.results import write_result
-
-    target = begin(device, out)
-    on_gpu = target.type == "cuda"
-    sizes: dict[str, Any] = {} if on_gpu else {"heads": 2, "kv_heads": 2, "head_dim": 32}
-    shape = OperatorShape(
-        length=read_length("--length", length or ("16k" if on_gpu else "2k")),
-        dtype="bfloat16" if on_gpu else "float32",
-        **sizes,
-    )
-    counts = read_lengths(landmarks, "1m,4m,16m", "16k", on_gpu)
-    console = progress_console()
-    console.print("ceilings of the device")
-    ceilings = measure_ceilings(target, shape.torch_dtype)
-    config: dict[str, Any] = {
-        "shape": shape.as_dict(),
-        "num_landmarks": counts,
-        "hidden_size": hidden_size,
-        "num_queries": [1, 64, 256] if on_gpu else [1, 64],
-        "slots": [1, 2, 4, 8],
-        "pool_chunks": 16_384 if on_gpu else 256,
-        "measure_ms": measure_ms,
-        "device": target.type,
-    }
-    metrics = bench_extremes(
-        shape,
-        target,
-        num_landmarks=counts,
-        hidden_size=hidden_size,
-        num_queries=config["num_queries"],
-        slots=config["slots"],
-        pool_chunks=config["pool_chunks"],
-        copy_bytes_per_second=ceilings.bytes_per_second,
-        seed=seed,
-        measure_ms=measure_ms,
-        on_progress=console.print,
-    )
-    metrics["copy_tb_per_s"] = ceilings.bytes_per_second / 1e12
-    trials = min(row["repetitions"] for row in metrics["scan"] if "repetitions" in row)
-    file = write_result("bench_extremes", config, metrics, folder=out, seed=seed, trials=trials)
-    report(extremes_table(metrics), file)
+bench_app.command()(extremes)

@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
+
+from gcattn.cli.limits import MOST, check_room
+from gcattn.cli.paths import expand
 
 if TYPE_CHECKING:
     import torch
@@ -21,14 +25,14 @@ Presets = Annotated[
     str | None,
     typer.Option(help="Such as drt_34m,drt_128m (default: by device)."),
 ]
-Batch = Annotated[int, typer.Option(min=1, help="Rows.")]
+Batch = Annotated[int, typer.Option(min=1, max=MOST, help="Rows.")]
 Device = Annotated[str, typer.Option(help="cpu, cuda, or auto: the GPU if there is one.")]
 FullAttention = Annotated[
     bool | None,
     typer.Option(help="Measure a full-attention Transformer too (default: on a GPU)."),
 ]
-Seed = Annotated[int, typer.Option(help="Of weights and data.")]
-Out = Annotated[Path, typer.Option(help="Folder of the result and its pictures.")]
+Seed = Annotated[int, typer.Option(min=0, max=2**32 - 1, help="Of weights and data.")]
+Out = Annotated[Path, typer.Option(callback=expand, help="Folder of the result and its pictures.")]
 
 
 def begin(name: str, out: Path) -> torch.device:
@@ -75,7 +79,7 @@ def read_length(option: str, text: str) -> int:
 def read_counts(option: str, text: str) -> list[int]:
     """Return numbers of at least 1, separated by commas."""
     numbers = [number.strip() for number in text.split(",")]
-    if any(not number.isdecimal() or int(number) < 1 for number in numbers):
+    if any(not re.fullmatch("0*[1-9][0-9]{0,8}", number) for number in numbers):
         raise ValueError(f"{option} must be numbers from 1 such as 1,2,6, got {text!r}.")
     return [int(number) for number in dict.fromkeys(numbers)]
 
@@ -88,6 +92,17 @@ def read_presets(given: str | None, default: str) -> dict[str, DRTConfig]:
     if unknown := [name for name in names if name not in PRESETS]:
         raise ValueError(f"--preset must be of {', '.join(PRESETS)}, got {', '.join(unknown)}.")
     return {name: PRESETS[name]() for name in names}
+
+
+def check_memory(device: torch.device, configs: dict[str, DRTConfig], num_tokens: int) -> None:
+    """Refuse more tokens than the machine could hold in the chunk memory of any of the presets.
+
+    Raises:
+        ValueError: It could not, by far.
+    """
+    for name, config in configs.items():
+        per_token = sum(config.memory_bytes_per_token().values())
+        check_room(device, num_tokens * per_token, f"{name} at {num_tokens:,} tokens")
 
 
 def read_contestants(only: str | None) -> list[Contestant]:

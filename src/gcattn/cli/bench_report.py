@@ -5,11 +5,11 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from gcattn.cli.table_printing import print_table
+
 if TYPE_CHECKING:
     from rich.console import Console
     from rich.table import Table
-
-WIDEST_TABLE = 240
 
 
 def fewest_repetitions(metrics: dict[str, Any]) -> int:
@@ -24,16 +24,14 @@ def fewest_repetitions(metrics: dict[str, Any]) -> int:
     return min(counts, default=0)
 
 
-def report(table: Table, result: Path, *pictures: Path) -> None:
+def report(table: Table, result: Path, *pictures: Path, num_labels: int) -> None:
     """Print the table, what measured it, and where the files are."""
     from rich.console import Console
 
     console = Console()
-    # a number cut off is worse than a line that a narrow terminal wraps
-    widest = console.measure(table, options=console.options.update(max_width=WIDEST_TABLE))
-    console.width = max(console.width, widest.maximum)
-    console.print(table)
-    console.print(_made_with(result), result, *pictures, sep="\n", highlight=False)
+    print_table(console, table, num_labels=num_labels)
+    lines = (_made_with(result), result, *pictures)
+    console.print(*lines, sep="\n", highlight=False, soft_wrap=True)
 
 
 def progress_console() -> Console:

@@ -7,6 +7,8 @@ from typing import Annotated, Any
 
 import typer
 
+from gcattn.cli.paths import RESULTS
+
 
 def compare(
     suite: Annotated[Path, typer.Argument(help="YAML file; examples/ has some.")],
@@ -15,7 +17,7 @@ def compare(
     ] = None,
     runs: Annotated[Path, typer.Option(help="Folder of the runs.")] = Path("runs/compare"),
     out: Annotated[
-        Path | None, typer.Option(help="Result file (default: results/compare-<name>.json).")
+        Path | None, typer.Option(help="Result file (default: runs/results/compare-<name>.json).")
     ] = None,
     models: Annotated[
         str | None, typer.Option(help="Run these only, separated by commas; all are reported.")
@@ -68,7 +70,7 @@ def compare(
         raise ValueError(f"No run was finished; their logs are in {runs}.")
     metrics: dict[str, Any] = compare_runs(wanted, done)
     metrics["unfinished"] = [r.name for r in everything if finished(r, runs) is None]
-    file = out or Path("results") / f"compare-{wanted.name}.json"
+    file = out or RESULTS / f"compare-{wanted.name}.json"
     write_result(
         file.stem,
         {

@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from gcattn.cli.limits import MOST
+from gcattn.cli.paths import expand
+from gcattn.cli.progress import document_progress
+
 if TYPE_CHECKING:
     from gcattn.data import TokenShards
-    from gcattn.data.prepare import Progress
 
 data_app = typer.Typer(no_args_is_help=True, help="Make token shards for training and evaluation.")
 tokenizer_app = typer.Typer(no_args_is_help=True, help="Make tokenizers.")
@@ -26,7 +28,7 @@ Source = Annotated[
         "quotes, or a Hugging Face dataset name such as emozilla/pg19."
     ),
 ]
-Out = Annotated[Path, typer.Option(help="Folder to make.")]
+Out = Annotated[Path, typer.Option(callback=expand, help="Folder to make.")]
 TextColumn = Annotated[str, typer.Option(help="Field that holds the text.")]
 SourceSplit = Annotated[
     str | None,
@@ -42,7 +44,9 @@ SkipInvalid = Annotated[
 ConfigName = Annotated[
     str | None, typer.Option(help="Configuration of a Hugging Face dataset, such as 3.0.0.")
 ]
-MaxDocuments = Annotated[int | None, typer.Option(help="Stop after this many documents.")]
+MaxDocuments = Annotated[
+    int | None, typer.Option(min=1, max=MOST, help="Stop after this many documents.")
+]
 Overwrite = Annotated[bool, typer.Option("--overwrite", help="Replace a former folder of shards.")]
 
 
@@ -51,14 +55,16 @@ def prepare(
     source: Source,
     out: Out,
     tokenizer: Annotated[
-        str | None, typer.Option(help="Folder or hub name (default: the shipped one).")
+        str | None,
+        typer.Option(callback=expand, help="Folder or hub name (default: the shipped one)."),
     ] = None,
     text_column: TextColumn = "text",
     split: SourceSplit = None,
     config_name: ConfigName = None,
     max_documents: MaxDocuments = None,
-    shard_tokens: Annotated[int, typer.Option(help="Close a shard after this many tokens.")] = 2
-    ** 28,
+    shard_tokens: Annotated[
+        int, typer.Option(min=1, max=MOST, help="Close a shard after this many tokens.")
+    ] = 2**28,
     skip_invalid: SkipInvalid = False,
     overwrite: Overwrite = False,
 ) -> None:
@@ -66,7 +72,7 @@ def prepare(
     from gcattn.data import prepare_shards
 
     invalid: list[str] = []
-    with _progress("preparing", max_documents) as on_progress:
+    with document_progress("preparing", max_documents) as on_progress:
         shards = prepare_shards(
             source,
             out,
@@ -87,8 +93,10 @@ def prepare(
 @data_app.command()
 def synthetic(
     out: Out,
-    documents: Annotated[int, typer.Option(help="Number of documents.")] = 1000,
-    document_tokens: Annotated[int, typer.Option(help="Tokens of every document.")] = 4096,
+    documents: Annotated[int, typer.Option(min=1, max=MOST, help="Number of documents.")] = 1000,
+    document_tokens: Annotated[
+        int, typer.Option(max=MOST, help="Tokens of every document.")
+    ] = 4096,
     seed: Annotated[int, typer.Option(help="Fixes the corpus.")] = 0,
     split: Annotated[str, typer.Option(help="train or validation: disjoint names and codes.")] = (
         "train"
@@ -105,7 +113,7 @@ def synthetic(
     """Make the synthetic long-range corpus: documents that later recall facts stated early."""
     from gcattn.data import prepare_synthetic_shards
 
-    with _progress("composing", documents) as on_progress:
+    with document_progress("composing", documents) as on_progress:
         shards = prepare_synthetic_shards(
             out,
             documents,
@@ -121,7 +129,7 @@ def synthetic(
 
 @data_app.command()
 def verify(
-    folder: Annotated[Path, typer.Argument(help="Folder of token shards.")],
+    folder: Annotated[Path, typer.Argument(callback=expand, help="Folder of token shards.")],
 ) -> None:
     """Read all token shards: compare them with their checksums, and every id with the vocabulary.
 
@@ -149,7 +157,9 @@ def verify(
 def train(
     source: Source,
     out: Out,
-    vocab_size: Annotated[int, typer.Option(help="Tokens, special ones included.")] = 16384,
+    vocab_size: Annotated[
+        int, typer.Option(max=10_000_000, help="Tokens, special ones included.")
+    ] = 16384,
     text_column: TextColumn = "text",
     split: SourceSplit = None,
     config_name: ConfigName = None,
@@ -174,7 +184,10 @@ def train(
         config_name=config_name,
         on_invalid=on_invalid,
     )
-    with Console(stderr=True).status(f"training a tokenizer of {vocab_size:,} tokens"):
+    console, work = Console(stderr=True), f"training a tokenizer of {vocab_size:,} tokens"
+    if not console.is_terminal:
+        print(f"{work} …", file=sys.stderr)
+    with console.status(work) if console.is_terminal else nullcontext():
         folder = train_tokenizer(
             itertools.islice(texts, max_documents),
             vocab_size,
@@ -184,32 +197,6 @@ def train(
         )
     Console(soft_wrap=True).print(f"{folder}: tokenizer of {vocab_size:,} tokens")
     _report_invalid(invalid)
-
-
-@contextmanager
-def _progress(verb: str, total: int | None) -> Iterator[Progress]:
-    """Show documents, tokens and tokens per second while the block runs."""
-    from rich.console import Console
-    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
-
-    columns = (
-        TextColumn("{task.description}"),
-        BarColumn(),
-        MofNCompleteColumn(),
-        TextColumn(
-            "documents · {task.fields[tokens]:,} tokens · {task.fields[rate]:,.0f} tokens/s"
-        ),
-        TimeElapsedColumn(),
-    )
-    with Progress(*columns, console=Console(stderr=True)) as bar:
-        task = bar.add_task(verb, total=total, tokens=0, rate=0.0)
-
-        def on_progress(num_documents: int, num_tokens: int) -> None:
-            elapsed = bar.tasks[task].elapsed or 1.0
-            bar.update(task, completed=num_documents, tokens=num_tokens, rate=num_tokens / elapsed)
-
-        yield on_progress
-        bar.update(task, total=bar.tasks[task].completed)
 
 
 def _report(shards: TokenShards) -> None:

@@ -6,6 +6,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from gcattn.cli.paths import expand
+
 if TYPE_CHECKING:
     from rich.console import Console
     from transformers import PreTrainedTokenizerFast
@@ -31,7 +33,10 @@ Next, on real data:
 def demo(
     model: Annotated[
         str | None,
-        typer.Option(help="Folder of a trained model to ask, such as checkpoints/gcattn-12m."),
+        typer.Option(
+            callback=expand,
+            help="Folder of a trained model to ask, such as checkpoints/gcattn-12m.",
+        ),
     ] = None,
     steps: Annotated[
         int, typer.Option(min=10, help="Optimizer steps, where a model is trained.")
@@ -39,7 +44,9 @@ def demo(
     documents: Annotated[
         int, typer.Option(min=64, help="Documents to train on, where a model is trained.")
     ] = 6000,
-    out: Annotated[Path, typer.Option(help="Everything goes here.")] = Path("runs/demo"),
+    out: Annotated[Path, typer.Option(callback=expand, help="Everything goes here.")] = Path(
+        "runs/demo"
+    ),
 ) -> None:
     """Find sentences in up to a million tokens, with a trained model or with one trained here.
 
@@ -99,7 +106,7 @@ def _ask(
     model: object, haystack: object, vocabulary: object, length: int, count: int
 ) -> tuple["NeedleSample", list["NeedleAnswer"]]:
     """Hide one needle in each of `count` contexts, at even depths, and ask for it."""
-    from gcattn.cli.evaluate import reading_progress
+    from gcattn.cli.progress import reading_progress
     from gcattn.data.needle_tasks import NeedleTask, draw_sample
     from gcattn.evals.needle_answer import answer_samples
 

@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
+
+from gcattn.cli.limits import MOST
+from gcattn.cli.paths import RESULTS, expand
+from gcattn.cli.progress import reading_progress
+from gcattn.cli.table_printing import print_table
 
 if TYPE_CHECKING:
     from gcattn.evals.length_result import LengthResult
@@ -18,7 +22,9 @@ eval_app = typer.Typer(no_args_is_help=True, help="Evaluate a saved model.")
 Model = Annotated[
     str,
     typer.Argument(
-        metavar="MODEL", help="Folder of a saved model, or owner/name on the Hugging Face hub."
+        metavar="MODEL",
+        callback=expand,
+        help="Folder of a saved model, or owner/name on the Hugging Face hub.",
     ),
 ]
 Device = Annotated[str, typer.Option(help="cpu, cuda, or auto: the GPU if there is one.")]
@@ -44,23 +50,26 @@ Changes = Annotated[
 @eval_app.command()
 def perplexity(
     model: Model,
-    data: Annotated[Path, typer.Option(help="Folder of token shards (gcattn data prepare).")],
+    data: Annotated[
+        Path, typer.Option(callback=expand, help="Folder of token shards (gcattn data prepare).")
+    ],
     lengths: Annotated[
         str, typer.Option(help="Context lengths in tokens, such as 1k,4k,16k; k is 1024.")
     ] = "1k,4k,16k",
     segment_length: Annotated[
-        int, typer.Option(min=1, help="Tokens read at a time; bounds memory.")
+        int, typer.Option(min=1, max=MOST, help="Tokens read at a time; bounds memory.")
     ] = 4096,
     max_documents: Annotated[
-        int | None, typer.Option(min=1, help="Read so many documents at most for each length.")
+        int | None,
+        typer.Option(min=1, max=MOST, help="Read so many documents at most for each length."),
     ] = None,
     memory_tier: Tier = None,
     changes: Changes = None,
     device: Device = "auto",
     dtype: Dtype = "auto",
-    out: Annotated[Path, typer.Option(help="Result file; the picture goes beside it.")] = Path(
-        "results/perplexity.json"
-    ),
+    out: Annotated[
+        Path, typer.Option(callback=expand, help="Result file; the picture goes beside it.")
+    ] = RESULTS / "perplexity.json",
 ) -> None:
     """Measure loss, perplexity and bits per byte by context length and position.
 
@@ -78,13 +87,13 @@ def perplexity(
     if out.suffix != ".json":
         raise ValueError(f"--out must end in .json, got {out}.")
     wanted = parse_lengths(lengths)
-    check_writable(out.parent)
     shards = TokenShards(data)
     changed = parse_changes(changes)
     causal_lm = load_causal_lm(
         model, device=device, dtype=dtype, memory_tier=memory_tier, changes=changed
     )
     check_tokenizer_of_model(shards, model)
+    check_writable(out.parent)
     # reads all tokens: an impossible one breaks off here and not behind the evaluation
     entropy = unigram_entropy(shards)
     with reading_progress() as on_progress:
@@ -146,45 +155,12 @@ def short_name(path: Path) -> str:
 
 
 def check_writable(folder: Path) -> None:
-    """Fail before the evaluation rather than after it."""
+    """Fail before the evaluation rather than after it; make nothing."""
     import tempfile
 
-    folder.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryFile(dir=folder):
+    nearest = next(path for path in (folder, *folder.absolute().parents) if path.exists())
+    with tempfile.TemporaryFile(dir=nearest):
         pass
-
-
-@contextmanager
-def reading_progress() -> Iterator[Callable[[int, int], None]]:
-    """Show tokens read and the time left while the block runs."""
-    from rich.console import Console
-    from rich.progress import (
-        BarColumn,
-        MofNCompleteColumn,
-        Progress,
-        TextColumn,
-        TimeRemainingColumn,
-    )
-
-    columns = (
-        TextColumn("reading"),
-        BarColumn(),
-        MofNCompleteColumn(),
-        TextColumn("tokens ·"),
-        TimeRemainingColumn(),
-    )
-    bar = Progress(*columns, console=Console(stderr=True))
-    task = bar.add_task("reading", total=None)
-
-    def on_progress(done: int, total: int) -> None:
-        bar.start()  # nothing is shown before there is something to show
-        bar.update(task, completed=done, total=total)
-
-    try:
-        yield on_progress
-    finally:
-        if bar.live.is_started:
-            bar.stop()
 
 
 def _report(results: Sequence[LengthResult], entropy: float, file: Path, picture: Path) -> None:
@@ -208,6 +184,6 @@ def _report(results: Sequence[LengthResult], entropy: float, file: Path, picture
             f"{result.bits_per_byte.mean:.4f}",
         )
     console = Console(soft_wrap=True)
-    console.print(table)
+    print_table(console, table, num_labels=1)
     console.print(f"unigram entropy of the data: {entropy:.4f} nats/token", highlight=False)
     console.print(f"{file}\n{picture}", highlight=False)

@@ -1,25 +1,31 @@
-"""`gcattn experiment`: what anyone new to the method runs first, written to results/."""
+"""`gcattn experiment`: what anyone new to the method runs first, as result files and pictures."""
 
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from gcattn.cli.paths import RESULTS, expand
+
 if TYPE_CHECKING:
     from rich.console import Console
 
 experiment_app = typer.Typer(
-    no_args_is_help=True, help="Experiments, each a command that writes results/."
+    no_args_is_help=True, help="Experiments, each a command that writes its result."
 )
 
 Steps = Annotated[int, typer.Option(min=10, help="Optimizer steps of every run.")]
 Seeds = Annotated[int, typer.Option(min=1, help="Runs of every variant, from seed 0 on.")]
 Documents = Annotated[int, typer.Option(min=64, help="Documents to train on.")]
-Runs = Annotated[Path, typer.Option(help="Corpus and runs; finished runs are not repeated.")]
-Train = Annotated[Path, typer.Option(help="Token shards that rows are cut from.")]
-Validation = Annotated[Path, typer.Option(help="Token shards that questions are hidden in.")]
+Runs = Annotated[
+    Path, typer.Option(callback=expand, help="Corpus and runs; finished runs are not repeated.")
+]
+Train = Annotated[Path, typer.Option(callback=expand, help="Token shards that rows are cut from.")]
+Validation = Annotated[
+    Path, typer.Option(callback=expand, help="Token shards that questions are hidden in.")
+]
 Samples = Annotated[int, typer.Option(min=1, help="Questions at each of eight depths.")]
-Out = Annotated[Path, typer.Option(help="Folder of the result and its picture.")]
+Out = Annotated[Path, typer.Option(callback=expand, help="Folder of the result and its picture.")]
 
 
 @experiment_app.command("short-sequences")
@@ -28,7 +34,7 @@ def short_sequences(
     seeds: Seeds = 3,
     documents: Documents = 6000,
     runs: Runs = Path("runs/retrieval"),
-    out: Out = Path("results"),
+    out: Out = RESULTS,
 ) -> None:
     """Train with and without Grouped Cross-Attention on rows of 35 short chunks."""
     from gcattn.experiments.corpus import TRAIN_DOCUMENT_TOKENS, make_corpus
@@ -62,7 +68,7 @@ def retrieval(
     seeds: Seeds = 3,
     documents: Documents = 6000,
     runs: Runs = Path("runs/retrieval"),
-    out: Out = Path("results"),
+    out: Out = RESULTS,
 ) -> None:
     """Compare learned with random retrieval and with none, equal steps, on long-range documents."""
     from gcattn.experiments.corpus import TRAIN_DOCUMENT_TOKENS, make_corpus
@@ -110,7 +116,7 @@ def memory(
     device: Annotated[str, typer.Option(help="cpu, cuda, or auto: the GPU if there is one.")] = (
         "auto"
     ),
-    out: Out = Path("results"),
+    out: Out = RESULTS,
 ) -> None:
     """Measure bytes and latency with old chunks on the device and in host memory."""
     import torch
@@ -164,7 +170,7 @@ def recipe(
     lengths: Annotated[str, typer.Option(help="Contexts asked, such as 240,2k,16k.")] = "240,2k",
     samples: Samples = 4,
     runs: Runs = Path("runs/recipe"),
-    out: Out = Path("results"),
+    out: Out = RESULTS,
 ) -> None:
     """Compare ways to train a retriever: one part of the recipe taken away at a time."""
     from gcattn.evals.lengths import parse_lengths
@@ -215,7 +221,7 @@ def chunks(
     lengths: Annotated[str, typer.Option(help="Contexts asked, such as 2k,16k.")] = "2k,16k",
     samples: Samples = 4,
     runs: Runs = Path("runs/chunks"),
-    out: Out = Path("results"),
+    out: Out = RESULTS,
 ) -> None:
     """Compare chunk sizes and numbers of retrieved chunks: needles, loss and speed."""
     from gcattn.evals.lengths import parse_lengths

@@ -9,23 +9,30 @@ from typing import Annotated, Any
 import typer
 
 from gcattn.cli.evaluate import Device, Dtype, Model, Tier
+from gcattn.cli.limits import MOST
+from gcattn.cli.paths import expand
 
 
 def generate(
     model: Model,
     prompt: Annotated[str | None, typer.Option(help="Text to go on from.")] = None,
-    prompt_file: Annotated[Path | None, typer.Option(help="File with that text.")] = None,
-    max_new_tokens: Annotated[int, typer.Option(min=1, help="Stop after so many tokens.")] = 200,
+    prompt_file: Annotated[
+        Path | None, typer.Option(callback=expand, help="File with that text.")
+    ] = None,
+    max_new_tokens: Annotated[
+        int, typer.Option(min=1, max=MOST, help="Stop after so many tokens.")
+    ] = 200,
     temperature: Annotated[
         float, typer.Option(min=0.0, help="0 takes the likeliest token; higher is freer.")
     ] = 0.8,
     top_p: Annotated[
         float, typer.Option(min=0.0, max=1.0, help="Draw from the likeliest tokens of this mass.")
     ] = 0.95,
-    seed: Annotated[int, typer.Option(help="Fixes what is drawn.")] = 0,
+    seed: Annotated[int, typer.Option(min=0, max=2**32 - 1, help="Fixes what is drawn.")] = 0,
     stream: Annotated[bool, typer.Option(help="Print every word as soon as it is there.")] = True,
     segment_length: Annotated[
-        int, typer.Option(min=1, help="Tokens of the prompt read at a time; bounds memory.")
+        int,
+        typer.Option(min=1, max=MOST, help="Tokens of the prompt read at a time; bounds memory."),
     ] = 4096,
     memory_tier: Tier = None,
     device: Device = "auto",

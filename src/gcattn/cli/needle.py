@@ -16,9 +16,12 @@ from gcattn.cli.evaluate import (
     Tier,
     check_writable,
     parse_changes,
-    reading_progress,
     short_name,
 )
+from gcattn.cli.limits import MOST
+from gcattn.cli.paths import RESULTS, expand
+from gcattn.cli.progress import reading_progress
+from gcattn.cli.table_printing import print_table
 
 if TYPE_CHECKING:
     from gcattn.evals.needle_cells import NeedleCell
@@ -37,27 +40,38 @@ def needle(
         str, typer.Option(help="Context lengths in tokens, such as 4k,64k,1m,16m; k is 1024.")
     ] = "1k,4k,16k",
     depths: Annotated[
-        int, typer.Option(min=1, help="Depths of the needle, in even steps from start to end.")
+        int,
+        typer.Option(
+            min=1, max=10_000, help="Depths of the needle, in even steps from start to end."
+        ),
     ] = 10,
-    samples: Annotated[int, typer.Option(min=1, help="Samples at each length and depth.")] = 3,
+    samples: Annotated[
+        int, typer.Option(min=1, max=1_000_000, help="Samples at each length and depth.")
+    ] = 3,
     haystack: Annotated[
         Path | None,
-        typer.Option(help="Folder of token shards to hide needles in (default: made-up text)."),
+        typer.Option(
+            callback=expand,
+            help="Folder of token shards to hide needles in (default: made-up text).",
+        ),
     ] = None,
     seed: Annotated[int, typer.Option(help="Fixes all samples.")] = 0,
     segment_length: Annotated[
-        int, typer.Option(min=1, help="Tokens read at a time; bounds memory.")
+        int, typer.Option(min=1, max=MOST, help="Tokens read at a time; bounds memory.")
     ] = 16_384,
     batch_size: Annotated[
-        int, typer.Option(min=1, help="Samples read side by side; faster for short contexts.")
+        int,
+        typer.Option(
+            min=1, max=65_536, help="Samples read side by side; faster for short contexts."
+        ),
     ] = 1,
     memory_tier: Tier = None,
     changes: Changes = None,
     device: Device = "auto",
     dtype: Dtype = "auto",
-    out: Annotated[Path, typer.Option(help="Result file; the picture goes beside it.")] = Path(
-        "results/needle.json"
-    ),
+    out: Annotated[
+        Path, typer.Option(callback=expand, help="Result file; the picture goes beside it.")
+    ] = RESULTS / "needle.json",
 ) -> None:
     """Hide needles in long texts and ask for them: exact match of the whole greedy answer.
 
@@ -87,7 +101,6 @@ def needle(
     if len(set(wanted)) < len(wanted):
         raise ValueError(f"Tasks must differ, got {tasks!r}.")
     all_lengths, all_depths = parse_lengths(lengths), even_depths(depths)
-    check_writable(out.parent)
     # a whole result of an earlier run stays until there is a whole one in its place
     keeps_earlier = _is_whole(out)
     changed = parse_changes(changes)
@@ -95,6 +108,7 @@ def needle(
         model, device=device, dtype=dtype, memory_tier=memory_tier, changes=changed
     )
     with open_haystack(haystack, model, causal_lm, seed) as text:
+        check_writable(out.parent)
         vocabulary = NeedleVocabulary(load_tokenizer(text.shards.tokenizer_folder), "validation")
         settings = {
             "weights_sha256": weights_fingerprint(causal_lm),
@@ -202,7 +216,7 @@ def _report(cells: Sequence[NeedleCell], file: Path, picture: Path) -> None:
             _memory(summary),
         )
     console = Console(soft_wrap=True)
-    console.print(table)
+    print_table(console, table, num_labels=2)
     console.print(f"{file}\n{picture}", highlight=False)
 
 

@@ -5,13 +5,18 @@ from typing import Annotated
 
 import typer
 
+from gcattn.cli.paths import expand
+
 # sentences in one error line
 _SHOWN = 3
 
 
 def verify(
     folder: Annotated[
-        Path, typer.Argument(help="A model, run, checkpoint, cache or folder of token shards.")
+        Path,
+        typer.Argument(
+            callback=expand, help="A model, run, checkpoint, cache or folder of token shards."
+        ),
     ],
     record: Annotated[
         bool, typer.Option("--record", help="Accept the files as they are now instead.")

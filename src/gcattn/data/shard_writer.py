@@ -21,6 +21,7 @@ from gcattn.data.shard_index import (
     shard_file,
 )
 from gcattn.storage.full_disk import DiskFullError
+from gcattn.storage.home import expand_home
 from gcattn.storage.whole import new_folder
 
 if TYPE_CHECKING:
@@ -63,7 +64,7 @@ class TokenShardWriter:
             raise ValueError(f"shard_tokens must be at least 1, got {shard_tokens}.")
         self.num_documents = 0
         self.num_tokens = 0
-        self._folder = Path(folder).expanduser().resolve()
+        self._folder = expand_home(folder).resolve()
         self._tokenizer = tokenizer
         self._tokenizer_name = tokenizer_name
         self._shard_tokens = shard_tokens

@@ -9,6 +9,8 @@ import re
 from collections.abc import Iterable
 from pathlib import Path
 
+from gcattn.storage.home import expand_home
+
 KINDS = (".parquet", ".jsonl", ".json", ".txt")
 COMPRESSIONS = (".gz", ".bz2", ".xz", ".zst")
 EVERY_SPLIT = "all"
@@ -33,7 +35,7 @@ def find_files(source: str, split: str | None) -> list[Path] | None:
         OSError: A folder can't be read.
         ValueError: The names do not tell the split apart, or a file is of no kind known here.
     """
-    path = Path(source).expanduser()
+    path = expand_home(source)
     if path.is_file():
         _check_kind(path)
         return [path] if split is None else _files_of_split([path], path.parent, source, split)

@@ -14,6 +14,7 @@ from gcattn.data.shard_index import (
     sha256_of,
     shard_file,
 )
+from gcattn.storage.home import expand_home
 from gcattn.storage.manifest import MANIFEST, SMALL_BYTES, check_folder, read_manifest
 
 # tokens that are looked at before work begins: half a second of reading
@@ -45,7 +46,7 @@ class TokenShards:
     """
 
     def __init__(self, folder: str | Path, *, check: bool = True) -> None:
-        self.folder = Path(folder).expanduser()
+        self.folder = expand_home(folder)
         index = ShardIndex.read(self.folder)
         self.num_tokens = index.num_tokens
         self.num_documents = index.num_documents

@@ -5,6 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING, cast
 
+from gcattn.storage.home import expand_home
+
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerFast
 
@@ -33,7 +35,7 @@ def load_tokenizer(name_or_path: str | Path | None = None) -> PreTrainedTokenize
         f"No tokenizer at {str(source)!r}; expected a folder with tokenizer.json, or the name of a "
         "model of the Hugging Face hub while that is within reach."
     )
-    folder = Path(source).expanduser()
+    folder = expand_home(source)
     source = str(folder) if folder.exists() else source
     if not folder.exists() and folder.parent != Path() and folder.parent.exists():
         # a path and no name: the hub need not be asked, which takes half a minute out of its reach

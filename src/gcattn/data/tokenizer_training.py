@@ -7,6 +7,7 @@ from pathlib import Path
 
 from gcattn.data.documents import OnInvalid
 from gcattn.data.text_pieces import TextCutter
+from gcattn.storage.home import expand_home
 from gcattn.storage.removal import remove
 from gcattn.storage.whole import new_file
 
@@ -53,7 +54,7 @@ def train_tokenizer(
             f"vocab_size must be at least {MIN_VOCAB_SIZE} (256 bytes, 2 special tokens), "
             f"got {vocab_size}."
         )
-    folder = Path(folder).expanduser()
+    folder = expand_home(folder)
     _check_target(folder, overwrite)
     tokenizer = Tokenizer(models.BPE())
     tokenizer.pre_tokenizer = pre_tokenizers.Sequence(

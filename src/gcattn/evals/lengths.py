@@ -3,6 +3,8 @@
 import re
 
 MULTIPLES = {"": 1, "k": 1024, "m": 1024**2}
+# far beyond any memory: a slip of the keyboard
+MOST_TOKENS = 2**40
 
 
 def parse_lengths(text: str) -> list[int]:
@@ -12,7 +14,7 @@ def parse_lengths(text: str) -> list[int]:
         The lengths in ascending order.
 
     Raises:
-        ValueError: The text is no such list, or a length is below 2 or given twice.
+        ValueError: The text is no such list, or a length is below 2, above 2^40 or given twice.
     """
     lengths = [_parse_length(part) for part in text.split(",")]
     if len(set(lengths)) < len(lengths):
@@ -29,10 +31,14 @@ def format_length(length: int) -> str:
 
 
 def _parse_length(text: str) -> int:
-    match = re.fullmatch(r"\s*(\d+)([km]?)\s*", text.lower())
+    shown = repr(text if len(text) <= 40 else text[:40] + "…")
+    match = re.fullmatch(r"\s*([0-9]+)([km]?)\s*", text.lower())
     if match is None:
-        raise ValueError(f"A length must look like 500, 4k or 1m, got {text!r}.")
-    length = int(match[1]) * MULTIPLES[match[2]]
+        raise ValueError(f"A length must look like 500, 4k or 1m, got {shown}.")
+    # more digits than that are refused by int() itself, in other words
+    length = int(match[1][:20]) * MULTIPLES[match[2]]
+    if len(match[1]) > 20 or length > MOST_TOKENS:
+        raise ValueError(f"A length must be at most {MOST_TOKENS:,} tokens, got {shown}.")
     if length < 2:
         raise ValueError(f"A length must be at least 2 tokens, got {text.strip()!r}.")
     return length
