@@ -50,11 +50,12 @@ class WindowCache(CarriedState):
 
     def extend(self, layer: int, keys: Tensor, values: Tensor) -> tuple[Tensor, Tensor]:
         """Put a layer's kept columns in front of its new ones, [B, L, G, D] → [B, P + L, G, D]."""
+        if not self.remembers:
+            # nothing of the layer's number here: layers that are compiled share one graph
+            return keys, values
         return self._extend(f"keys.{layer}", keys), self._extend(f"values.{layer}", values)
 
     def _extend(self, name: str, new: Tensor) -> Tensor:
-        if not self.remembers:
-            return new
         whole = torch.cat([self._held[name], new], dim=1) if name in self._held else new
         if self._kept is None:
             self._held[name] = self._last(whole).detach()

@@ -73,7 +73,8 @@ class ChunkEncoder(nn.Module):
         rotation = rotary_angles(
             slots.unsqueeze(0), self.config.head_dim, self.config.rope_theta, grid.dtype
         )
-        hidden = self.input_norm(grid).flatten(0, 1)  # [B · F, S, E]
+        # no view: a layer compiled for one of changing shape would fit no other input
+        hidden = self.input_norm(grid.flatten(0, 1))  # [B · F, S, E]
         # most decoded tokens finish no chunk, and some attention kernels refuse an empty batch
         for layer in self.layers if num_chunks else ():
             hidden = layer(hidden, rotation, mask)

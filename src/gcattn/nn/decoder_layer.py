@@ -31,7 +31,11 @@ class DecoderLayer(GradientCheckpointingLayer):
         self.mlp = SwiGLU(config.hidden_size, config.intermediate_size)
 
     def forward(self, hidden: Tensor, context: ColumnContext) -> Tensor:
-        """Apply the layer, [B, L, E] → [B, L, E]."""
+        """Apply the layer, [B, L, E] → [B, L, E]; gradient checkpointing wraps this."""
+        return self.compute(hidden, context)
+
+    def compute(self, hidden: Tensor, context: ColumnContext) -> Tensor:
+        """Do the same inside of gradient checkpointing, which a compiled layer leaves outside."""
         hidden = hidden + self.self_attention(self.attention_norm(hidden), context)
         return hidden + self.mlp(self.mlp_norm(hidden))
 
@@ -66,6 +70,16 @@ class RetrievalDecoderLayer(GradientCheckpointingLayer):
         gradient into a structure.
         """
         retrieved = RetrievedChunks(keys, values, lengths, indices, weights)
+        return self.compute(hidden, retrieved, context, blocks)
+
+    def compute(
+        self,
+        hidden: Tensor,
+        retrieved: RetrievedChunks,
+        context: ColumnContext,
+        blocks: BlockGrid,
+    ) -> Tensor:
+        """Do the same inside of gradient checkpointing, which a compiled layer leaves outside."""
         hidden = hidden + self.self_attention(self.attention_norm(hidden), context)
         read = self.cross_attention(self.cross_attention_norm(hidden), retrieved, blocks)
         return feed_forward_with_retrieval(

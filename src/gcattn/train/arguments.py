@@ -38,7 +38,6 @@ def training_arguments(config: TrainConfig) -> TrainingArguments:
         adam_beta2=training.betas[1],
         max_grad_norm=training.max_grad_norm,
         bf16=uses_bf16(training.precision),
-        torch_compile=training.compile,
         use_cpu=not on_gpu,
         ddp_find_unused_parameters=False,
         ddp_broadcast_buffers=False,

@@ -88,7 +88,7 @@ class TrainingSection:
     precision: Literal["auto", "bf16", "fp32"] = "auto"
     """"auto": bf16 on GPUs that have it, else fp32. Weights are stored in fp32 either way."""
     compile: bool = False
-    """Compile the model (torch.compile): slow to start, then faster. Worth it on a GPU."""
+    """Compile the layers (torch.compile): slower to start, then faster. Worth it on a GPU."""
     gradient_checkpointing: bool = False
     """Recompute layers in the backward pass instead of storing them."""
     seed: int = 0

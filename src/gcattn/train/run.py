@@ -25,6 +25,7 @@ from gcattn.storage.lock import sole_writer
 from gcattn.storage.whole import new_folder
 from gcattn.train.arguments import training_arguments
 from gcattn.train.checkpoints import checkpoint_step, checkpoint_to_resume, reading
+from gcattn.train.compilation import compile_layers
 from gcattn.train.config import TrainConfig
 from gcattn.train.interruption import Interruption
 from gcattn.train.model import build_model, check_vocabulary
@@ -115,6 +116,8 @@ def _run(
     checkpoint, complaints = _on_first_process(processes, claim)
     if config.training.gradient_checkpointing:
         _enable_checkpointing(model)
+    if config.training.compile:
+        compile_layers(model)
     trainer = DRTTrainer(
         config, args, model, train_rows, validation_rows, processing_class=tokenizer
     )

@@ -239,7 +239,9 @@ class DRTTrainer(Trainer):
         self, model: nn.Module, inputs: dict[str, Tensor], *args: Any, **kwargs: Any
     ) -> tuple[Tensor, None, None]:
         """Return the loss of a batch; logits would take gigabytes and nothing reads them."""
-        with self.compute_loss_context_manager():
+        # a graph that records no gradients would be compiled for evaluation alone
+        gradients = torch.set_grad_enabled(self.config.training.compile)
+        with gradients, self.compute_loss_context_manager():
             return self.compute_loss(model, self._prepare_inputs(inputs)).detach(), None, None
 
     def _get_output_dir(self, trial: Any) -> str:
