@@ -124,9 +124,12 @@ class DRTForCausalLM(DRTPreTrainedModel, DRTGenerationMixin):
 
     def _loss(self, hidden: Tensor, targets: Tensor, num_items: Tensor | int | None) -> Tensor:
         """Return the mean loss of the targets [B, T], or their sum over `num_items`."""
-        total = linear_cross_entropy(hidden.flatten(0, 1), self.lm_head.weight, targets.flatten())
         items = (targets != IGNORED).sum() if num_items is None else torch.as_tensor(num_items)
-        return total / items.clamp_min(1)  # without a label there is no loss, rather than 0 / 0
+        # without a label there is no loss, rather than 0 / 0
+        return self._summed_loss(hidden, targets) / items.clamp_min(1)
+
+    def _summed_loss(self, hidden: Tensor, targets: Tensor) -> Tensor:
+        return linear_cross_entropy(hidden.flatten(0, 1), self.lm_head.weight, targets.flatten())
 
 
 # arguments that transformers passes to every model; the last ones only ask for what is the default

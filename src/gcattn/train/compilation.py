@@ -39,7 +39,7 @@ def compile_layers(model: "DRTForCausalLM", **options: Any) -> None:
             _compile(module, "compute", options)
         elif isinstance(module, EncoderLayer):
             _compile(module, "forward", options)
-    _compile(model, "_loss", options)
+    _compile(model, "_summed_loss", options)
 
 
 def _compile(module: nn.Module, method: str, options: dict[str, Any]) -> None:
