@@ -1,6 +1,7 @@
 """Training rows with needles: answerable, of one length, what the trainer reads."""
 
 import pickle
+from dataclasses import fields
 
 import pytest
 import torch
@@ -9,7 +10,7 @@ from needle_solver import find, solve
 
 from gcattn.chunking import prompt_breaks
 from gcattn.data import TokenShards
-from gcattn.data.needle_tasks import TASK_NAMES, NeedleRows, NeedleVocabulary
+from gcattn.data.needle_tasks import TASK_NAMES, NeedlePlan, NeedleRows, NeedleVocabulary
 from gcattn.data.tokenizer_loading import load_tokenizer
 from gcattn.models import DRTForCausalLM, drt_tiny
 
@@ -33,12 +34,19 @@ def runs(mask):
     )
 
 
+def needle_rows(shards, length, mixture, **options):
+    """Rows by a plan whose knobs are among the options."""
+    knobs = {field.name for field in fields(NeedlePlan)} & options.keys()
+    plan = NeedlePlan(mixture=mixture, **{name: options.pop(name) for name in knobs})
+    return NeedleRows(shards, length, plan, **options)
+
+
 def test_near_questions_come_at_every_order_of_magnitude(shards):
     words = NeedleVocabulary(load_tokenizer(), "train")
     options = {"include_answer_mask": True, "exercises_per_row": 1}
     share = {}
     for near in (0.0, 1.0):
-        rows = NeedleRows(shards, T, {"single": 1}, near_question_rate=near, **options)
+        rows = needle_rows(shards, T, {"single": 1}, near_question_rate=near, **options)
         distances = []
         for index in range(60):
             ids, answer = rows[index]["input_ids"].tolist(), rows[index]["answer_mask"]
@@ -56,7 +64,7 @@ def test_every_answer_follows_from_the_row_before_it(name, near, noisy, shards):
     say = words.phrases
     openings = [say.what_is_final_secret_of, say.what_is_secret_of]
     openings += [say.what_are_secrets_of, say.which_variables_equal]
-    rows = NeedleRows(
+    rows = needle_rows(
         shards,
         T,
         {name: 1},
@@ -90,7 +98,7 @@ def test_every_answer_follows_from_the_row_before_it(name, near, noisy, shards):
 def test_a_row_follows_from_its_index(shards):
     def rows(**changes):
         options = {"seed": 1, "random_break_rate": 0.05, "text_loss_share": 0.5} | changes
-        return NeedleRows(shards, T, {"single": 2, "number": 1, "text": 1}, **options)
+        return needle_rows(shards, T, {"single": 2, "number": 1, "text": 1}, **options)
 
     first, second = rows()[41], rows()[41]
     assert first.keys() == {"input_ids", "labels", "chunk_breaks"}
@@ -101,8 +109,8 @@ def test_a_row_follows_from_its_index(shards):
 
 def test_pieces_of_a_row_are_rows_of_their_length(shards):
     options = {"include_answer_mask": True, "exercises_per_row": 1, "seed": 3}
-    rows = NeedleRows(shards, T, {"single": 1}, **options)
-    short = NeedleRows(shards, T // 4, {"single": 1}, **options)
+    rows = needle_rows(shards, T, {"single": 1}, **options)
+    short = needle_rows(shards, T // 4, {"single": 1}, **options)
     row = rows[5, T // 4]
     for piece in range(4):
         for name, x in row.items():
@@ -116,17 +124,17 @@ def test_pieces_of_a_row_are_rows_of_their_length(shards):
 
 
 def test_rows_travel_to_the_processes_that_read_data(shards):
-    rows = NeedleRows(shards, T, {"single": 1, "number": 1, "self-copy": 1})
+    rows = needle_rows(shards, T, {"single": 1, "number": 1, "self-copy": 1})
     copy = pickle.loads(pickle.dumps(rows))
     assert all(torch.equal(copy[i]["input_ids"], rows[i]["input_ids"]) for i in range(5))
 
 
 def test_labels_are_the_text_and_all_answers_keep_theirs(shards):
     options = {"include_answer_mask": True, "exercises_per_row": 6}
-    full = NeedleRows(shards, T, {"multi-key": 1}, **options)[0]
+    full = needle_rows(shards, T, {"multi-key": 1}, **options)[0]
     assert torch.equal(full["labels"], full["input_ids"])
     assert "chunk_breaks" not in full
-    thin = NeedleRows(shards, T, {"multi-key": 1}, text_loss_share=0.25, **options)[0]
+    thin = needle_rows(shards, T, {"multi-key": 1}, text_loss_share=0.25, **options)[0]
     kept = thin["labels"] != -100
     assert torch.equal(thin["input_ids"], full["input_ids"])
     assert torch.equal(thin["labels"][kept], thin["input_ids"][kept])
@@ -137,8 +145,8 @@ def test_labels_are_the_text_and_all_answers_keep_theirs(shards):
 
 def test_noise_spoils_the_text_and_leaves_needles_and_questions(shards):
     options = {"include_answer_mask": True, "exercises_per_row": 6, "excluded_ids": [1, 2]}
-    clean = NeedleRows(shards, T, {"multi-key": 1}, **options)
-    noisy = NeedleRows(shards, T, {"multi-key": 1}, noisy_text_rate=1.0, **options)
+    clean = needle_rows(shards, T, {"multi-key": 1}, **options)
+    noisy = needle_rows(shards, T, {"multi-key": 1}, noisy_text_rate=1.0, **options)
     shares = []
     for index in range(12):
         before, after = clean[index], noisy[index]
@@ -152,13 +160,13 @@ def test_noise_spoils_the_text_and_leaves_needles_and_questions(shards):
         # only answers are learned from
         assert torch.equal(after["labels"] != -100, answers)
     assert min(shares) < 0.3 and max(shares) > 0.5
-    other = NeedleRows(shards, T, {"multi-key": 1}, noisy_text_rate=0.5, **options)
+    other = needle_rows(shards, T, {"multi-key": 1}, noisy_text_rate=0.5, **options)
     spoiled = [not torch.equal(other[i]["input_ids"], clean[i]["input_ids"]) for i in range(40)]
     assert 8 <= sum(spoiled) <= 32
 
 
 def test_noise_in_half_of_the_spoiled_rows_repeats_itself(shards):
-    rows = NeedleRows(shards, T, {"single": 1}, noisy_text_rate=1.0, exercises_per_row=1)
+    rows = needle_rows(shards, T, {"single": 1}, noisy_text_rate=1.0, exercises_per_row=1)
     repeats = []
     for index in range(40):
         ids = rows[index]["input_ids"]
@@ -170,15 +178,15 @@ def test_noise_in_half_of_the_spoiled_rows_repeats_itself(shards):
 
 def test_rows_without_needles_are_never_spoiled(shards):
     mixture = {"text": 1e9, "single": 1}
-    clean = NeedleRows(shards, T, mixture)
-    spoiled = NeedleRows(shards, T, mixture, noisy_text_rate=1.0)
+    clean = needle_rows(shards, T, mixture)
+    spoiled = needle_rows(shards, T, mixture, noisy_text_rate=1.0)
     for index in range(3):
         assert torch.equal(spoiled[index]["input_ids"], clean[index]["input_ids"])
         assert (spoiled[index]["labels"] != -100).all()
 
 
 def test_questions_close_their_chunk_as_generation_does(shards):
-    rows = NeedleRows(shards, T, {"single": 1}, question_break_rate=1.0, include_answer_mask=True)
+    rows = needle_rows(shards, T, {"single": 1}, question_break_rate=1.0, include_answer_mask=True)
     for index in range(4):
         row = rows[index]
         starts = [start for start, _ in runs(row["answer_mask"])]
@@ -190,14 +198,14 @@ def test_questions_close_their_chunk_as_generation_does(shards):
 
 
 def test_breaks_come_at_their_rate(shards):
-    rows = NeedleRows(shards, T, {"single": 1}, random_break_rate=0.1)
+    rows = needle_rows(shards, T, {"single": 1}, random_break_rate=0.1)
     breaks = torch.stack([rows[index]["chunk_breaks"] for index in range(20)])
     assert breaks.dtype == torch.bool
     assert 0.08 < breaks.float().mean() < 0.12
 
 
 def test_weights_say_how_often_a_task_comes(shards):
-    rows = NeedleRows(
+    rows = needle_rows(
         shards, 256, {"single": 3, "text": 1}, include_answer_mask=True, exercises_per_row=1
     )
     with_needles = sum(bool(rows[index]["answer_mask"].any()) for index in range(1000))
@@ -207,7 +215,7 @@ def test_weights_say_how_often_a_task_comes(shards):
 def test_a_batch_of_rows_trains_a_model(shards):
     torch.manual_seed(0)
     model = DRTForCausalLM(drt_tiny(vocab_size=16_384))
-    rows = NeedleRows(shards, 256, {"single": 1, "number": 1}, random_break_rate=0.05)
+    rows = needle_rows(shards, 256, {"single": 1, "number": 1}, random_break_rate=0.05)
     batch = torch.utils.data.default_collate([rows[index] for index in range(2)])
     loss = model(**batch).loss
     loss.backward()
@@ -231,4 +239,4 @@ def test_a_batch_of_rows_trains_a_model(shards):
 )
 def test_bad_mixtures_are_refused(mixture, options, message, shards):
     with pytest.raises(ValueError, match=message):
-        NeedleRows(shards, T, mixture, **options)
+        needle_rows(shards, T, mixture, **options)

@@ -5,8 +5,9 @@ slots costs one landmark, and a column reads K · S slots of what was retrieved.
 """
 
 from collections.abc import Sequence
+from dataclasses import replace
 
-from gcattn.experiments.recipe import Recipe
+from gcattn.experiments.recipe import TASKS, Recipe
 
 SIZES = (16, 32, 64, 128)
 COUNTS = (1, 2, 4, 8, 16)
@@ -39,5 +40,5 @@ def _recipe(size: int, count: int) -> Recipe:
         model,
         batch_size=2,
         row_tokens=ROW_TOKENS,
-        exercises_per_row=8,
+        tasks=replace(TASKS, exercises_per_row=8),
     )

@@ -6,13 +6,13 @@ at and at lengths it has never seen.
 """
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from statistics import mean, stdev
 from typing import Any, Literal
 
 from gcattn.data import TokenShards
-from gcattn.data.needle_tasks import Haystack, NeedleTask, NeedleVocabulary
+from gcattn.data.needle_tasks import Haystack, NeedlePlan, NeedleTask, NeedleVocabulary
 from gcattn.data.tokenizer_loading import load_tokenizer
 from gcattn.evals.model_loading import load_causal_lm
 from gcattn.evals.needle_cells import evaluate_needles, even_depths
@@ -22,7 +22,6 @@ from gcattn.train.config import (
     DataSection,
     ModelSection,
     RetrievalSection,
-    TasksSection,
     TopKChange,
     TrainConfig,
     TrainingSection,
@@ -34,6 +33,11 @@ TASK = NeedleTask.parse("single")
 DEPTHS = 8
 
 
+TASKS = NeedlePlan(
+    mixture={"single": 1}, exercises_per_row=3, question_break_rate=0.5, text_loss_share=0.25
+)
+
+
 @dataclass(frozen=True)
 class Recipe:
     """How a variant is trained.
@@ -42,12 +46,9 @@ class Recipe:
         what: What it changes, in words.
         model: Fields of `DRTConfig` that differ from `drt_tiny`'s.
         dense_share: Share of the steps in which every past chunk is read.
-        mixture: Weights of the tasks.
-        question_break_rate: Share of the questions that close their chunk.
-        text_loss_share: Share of the tokens outside of answers that have a loss.
+        tasks: What is hidden in the rows.
         batch_size: Rows per step.
         row_tokens: Tokens of a row.
-        exercises_per_row: Needles with a question in a row.
         noise_share: Share of the steps with the noise that the model asks for.
         temperature_spread: Of the temperatures that the scores are divided by.
         optimizer: "adamw" or "muon".
@@ -56,12 +57,9 @@ class Recipe:
     what: str
     model: dict[str, Any] = field(default_factory=dict)
     dense_share: float = 0.0
-    mixture: dict[str, float] = field(default_factory=lambda: {"single": 1})
-    question_break_rate: float = 0.5
-    text_loss_share: float = 0.25
+    tasks: NeedlePlan = TASKS
     batch_size: int = 16
     row_tokens: int = ROW_TOKENS
-    exercises_per_row: int = 3
     noise_share: float = 1.0
     temperature_spread: float = 1.0
     optimizer: Literal["adamw", "muon"] = "adamw"
@@ -95,12 +93,21 @@ RECIPES = {
     ),
     "one-reader": Recipe("the last layer alone reads", {"cross_attention_interval": 2}),
     "no-encoder": Recipe("no chunk encoder", {"num_encoder_layers": 0}),
-    "text-loss": Recipe("loss on all tokens alike", text_loss_share=1),
-    "paper": Recipe("the paper's: all of it", _PAPER, 0, {"single": 1}, 0, 1),
+    "text-loss": Recipe("loss on all tokens alike", tasks=replace(TASKS, text_loss_share=1)),
+    "paper": Recipe(
+        "the paper's: all of it",
+        _PAPER,
+        tasks=replace(TASKS, question_break_rate=0, text_loss_share=1),
+    ),
     "bypass": Recipe("what is read bypasses the stream", {"residual_wiring": "bypass"}),
     "off-by-one": Recipe("softmax-off-by-one", {"softmax_off_by_one": True}),
-    "no-breaks": Recipe("no question closes its chunk", question_break_rate=0),
-    "self-copy": Recipe("half of the rows copy spans", mixture={"single": 1, "self-copy:4": 1}),
+    "no-breaks": Recipe(
+        "no question closes its chunk", tasks=replace(TASKS, question_break_rate=0)
+    ),
+    "self-copy": Recipe(
+        "half of the rows copy spans",
+        tasks=replace(TASKS, mixture={"single": 1, "self-copy:4": 1}),
+    ),
     "few-rows": Recipe("4 rows a step", batch_size=4),
     "random": Recipe("random chunks", {"retrieval_method": "random"}),
 }
@@ -183,12 +190,7 @@ def recipe_config(
         data=DataSection(
             train=str(train), validation=str(validation), sequence_length=recipe.row_tokens
         ),
-        tasks=TasksSection(
-            mixture=recipe.mixture,
-            exercises_per_row=recipe.exercises_per_row,
-            question_break_rate=recipe.question_break_rate,
-            text_loss_share=recipe.text_loss_share,
-        ),
+        tasks=recipe.tasks,
         training=TrainingSection(
             steps=steps,
             batch_size=recipe.batch_size,

@@ -6,6 +6,7 @@ from itertools import pairwise
 from pathlib import Path
 from typing import Any, Literal
 
+from gcattn.data.needle_tasks.plan import NeedlePlan
 from gcattn.train.typed_yaml import (
     PathText,
     check_keys,
@@ -171,37 +172,6 @@ class RetrievalSection:
 
 
 @dataclass(frozen=True, kw_only=True)
-class TasksSection:
-    """Needles hidden in the training text, with questions about them."""
-
-    mixture: dict[str, Any]
-    """Weight of each needle task (`gcattn.data.needle_tasks`); `text` for rows without needles."""
-    exercises_per_row: int = 4
-    """Exercises in one row, as long as they fill no more than half of it."""
-    question_break_rate: float = 0.0
-    """Probability that a chunk closes in front of a question's last token, as in generation."""
-    near_question_rate: float = 0.0
-    """Probability that needles lie close to their question, some within the sliding window."""
-    noisy_text_rate: float = 0.0
-    """Probability that a share of a row's text is replaced by tokens drawn by chance."""
-    text_loss_share: float = 1.0
-    """Share of the tokens outside of answers that count; less gives the answers more weight."""
-
-    def __post_init__(self) -> None:
-        from gcattn.data.needle_tasks.rows import read_mixture
-
-        _within(1, MOST, "tasks.exercises_per_row", self.exercises_per_row)
-        rates = ("question_break_rate", "near_question_rate", "noisy_text_rate", "text_loss_share")
-        for name in rates:
-            if not 0 <= getattr(self, name) <= 1:
-                raise ValueError(f"tasks.{name} must lie in [0, 1], got {getattr(self, name)}.")
-        try:
-            read_mixture(self.mixture)
-        except ValueError as error:
-            raise ValueError(f"tasks.mixture is refused: {error}") from error
-
-
-@dataclass(frozen=True, kw_only=True)
 class LengthChange:
     """From `step` on, rows are cut into pieces of `sequence_length` tokens."""
 
@@ -217,7 +187,7 @@ class TrainConfig:
     data: DataSection
     training: TrainingSection
     retrieval: RetrievalSection = field(default_factory=RetrievalSection)
-    tasks: TasksSection | None = None
+    tasks: NeedlePlan | None = None
     """Needle tasks in the training rows; without it rows are text alone."""
     curriculum: list[LengthChange] = field(default_factory=list)
     """Lengths before the full one; tokens per step stay the same, rows become more and shorter."""

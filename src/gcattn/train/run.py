@@ -194,14 +194,9 @@ def _rows_of(
     rows = NeedleRows(
         shards,
         data.sequence_length,
-        tasks.mixture,
+        tasks,
         split=split,
         seed=config.training.seed,
-        exercises_per_row=tasks.exercises_per_row,
-        question_break_rate=tasks.question_break_rate,
-        near_question_rate=tasks.near_question_rate,
-        noisy_text_rate=tasks.noisy_text_rate,
-        text_loss_share=tasks.text_loss_share,
     )
     rows.check_length(shortest)
     return rows

@@ -67,7 +67,13 @@ def from_mapping(cls: type[T], mapping: Any, section: str) -> T:
             values[field.name] = convert(mapping[key], hints[field.name], name)
         elif field.default is MISSING and field.default_factory is MISSING:
             raise ValueError(f"{name} is missing; set it in the file or with {name}=….")
-    return cls(**values)
+    try:
+        return cls(**values)
+    except ValueError as error:
+        # a class of another package names its field alone
+        if section and str(error).partition(" ")[0] in known:
+            raise ValueError(f"{section}.{error}") from error
+        raise
 
 
 def check_keys(keys: Iterable[Any], known: Iterable[str], section: str) -> None:
@@ -105,12 +111,7 @@ def convert(value: Any, hint: Any, name: str) -> Any:
             for i, (item, kind) in enumerate(zip(value, arguments, strict=True))
         )
     elif origin is dict and arguments[1] is not Any and isinstance(value, dict):
-        return {
-            convert(key, arguments[0], f"a key of {name}"): convert(
-                x, arguments[1], f"{name}.{key}"
-            )
-            for key, x in value.items()
-        }
+        return {key: convert(x, arguments[1], f"{name}.{key}") for key, x in value.items()}
     elif is_dataclass(hint):
         return from_mapping(hint, value, name)  # type: ignore[arg-type]
     elif hint == PathText:

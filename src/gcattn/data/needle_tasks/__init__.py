@@ -2,11 +2,12 @@
 
 `NeedleTask` says what is hidden and asked, `NeedleVocabulary` draws keys and values, `Haystack` is
 the text around them; `draw_sample` makes evaluation samples of any length and `NeedleRows` training
-rows.
+rows by a `NeedlePlan`.
 """
 
 from gcattn.data.needle_tasks.exercise import Exercise, Needle, Question
 from gcattn.data.needle_tasks.haystack import Haystack
+from gcattn.data.needle_tasks.plan import NeedlePlan
 from gcattn.data.needle_tasks.rows import NeedleRows
 from gcattn.data.needle_tasks.sample import NeedleSample, draw_sample
 from gcattn.data.needle_tasks.tasks import TASK_NAMES, NeedleTask
@@ -17,6 +18,7 @@ __all__ = [
     "Exercise",
     "Haystack",
     "Needle",
+    "NeedlePlan",
     "NeedleRows",
     "NeedleSample",
     "NeedleTask",

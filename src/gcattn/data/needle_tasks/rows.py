@@ -5,7 +5,7 @@ Shapes: T tokens per row.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from random import Random
 
@@ -20,13 +20,13 @@ from gcattn.data.needle_tasks.exercise import Exercise
 from gcattn.data.needle_tasks.haystack import Haystack
 from gcattn.data.needle_tasks.interleaved_text import InterleavedText
 from gcattn.data.needle_tasks.phrases import TokenIds
+from gcattn.data.needle_tasks.plan import NeedlePlan, read_mixture
 from gcattn.data.needle_tasks.tasks import NeedleTask
 from gcattn.data.needle_tasks.vocabulary import NeedleVocabulary
 from gcattn.data.synthetic_facts import Split
 from gcattn.data.token_shards import TokenShards
 from gcattn.data.tokenizer_loading import load_tokenizer
 
-TEXT = "text"
 DEFAULT_NUM_ROWS = 2**20
 # share of the spoiled rows whose noise repeats itself, and after how many tokens at most
 PERIODIC_SHARE = 0.5
@@ -43,27 +43,12 @@ class NeedleRows(Dataset[dict[str, Tensor]]):
     Args:
         shards: The text around the needles.
         sequence_length: Tokens per row, T.
-        mixture: Weight of each task; the task "text" stands for rows without needles.
+        plan: What is hidden in them.
         split: Whose keys and values are used, "train" or "validation"; they are disjoint.
         seed: Fixes all rows.
         num_rows: How many rows there are.
-        exercises_per_row: Exercises hidden in one row, as long as they fill no more than half of
-            it; the first one may fill all of it.
-        random_break_rate: Probability, per token, that its chunk closes early; above 0, or with
-            `question_break_rate`, rows hold "chunk_breaks" [T], bool.
-        question_break_rate: Probability that chunks close in front of the last token of a question
-            and eight tokens before, as they do when a model is asked to generate.
-        near_question_rate: Probability that the needles of an exercise lie close to its questions,
-            within a stretch of any order of magnitude. The others lie anywhere before them, so
-            hardly ever in the same chunk or window, where nothing can be retrieved.
-        noisy_text_rate: Probability that a row's text is spoiled: a share of its tokens gives way
-            to ids drawn from a part of the vocabulary, from one id to all; share and part are drawn
-            anew for each row, and in half of them a line of up to 64 ids repeats itself. Needles
-            and questions stay as they are, and only answers have a label; rows without needles
-            are never spoiled. What is read beside a needle is then not always text that the model
-            knows.
-        text_loss_share: Share of the tokens outside of answers that have a label; 0.25 gives the
-            answers four times the weight that they have with 1.
+        random_break_rate: Probability, per token, that its chunk closes early; above 0, or with the
+            plan's `question_break_rate`, rows hold "chunk_breaks" [T], bool.
         include_answer_mask: Add "answer_mask" [T], one where a token belongs to an answer.
         excluded_ids: Ids that never occur in text, such as a model's landmark.
 
@@ -75,41 +60,23 @@ class NeedleRows(Dataset[dict[str, Tensor]]):
         self,
         shards: TokenShards,
         sequence_length: int,
-        mixture: Mapping[str, float],
+        plan: NeedlePlan,
         *,
         split: Split = "train",
         seed: int = 0,
         num_rows: int = DEFAULT_NUM_ROWS,
-        exercises_per_row: int = 4,
         random_break_rate: float = 0.0,
-        question_break_rate: float = 0.0,
-        near_question_rate: float = 0.0,
-        noisy_text_rate: float = 0.0,
-        text_loss_share: float = 1.0,
         include_answer_mask: bool = False,
         excluded_ids: Iterable[int] = (),
     ) -> None:
-        for name, value in (("num_rows", num_rows), ("exercises_per_row", exercises_per_row)):
-            if value < 1:
-                raise ValueError(f"{name} must be at least 1, got {value}.")
+        if num_rows < 1:
+            raise ValueError(f"num_rows must be at least 1, got {num_rows}.")
         if not 0 <= random_break_rate < 1:
             raise ValueError(f"random_break_rate must lie in [0, 1), got {random_break_rate}.")
-        for name, share in (
-            ("question_break_rate", question_break_rate),
-            ("near_question_rate", near_question_rate),
-            ("noisy_text_rate", noisy_text_rate),
-            ("text_loss_share", text_loss_share),
-        ):
-            if not 0 <= share <= 1:
-                raise ValueError(f"{name} must lie in [0, 1], got {share}.")
-        tasks, self._text_share = read_mixture(mixture)
+        tasks, self._text_share = read_mixture(plan.mixture)
+        self.plan = plan
         self.sequence_length = sequence_length
-        self.exercises_per_row = exercises_per_row
         self.random_break_rate = random_break_rate
-        self.question_break_rate = question_break_rate
-        self.near_question_rate = near_question_rate
-        self.noisy_text_rate = noisy_text_rate
-        self.text_loss_share = text_loss_share
         self.include_answer_mask = include_answer_mask
         self._tasks, self._weights = list(tasks), list(tasks.values())
         self._seed = seed
@@ -150,7 +117,7 @@ class NeedleRows(Dataset[dict[str, Tensor]]):
 
     def _row(self, number: int, length: int) -> dict[str, np.ndarray]:
         rng = Random(f"{self._seed} {self._words.split} {length} {number}")
-        inserts = _place(rng, self._exercises(rng, length), length, self.near_question_rate)
+        inserts = _place(rng, self._exercises(rng, length), length, self.plan.near_question_rate)
         num_inserted = sum(len(insert.token_ids) for insert in inserts)
         text = InterleavedText(
             self._haystack,
@@ -165,14 +132,14 @@ class NeedleRows(Dataset[dict[str, Tensor]]):
             inserted[start : start + len(insert.token_ids)] = True
             for begin, stop in insert.answers:
                 answers[start + begin : start + stop] = True
-                if rng.random() < self.question_break_rate:
+                if rng.random() < self.plan.question_break_rate:
                     # where those of a prompt that ends with the question do
                     places = [start + begin - behind for behind in CLOSES_BEFORE_END]
                     question_breaks[[place for place in places if place >= 0]] = True
         draw = np.random.default_rng(rng.getrandbits(63))
-        text_loss_share = self.text_loss_share
+        text_loss_share = self.plan.text_loss_share
         # only answers have a label in a spoiled row: without any it would teach nothing
-        if answers.any() and rng.random() < self.noisy_text_rate:
+        if answers.any() and rng.random() < self.plan.noisy_text_rate:
             spoiled = ~inserted & (draw.random(length) < draw.random())
             # few of them repeat often, as indentation and digits do
             kinds = int(len(self._noise_ids) ** draw.random())
@@ -188,7 +155,7 @@ class NeedleRows(Dataset[dict[str, Tensor]]):
             kept = draw.random(length) < text_loss_share
             labels[~(kept | answers)] = IGNORED
         row = {"input_ids": input_ids, "labels": labels}
-        if self.random_break_rate or self.question_break_rate:
+        if self.random_break_rate or self.plan.question_break_rate:
             breaks = draw.random(length) < self.random_break_rate
             row["chunk_breaks"] = breaks | question_breaks
         if self.include_answer_mask:
@@ -200,7 +167,7 @@ class NeedleRows(Dataset[dict[str, Tensor]]):
             return []
         exercises: list[Exercise] = []
         filled = 0
-        for task in rng.choices(self._tasks, self._weights, k=self.exercises_per_row):
+        for task in rng.choices(self._tasks, self._weights, k=self.plan.exercises_per_row):
             exercise = self._draw(rng, task, length)
             filled += exercise.num_tokens
             if exercises and filled > length // 2:
@@ -216,24 +183,6 @@ class NeedleRows(Dataset[dict[str, Tensor]]):
                 f"{length}; lengthen the rows or lower the task's count."
             )
         return exercise
-
-
-def read_mixture(mixture: Mapping[str, float]) -> tuple[dict[NeedleTask, float], float]:
-    """Return the tasks with their weights, and the share of rows that are text alone.
-
-    Raises:
-        ValueError: A task is unknown, a weight is not above 0, or there is nothing.
-    """
-    for name, weight in mixture.items():
-        if not isinstance(name, str):
-            raise ValueError(f"A task must be named by text, got {name!r}.")
-        if not isinstance(weight, int | float) or not 0 < weight < float("inf"):
-            raise ValueError(f"The weight of the task {name!r} must be above 0, got {weight!r}.")
-    tasks = {NeedleTask.parse(n): float(w) for n, w in mixture.items() if n != TEXT}
-    if not tasks:
-        raise ValueError("The mixture must hold at least one needle task.")
-    text = float(mixture.get(TEXT, 0))
-    return tasks, text / (text + sum(tasks.values()))
 
 
 @dataclass(frozen=True)
