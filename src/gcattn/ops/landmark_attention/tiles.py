@@ -1,0 +1,69 @@
+"""One tile is one block of columns of one head: what all kernels load, and how they are launched.
+
+Letters as in `api`; C blocks of L = C · S columns. Tensors are contiguous.
+"""
+# mypy: allow-untyped-defs, allow-incomplete-defs
+
+import triton
+import triton.language as tl
+from torch import Tensor
+
+
+@triton.jit
+def load_block(x_ptr, b, n, head, C, S, HEADS, D, BLOCK_S: tl.constexpr, BLOCK_D: tl.constexpr):
+    """Load block n of one head, [BLOCK_S, BLOCK_D]; zero beyond S and D."""
+    slot, dim = tl.arange(0, BLOCK_S), tl.arange(0, BLOCK_D)
+    row = (b.to(tl.int64) * C + n) * S + slot
+    at = (row[:, None] * HEADS + head) * D + dim[None, :]
+    return tl.load(x_ptr + at, mask=(slot < S)[:, None] & (dim < D)[None, :], other=0.0)
+
+
+@triton.jit
+def store_block(x_ptr, x, b, n, head, C, S, HEADS, D, BLOCK_S: tl.constexpr, BLOCK_D: tl.constexpr):
+    """Store what `load_block` loads."""
+    slot, dim = tl.arange(0, BLOCK_S), tl.arange(0, BLOCK_D)
+    row = (b.to(tl.int64) * C + n) * S + slot
+    at = (row[:, None] * HEADS + head) * D + dim[None, :]
+    inside = (slot < S)[:, None] & (dim < D)[None, :]
+    tl.store(x_ptr + at, x.to(x_ptr.dtype.element_ty), mask=inside)
+
+
+@triton.jit
+def load_rows(x_ptr, b, n, head, C, S, HEADS, BLOCK_S: tl.constexpr):
+    """Load one number for each column of block n, from [B, L, H]; zero beyond S."""
+    slot = tl.arange(0, BLOCK_S)
+    row = (b.to(tl.int64) * C + n) * S + slot
+    return tl.load(x_ptr + row * HEADS + head, mask=slot < S, other=0.0)
+
+
+@triton.jit
+def own_scores(scores, S, BLOCK_S: tl.constexpr):
+    """Leave the scores [queries, keys] of the tokens of the own block up to the query."""
+    slot = tl.arange(0, BLOCK_S)
+    visible = (slot[None, :] <= slot[:, None]) & (slot < S - 1)[None, :]
+    return tl.where(visible, scores, float("-inf"))
+
+
+@triton.jit
+def inner_softmax(scores, S, BLOCK_S: tl.constexpr):
+    """Return the landmark's score [queries] and the softmax over the tokens, [queries, keys]."""
+    slot = tl.arange(0, BLOCK_S)
+    gate = tl.sum(tl.where((slot == S - 1)[None, :], scores, 0.0), 1)
+    scores = tl.where((slot < S - 1)[None, :], scores, float("-inf"))
+    inner = tl.exp(scores - tl.max(scores, 1)[:, None])
+    return gate, inner / tl.sum(inner, 1)[:, None]
+
+
+def sizes(q: Tensor, k: Tensor, chunk_size: int) -> dict[str, int]:
+    """Return the sizes that every kernel takes, by name."""
+    L, H, D = q.shape[1:]
+    return {
+        "C": L // chunk_size,
+        "S": chunk_size,
+        "H": H,
+        "G": k.shape[2],
+        "D": D,
+        # a matrix product takes tiles of at least 16
+        "BLOCK_S": max(16, triton.next_power_of_2(chunk_size)),
+        "BLOCK_D": max(16, triton.next_power_of_2(D)),
+    }
