@@ -53,6 +53,10 @@ class ChunkLayout(Protocol):
         """Number of each token's chunk in its row's stream, [B, T]; -1 for padding."""
 
     @property
+    def is_landmark(self) -> Tensor:
+        """Whether each column is a landmark, bool [B, L]."""
+
+    @property
     def chunk_documents(self) -> Tensor | None:
         """Document of each finished chunk, [B, F]; -1 where the row finished fewer; None: one."""
 

@@ -61,6 +61,12 @@ class RegularLayout:
         return (self.first_chunk + token // (self.chunk_size - 1)).expand(self.batch_size, -1)
 
     @property
+    def is_landmark(self) -> Tensor:
+        """Whether each column is a landmark, bool [B, L]."""
+        slot = torch.arange(self.num_columns, device=self.device) % self.chunk_size
+        return (slot == self.chunk_size - 1).expand(self.batch_size, -1)
+
+    @property
     def chunk_documents(self) -> None:
         """Every row is one document."""
         return None

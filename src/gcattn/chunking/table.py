@@ -146,6 +146,11 @@ class TableLayout:
         return torch.where(self.column_of_token >= 0, chunk + self.first_chunk[:, None], -1)
 
     @property
+    def is_landmark(self) -> Tensor:
+        """Whether each column is a landmark, bool [B, L]."""
+        return (self.columns.document >= 0) & (self.columns.slot == self.chunk_size - 1)
+
+    @property
     def chunk_documents(self) -> Tensor:
         """Document of each finished chunk, [B, F]; -1 where the row finished fewer."""
         finished = self.chunk_document[:, : self.num_finished_chunks]
@@ -186,8 +191,7 @@ class TableLayout:
 
     def at_landmarks(self, x: Tensor) -> Tensor:
         """Take what belongs to landmarks, [B, L, …] → [B, F, …]."""
-        is_landmark = (self.columns.document >= 0) & (self.columns.slot == self.chunk_size - 1)
-        inverse = torch.where(is_landmark, self.columns.chunk, -1)
+        inverse = torch.where(self.is_landmark, self.columns.chunk, -1)
         return move_columns(x, self.landmark_column, inverse)
 
     def blocks(self, *, from_landmark: bool) -> TableBlocks:

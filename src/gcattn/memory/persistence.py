@@ -29,6 +29,7 @@ FORMAT_VERSION = 2
 RENAMED = {"open_chunk": "open_chunk.states", "last_columns": "last_columns.states"}
 # fields that caches made before them lack, with what they stood for
 ADDED_SIZES = {
+    "self_attention": "window",
     "embedding_convolution_size": 1,
     "key_convolution_size": 1,
     "landmark_overlap": 0,

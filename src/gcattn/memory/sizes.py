@@ -15,6 +15,7 @@ SIZES = (
     "num_retrieval_groups",
     "chunk_size",
     "window_size",
+    "self_attention",
     "retrieval_serves",
     "embedding_convolution_size",
     "key_convolution_size",

@@ -14,6 +14,7 @@ from gcattn.memory.carried import CarriedState
 from gcattn.memory.chunk_memory import ChunkSource, EncodedChunks
 from gcattn.memory.chunk_tail import ChunkTail
 from gcattn.memory.column_tail import ColumnTail
+from gcattn.memory.landmark_window import LandmarkWindow
 from gcattn.memory.last_retrieval import LastRetrieval
 from gcattn.memory.open_chunk import OpenChunk
 from gcattn.memory.position import Position
@@ -38,10 +39,10 @@ class Stream:
         self.log = TokenLog(remembers=keep)
         self.position = Position(remembers=keep)
         self.last_columns = ColumnTail(config.embedding_convolution_size - 1, remembers=keep)
-        self.lower_window = WindowCache(config.window_size, remembers=keep)
+        self.lower_window = _window(config, keep)
         self.open_chunk = OpenChunk(remembers=keep)
         self.chunk_tail = ChunkTail(remembers=keep)
-        self.upper_window = WindowCache(config.window_size, remembers=keep)
+        self.upper_window = _window(config, keep)
         self.last_retrievals = [
             LastRetrieval(remembers=keep) for _ in range(config.num_retrieval_groups)
         ]
@@ -72,3 +73,9 @@ class Stream:
     def call(self) -> AbstractContextManager[None]:
         """Enclose one call: it is committed at the end, or leaves no trace if it fails."""
         return nullcontext()
+
+
+def _window(config: "DRTConfig", remembers: bool) -> WindowCache:
+    if config.self_attention == "landmark":
+        return LandmarkWindow(remembers=remembers)
+    return WindowCache(config.window_size, remembers=remembers)

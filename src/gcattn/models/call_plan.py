@@ -101,7 +101,9 @@ def plan_call(
         raise ValueError(f"The cache is of batch size {rows}, the call of {B}{hint}.")
     S, from_landmark = config.chunk_size, config.retrieval_serves == "from_landmark"
     # every token takes a column, and a landmark at most
-    num_upper = 2 * num_tokens + 1 if num_logits is None else _receptive_field(config, num_logits)
+    num_upper = 2 * num_tokens + 1
+    if num_logits is not None and config.self_attention == "window":
+        num_upper = _receptive_field(config, num_logits)
     is_regular = all(x is None for x in (attention_mask, chunk_breaks, document_ids, before))
     if is_regular and not stream.remembers:
         whole = RegularLayout(S, B, num_tokens, device)

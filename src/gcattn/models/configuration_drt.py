@@ -68,6 +68,11 @@ class DRTConfig(PreTrainedConfig):
         chunk_size: S, slots per chunk: S - 1 tokens and the landmark.
         retrieval_top_k: K, chunks retrieved per chunk and group.
         window_size: W, columns that self-attention sees, its own included.
+        self_attention: "window", the last W columns, or "landmark", a peer: Landmark Attention, in
+            which every token reads all earlier chunks through their landmarks. It needs
+            `retrieval_method` to be "none".
+        landmark_top_k: With "landmark" attention, the chunks that each token of each head reads;
+            all without it, as in training.
         retrieval_method: "learned" by the language-model loss, "random" chunks (the paper's
             ablation), "off": the weights of a DRT with nothing retrieved, which shows what
             retrieval is worth to them, or "none": no chunk encoder and no cross-attention, a
@@ -130,6 +135,8 @@ class DRTConfig(PreTrainedConfig):
     chunk_size: int = 64
     retrieval_top_k: int = 8
     window_size: int = 512
+    self_attention: Literal["window", "landmark"] = "window"
+    landmark_top_k: int | None = None
     retrieval_method: RetrievalMethod = "learned"
     retrieval_noise: Literal["gumbel", "none"] = "gumbel"
     retrieval_serves: RetrievalServes = "next_chunk"
@@ -205,6 +212,15 @@ class DRTConfig(PreTrainedConfig):
             raise ValueError(
                 "landmark_overlap must be at least 0 and less than chunk_size = "
                 f"{self.chunk_size}, got {self.landmark_overlap}."
+            )
+        if self.self_attention == "landmark" and self.retrieval_method != "none":
+            raise ValueError(
+                'self_attention = "landmark" is a peer of retrieval: retrieval_method must be '
+                f'"none", got {self.retrieval_method!r}.'
+            )
+        if self.landmark_top_k is not None and self.landmark_top_k < 1:
+            raise ValueError(
+                f"landmark_top_k must be at least 1, or None for all, got {self.landmark_top_k}."
             )
         if self.landmark_overlap and not self.landmark_pooling:
             raise ValueError(

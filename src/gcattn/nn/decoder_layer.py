@@ -12,6 +12,7 @@ from transformers.modeling_layers import GradientCheckpointingLayer
 from gcattn.chunking import BlockGrid
 from gcattn.memory.chunk_memory import RetrievedChunks
 from gcattn.nn.cross_attention import GroupedCrossAttention
+from gcattn.nn.landmark_self_attention import LandmarkSelfAttention
 from gcattn.nn.mlp import SwiGLU
 from gcattn.nn.rms_norm import RMSNorm
 from gcattn.nn.self_attention import ColumnContext, SlidingWindowSelfAttention
@@ -20,13 +21,20 @@ if TYPE_CHECKING:
     from gcattn.models.configuration_drt import DRTConfig, ResidualWiring
 
 
+def make_self_attention(config: "DRTConfig", layer_index: int) -> SlidingWindowSelfAttention:
+    """Return the self-attention that the configuration names."""
+    if config.self_attention == "landmark":
+        return LandmarkSelfAttention(config, layer_index)
+    return SlidingWindowSelfAttention(config, layer_index)
+
+
 class DecoderLayer(GradientCheckpointingLayer):
     """Pre-norm layer of sliding-window self-attention and feed-forward block."""
 
     def __init__(self, config: "DRTConfig", layer_index: int) -> None:
         super().__init__()
         self.attention_norm = RMSNorm(config.hidden_size, eps=config.rms_norm_eps)
-        self.self_attention = SlidingWindowSelfAttention(config, layer_index)
+        self.self_attention = make_self_attention(config, layer_index)
         self.mlp_norm = RMSNorm(config.hidden_size, eps=config.rms_norm_eps)
         self.mlp = SwiGLU(config.hidden_size, config.intermediate_size)
 
@@ -47,7 +55,7 @@ class RetrievalDecoderLayer(GradientCheckpointingLayer):
         super().__init__()
         self.residual_wiring: ResidualWiring = config.residual_wiring
         self.attention_norm = RMSNorm(config.hidden_size, eps=config.rms_norm_eps)
-        self.self_attention = SlidingWindowSelfAttention(config, layer_index)
+        self.self_attention = make_self_attention(config, layer_index)
         self.cross_attention_norm = RMSNorm(config.hidden_size, eps=config.rms_norm_eps)
         self.cross_attention = GroupedCrossAttention(config)
         self.mlp_norm = RMSNorm(config.hidden_size, eps=config.rms_norm_eps)

@@ -1,0 +1,128 @@
+"""Peers on the library's own parts: what holds for a DRT holds for them (float64 on the CPU)."""
+
+import pytest
+import torch
+
+from gcattn.memory.cache import DRTCache
+from gcattn.testing import random_config, random_model, random_tokens
+
+EXACT = {"rtol": 0, "atol": 1e-10}
+PEERS = {
+    "window": {},
+    "full attention": {"window_size": 1000},
+    "landmark": {"self_attention": "landmark"},
+    "landmark, two blocks": {"self_attention": "landmark", "landmark_top_k": 2},
+}
+SEEDS = range(4)
+
+
+@pytest.fixture(autouse=True)
+def _no_gradients():
+    with torch.no_grad():
+        yield
+
+
+@pytest.fixture(params=PEERS)
+def peer(request):
+    return lambda seed: random_model(
+        random_config(seed, retrieval_method="none", **PEERS[request.param])
+    )
+
+
+def segmented(model, ids, sizes, **kwargs):
+    cache, logits, at = DRTCache(model.config), [], 0
+    for size in sizes:
+        here = {name: x[:, at : at + size] for name, x in kwargs.items()}
+        logits.append(model(ids[:, at : at + size], past_key_values=cache, **here).logits)
+        at += size
+    return torch.cat(logits, dim=1)
+
+
+@pytest.mark.parametrize("seed", SEEDS)
+def test_segmented_forward_equals_full_forward(peer, seed):
+    model = peer(seed)
+    ids = random_tokens(model.config, 2, 97, seed)
+    breaks = torch.rand(2, 97, generator=torch.Generator().manual_seed(seed)) < 0.1
+    full = model(ids, use_cache=False, chunk_breaks=breaks).logits
+    for sizes in ([1, 40, 3, 53], [64, 33]):
+        torch.testing.assert_close(segmented(model, ids, sizes, chunk_breaks=breaks), full, **EXACT)
+
+
+@pytest.mark.parametrize("seed", SEEDS)
+def test_token_by_token_equals_full_forward(peer, seed):
+    model = peer(seed)
+    ids = random_tokens(model.config, 2, 40, seed)
+    full = model(ids, use_cache=False).logits
+    torch.testing.assert_close(segmented(model, ids, [1] * 40), full, **EXACT)
+
+
+@pytest.mark.parametrize("seed", SEEDS)
+def test_the_last_logits_are_those_of_the_full_forward(peer, seed):
+    # the upper decoder is cut to what it can see: for landmarks that is everything
+    model = peer(seed)
+    ids = random_tokens(model.config, 2, 150, seed)
+    full = model(ids, use_cache=False).logits
+    torch.testing.assert_close(model(ids, logits_to_keep=1).logits, full[:, -1:], **EXACT)
+
+
+@pytest.mark.parametrize("seed", SEEDS)
+def test_batch_row_equals_row_alone(peer, seed):
+    model = peer(seed)
+    ids = random_tokens(model.config, 2, 50, seed)
+    mask = torch.ones_like(ids)
+    mask[1, :21] = 0
+    batched = model(ids, attention_mask=mask).logits
+    torch.testing.assert_close(batched[1:, 21:], model(ids[1:, 21:]).logits, **EXACT)
+    torch.testing.assert_close(batched[:1], model(ids[:1]).logits, **EXACT)
+
+
+@pytest.mark.parametrize("seed", SEEDS)
+def test_padding_stays_out_of_the_cache(peer, seed):
+    model = peer(seed)
+    ids = random_tokens(model.config, 2, 60, seed)
+    mask = torch.ones_like(ids)
+    mask[1, :13] = 0
+    cache = DRTCache(model.config)
+    model(ids[:, :40], attention_mask=mask[:, :40], past_key_values=cache)
+    after = model(ids[:, 40:], attention_mask=mask, past_key_values=cache).logits
+    alone = model(ids[1:, 13:]).logits[:, -20:]
+    torch.testing.assert_close(after[1:], alone, **EXACT)
+
+
+@pytest.mark.parametrize("seed", SEEDS)
+def test_packed_documents_equal_separate_documents(peer, seed):
+    model = peer(seed)
+    ids = random_tokens(model.config, 1, 80, seed)
+    documents = (torch.arange(80) >= 33).long()[None]
+    packed = model(ids, document_ids=documents).logits
+    for part in (slice(0, 33), slice(33, 80)):
+        torch.testing.assert_close(packed[:, part], model(ids[:, part]).logits, **EXACT)
+
+
+@pytest.mark.parametrize("seed", SEEDS)
+def test_future_tokens_cannot_change_past_logits(peer, seed):
+    model = peer(seed)
+    ids = random_tokens(model.config, 1, 70, seed)
+    changed = ids.clone()
+    changed[:, 45:] = (changed[:, 45:] + 1) % model.config.vocab_size
+    torch.testing.assert_close(
+        model(changed).logits[:, :45], model(ids).logits[:, :45], rtol=0, atol=0
+    )
+
+
+def test_landmark_attention_reaches_beyond_the_window():
+    # chunks of 5 and a window of 4: the first token is far out of the window's reach
+    model = random_model(
+        random_config(0, retrieval_method="none", self_attention="landmark", window_size=4)
+    )
+    ids = random_tokens(model.config, 1, 120)
+    changed = ids.clone()
+    changed[0, 0] = (ids[0, 0] + 1) % model.config.vocab_size
+    assert (model(ids).logits[0, -1] - model(changed).logits[0, -1]).abs().max() > 1e-9
+
+
+def test_landmarks_and_retrieval_exclude_each_other():
+    with pytest.raises(ValueError, match="is a peer of retrieval"):
+        random_config(0, self_attention="landmark")
+    with pytest.raises(ValueError, match="landmark_top_k must be at least 1"):
+        random_config(0, retrieval_method="none", self_attention="landmark", landmark_top_k=0)
