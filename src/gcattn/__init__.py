@@ -1,10 +1,14 @@
 """gcattn: language models that read millions of tokens by retrieving past chunks.
 
-Public names load what they need when they are first used: `import gcattn` by itself costs nothing.
+Public names load what they need when they are first used: `import gcattn` by itself costs nothing,
+and yet transformers' Auto classes know the models from then on.
 """
 
+import sys
 from importlib import import_module
 from typing import Any
+
+from gcattn.auto_classes import register_lazily
 
 __version__ = "0.1.0.dev0"
 
@@ -12,6 +16,7 @@ _HOME = {
     "DRTCache": "gcattn.memory.cache",
     "DRTConfig": "gcattn.models",
     "DRTForCausalLM": "gcattn.models",
+    "DRTForSequenceClassification": "gcattn.models",
     "DRTModel": "gcattn.models",
     "chunk_topk": "gcattn.ops",
     "drt_12m": "gcattn.models",
@@ -29,6 +34,8 @@ _HOME = {
 }
 
 __all__ = sorted([*_HOME, "__version__"])
+
+register_lazily(sys.modules[__name__])
 
 
 def __getattr__(name: str) -> Any:

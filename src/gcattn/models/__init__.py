@@ -1,6 +1,4 @@
-"""The models, registered with transformers' Auto classes when this package is imported."""
-
-from transformers import AutoConfig, AutoModel, AutoModelForCausalLM
+"""The models; transformers' Auto classes know them since `gcattn` was imported."""
 
 from gcattn.models.causal_lm import DRTForCausalLM
 from gcattn.models.configuration_drt import DRTConfig
@@ -14,15 +12,13 @@ from gcattn.models.presets import (
     drt_tiny,
     paper_128m,
 )
-
-AutoConfig.register(DRTConfig.model_type, DRTConfig, exist_ok=True)
-AutoModel.register(DRTConfig, DRTModel, exist_ok=True)
-AutoModelForCausalLM.register(DRTConfig, DRTForCausalLM, exist_ok=True)
+from gcattn.models.sequence_classification import DRTForSequenceClassification
 
 __all__ = [
     "PRESETS",
     "DRTConfig",
     "DRTForCausalLM",
+    "DRTForSequenceClassification",
     "DRTModel",
     "DRTPreTrainedModel",
     "drt_12m",

@@ -12,12 +12,13 @@ from gcattn.chunking import IGNORED, next_token_labels
 from gcattn.memory.cache import DRTCache
 from gcattn.models.cache_name import CACHE_NAME, named_cache
 from gcattn.models.configuration_drt import DRTConfig
+from gcattn.models.defaults import in_wanted_form
 from gcattn.models.generation import DRTGenerationMixin
+from gcattn.models.head_loss import summed_loss
 from gcattn.models.modeling_drt import DRTModel, DRTPreTrainedModel
 from gcattn.models.outputs import DRTCausalLMOutput
 from gcattn.models.token_ids import check_ids
 from gcattn.nn.retriever import Retrieval
-from gcattn.ops.linear_cross_entropy import linear_cross_entropy
 
 
 class DRTForCausalLM(DRTPreTrainedModel, DRTGenerationMixin):
@@ -48,16 +49,18 @@ class DRTForCausalLM(DRTPreTrainedModel, DRTGenerationMixin):
         output_retrieval: bool = False,
         output_hidden_states: bool | None = None,
         cache: DRTCache | None = None,
+        shift_labels: Tensor | None = None,
+        return_dict: bool | None = None,
         **kwargs: Any,
-    ) -> DRTCausalLMOutput:
+    ) -> DRTCausalLMOutput | tuple[Any, ...]:
         """Predict the next token of every token; landmarks come and go inside.
 
         Args:
             input_ids: Plain token ids, [B, T]; with a cache, the tokens behind those it holds.
             attention_mask: 0 where a token is padding, [B, T] or longer (its last T columns count);
                 padding may be on either side and changes nothing.
-            position_ids: Refused: positions follow from the layout; use `document_ids` to restart
-                them.
+            position_ids: Where they start again a document begins, as collators that pack without
+                padding mean it; otherwise positions follow from the layout, and gaps are refused.
             past_key_values: A `DRTCache`; it is extended in place.
             inputs_embeds: Embeddings in place of ids, [B, T, E].
             labels: Ids to predict, [B, T], not shifted; -100 where there is no loss. Any other
@@ -73,9 +76,15 @@ class DRTForCausalLM(DRTPreTrainedModel, DRTGenerationMixin):
             retrieval: How to retrieve in this call; without it the configuration's top-k, and its
                 noise while training.
             output_retrieval: Return what every landmark retrieved.
-            output_hidden_states: Return the hidden states of the tokens after every layer.
+            output_hidden_states: Return the hidden states of the tokens after every layer; the
+                configuration's choice without it.
             cache: The same as `past_key_values`, by the name that transformers 5.24 gave it.
-            **kwargs: `num_items_in_batch`, the number of labels that the loss is divided by.
+            shift_labels: What each token predicts, [B, T], for labels that were shifted before
+                rows were cut; in place of `labels`.
+            return_dict: False: return a tuple; the configuration's choice without it.
+            **kwargs: `num_items_in_batch`, the number of labels that the loss is divided by;
+                `seq_idx` or `cu_seq_lens_q`, which say documents as other collators do; and what
+                asks for nothing but the default.
 
         Returns:
             Loss, logits [B, T, V], cache; see `DRTCausalLMOutput`.
@@ -83,66 +92,63 @@ class DRTForCausalLM(DRTPreTrainedModel, DRTGenerationMixin):
         Raises:
             ValueError: An argument has the wrong shape, or is not one of these.
         """
-        _check_kwargs(position_ids, kwargs)
-        if labels is None and not return_logits:
+        num_items = kwargs.pop("num_items_in_batch", None)
+        learns = labels is not None or shift_labels is not None
+        if not learns and not return_logits:
             raise ValueError("return_logits=False needs labels: without them nothing is left.")
-        if labels is not None:
-            check_ids("labels", labels, self.config.vocab_size)
+        for wanted in (labels, shift_labels):
+            if wanted is not None:
+                check_ids("labels", wanted, self.config.vocab_size)
         output = self.model(
             input_ids=input_ids,
             attention_mask=attention_mask,
+            position_ids=position_ids,
             past_key_values=past_key_values,
             inputs_embeds=inputs_embeds,
             use_cache=use_cache,
-            logits_to_keep=0 if labels is not None else logits_to_keep,
+            logits_to_keep=0 if learns else logits_to_keep,
             chunk_breaks=chunk_breaks,
             document_ids=document_ids,
             retrieval=retrieval,
             output_retrieval=output_retrieval,
             output_hidden_states=output_hidden_states,
             cache=cache,
+            return_dict=True,
+            **kwargs,
         )
         hidden = output.last_hidden_state
-        if labels is None and not isinstance(logits_to_keep, int):
-            hidden = hidden[:, logits_to_keep]
-        loss = logits = None
-        if labels is not None:
-            valid = None if attention_mask is None else attention_mask[:, -labels.shape[1] :]
-            targets = next_token_labels(labels, valid, document_ids)
-            loss = self._loss(hidden, targets, kwargs.get("num_items_in_batch"))
-        if return_logits:
-            if labels is not None and isinstance(logits_to_keep, int):
-                hidden = hidden[:, -logits_to_keep:]
-            logits = self.lm_head(hidden)
-        return DRTCausalLMOutput(
+        kept = slice(-logits_to_keep, None) if isinstance(logits_to_keep, int) else logits_to_keep
+        logits = self.lm_head(hidden[:, kept]) if return_logits else None
+        loss = None
+        if learns:
+            targets = shift_labels
+            if targets is None:
+                assert labels is not None
+                valid = None if attention_mask is None else attention_mask[:, -labels.shape[1] :]
+                targets = next_token_labels(labels, valid, output.document_ids)
+            is_whole = isinstance(logits_to_keep, int) and logits_to_keep == 0
+            whole = logits if is_whole else None
+            loss = self._loss(hidden, targets, whole, num_items)
+        result = DRTCausalLMOutput(
             loss=loss,
             logits=logits,
             hidden_states=output.hidden_states,
             retrieval=output.retrieval,
             **named_cache(getattr(output, CACHE_NAME)),
         )
+        return in_wanted_form(result, return_dict, self.config)
 
-    def _loss(self, hidden: Tensor, targets: Tensor, num_items: Tensor | int | None) -> Tensor:
+    def _loss(
+        self,
+        hidden: Tensor,
+        targets: Tensor,
+        logits: Tensor | None,
+        num_items: Tensor | int | None,
+    ) -> Tensor:
         """Return the mean loss of the targets [B, T], or their sum over `num_items`."""
         items = (targets != IGNORED).sum() if num_items is None else torch.as_tensor(num_items)
         # without a label there is no loss, rather than 0 / 0
-        return self._summed_loss(hidden, targets) / items.clamp_min(1)
+        return self._summed_loss(hidden, targets, logits) / items.clamp_min(1)
 
-    def _summed_loss(self, hidden: Tensor, targets: Tensor) -> Tensor:
-        return linear_cross_entropy(hidden.flatten(0, 1), self.lm_head.weight, targets.flatten())
-
-
-# arguments that transformers passes to every model; the last ones only ask for what is the default
-_ACCEPTED = frozenset({"num_items_in_batch", "return_dict", "output_attentions", "cache_position"})
-
-
-def _check_kwargs(position_ids: Tensor | None, kwargs: dict[str, Any]) -> None:
-    if position_ids is not None:
-        raise ValueError(
-            "position_ids are not accepted: positions follow from the chunk layout; "
-            "pass document_ids to restart them."
-        )
-    if unknown := [name for name in kwargs if name not in _ACCEPTED]:
-        raise ValueError(f"Unexpected arguments {unknown}; see DRTForCausalLM.forward.")
-    if kwargs.get("output_attentions"):
-        raise ValueError("output_attentions is not available; use output_retrieval=True.")
+    def _summed_loss(self, hidden: Tensor, targets: Tensor, logits: Tensor | None) -> Tensor:
+        return summed_loss(self.lm_head, hidden, targets, logits)

@@ -6,17 +6,25 @@ run time to check what users pass.
 Shapes: S slots per chunk, W window, K retrieved chunks, R retrieval groups, E hidden size.
 """
 
+from collections.abc import Iterable
+from dataclasses import field
 from difflib import get_close_matches
 from functools import wraps
 from math import isfinite
+from os import PathLike
 from typing import TYPE_CHECKING, Any, Literal
 
 from huggingface_hub.dataclasses import strict
 from huggingface_hub.errors import StrictDataclassError
 from transformers.configuration_utils import PreTrainedConfig
+from transformers.generation import GenerationConfig
+from transformers.utils import logging
 
 from gcattn.models import estimates
+from gcattn.models.remote_code import write_remote_code
 from gcattn.models.token_ids import check_special_ids
+
+logger = logging.get_logger(__name__)
 
 RetrievalMethod = Literal["learned", "random", "off", "none"]
 RetrievalServes = Literal["next_chunk", "from_landmark"]
@@ -160,6 +168,8 @@ class DRTConfig(PreTrainedConfig):
     pad_token_id: int | None = None
     bos_token_id: int | None = None
     eos_token_id: int | list[int] | None = None
+    # filled in when a model is saved; libraries look into it without asking whether it is there
+    auto_map: dict = field(default_factory=dict)
 
     def __post_init__(self, **kwargs: Any) -> None:
         if "landmark_token_id" in kwargs:
@@ -168,17 +178,50 @@ class DRTConfig(PreTrainedConfig):
                 "outside the vocabulary. Leave it out; a model that was saved with it is rewritten "
                 "by `python -m gcattn.models.landmark_migration FOLDER NEW_FOLDER`."
             )
-        # names of transformers' own bookkeeping begin with an underscore
-        unknown = [n for n in kwargs if not n.startswith("_") and not hasattr(type(self), n)]
-        for name in unknown:
-            close = get_close_matches(name, type(self).__dataclass_fields__, n=1)
-            hint = f"; did you mean {close[0]}?" if close else "."
-            raise ValueError(f"DRTConfig has no field {name!r}{hint}")
+        for name in _unknown(kwargs):
+            raise ValueError(f"DRTConfig has no field {name!r}{_hint(name) or '.'}")
         if self.num_key_value_heads is None:
             self.num_key_value_heads = self.num_attention_heads
         if self.head_dim is None and self.num_attention_heads > 0:
             self.head_dim = self.hidden_size // self.num_attention_heads
         super().__post_init__(**kwargs)
+
+    @classmethod
+    def from_dict(cls, config_dict: dict[str, Any], **kwargs: Any) -> Any:
+        """Make a configuration of what a file says, and keep what others wrote into it.
+
+        Keys that are no field may be notes of users or of other libraries: they become attributes
+        and are saved again. One that looks like a misspelt field is warned of.
+
+        Raises:
+            ValueError: A value is refused, or one of `kwargs` is a misspelt field.
+        """
+        for name in _unknown(kwargs):
+            if hint := _hint(name):
+                raise ValueError(f"DRTConfig has no field {name!r}{hint}")
+        notes = {name: config_dict[name] for name in _unknown(config_dict)}
+        for name in notes:
+            if hint := _hint(name):
+                logger.warning("The configuration has no field %r%s", name, hint)
+        known = {name: value for name, value in config_dict.items() if name not in notes}
+        elsewhere = GenerationConfig()  # where transformers looks for these today
+        notes = {name: value for name, value in notes.items() if not hasattr(elsewhere, name)}
+        made = super().from_dict(known, **kwargs)
+        config = made[0] if isinstance(made, tuple) else made
+        for name, value in notes.items():
+            setattr(config, name, value)
+        return made
+
+    def save_pretrained(
+        self, save_directory: str | PathLike[str], push_to_hub: bool = False, **kwargs: Any
+    ) -> None:
+        """Save as transformers does, with the file that `trust_remote_code=True` runs."""
+        self.auto_map = write_remote_code(save_directory)
+        super().save_pretrained(save_directory, push_to_hub, **kwargs)
+
+    @classmethod
+    def register_for_auto_class(cls, auto_class: str = "AutoConfig") -> None:
+        """Do nothing: the class is in an installed package, and no copy of it is saved."""
 
     @property
     def num_hidden_layers(self) -> int:
@@ -232,9 +275,9 @@ class DRTConfig(PreTrainedConfig):
                 f"landmark_pooling needs a hidden_size that num_attention_heads = "
                 f"{self.num_attention_heads} divides, got {self.hidden_size}."
             )
-        for name in ("initial_score_scale", "retrieval_temperature"):
-            if getattr(self, name) <= 0:
-                raise ValueError(f"{name} must be above 0, got {getattr(self, name)}.")
+        for name in ("initial_score_scale", "retrieval_temperature", "rope_theta", "rms_norm_eps"):
+            if not 0 < getattr(self, name) < float("inf"):
+                raise ValueError(f"{name} must be above 0 and finite, got {getattr(self, name)}.")
         if not isfinite(self.sink_logit):
             raise ValueError(f"sink_logit must be finite, got {self.sink_logit}.")
 
@@ -265,6 +308,27 @@ class DRTConfig(PreTrainedConfig):
         """Return bytes of chunk memory per token of context: landmarks, and keys and values."""
         return estimates.memory_bytes_per_token(self, bytes_per_value)
 
+
+def _unknown(names: Iterable[str]) -> list[str]:
+    """Return the names that are neither fields nor known to transformers."""
+    # names of transformers' own bookkeeping begin with an underscore
+    return [
+        name
+        for name in names
+        if not (name.startswith("_") or name in _ACCEPTED or hasattr(DRTConfig, name))
+        and name not in DRTConfig.__dataclass_fields__
+    ]
+
+
+def _hint(name: str) -> str:
+    close = get_close_matches(name, DRTConfig.__dataclass_fields__, n=1, cutoff=0.8)
+    return f"; did you mean {close[0]}?" if close else ""
+
+
+# what transformers takes besides fields, and takes care of itself
+_ACCEPTED = frozenset(
+    {"attn_implementation", "experts_implementation", "landmark_token_id", "return_unused_kwargs"}
+)
 
 _LEAST = {
     "vocab_size": 2,

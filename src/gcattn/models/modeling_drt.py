@@ -24,6 +24,7 @@ from gcattn.memory.window import WindowCache
 from gcattn.models.cache_name import given_cache, named_cache
 from gcattn.models.call_plan import CallPlan, plan_call
 from gcattn.models.configuration_drt import DRTConfig
+from gcattn.models.defaults import check_defaults, in_wanted_form
 from gcattn.models.initialization import (
     align_cross_attention,
     align_embeddings,
@@ -32,6 +33,7 @@ from gcattn.models.initialization import (
     quiet_layers,
 )
 from gcattn.models.outputs import DRTModelOutput, HiddenStates
+from gcattn.models.packing import PACKING_ARGUMENTS, packed_documents
 from gcattn.models.retrieval_group import RetrievalGroup
 from gcattn.models.token_ids import check_ids, check_special_ids
 from gcattn.nn.chunk_encoder import ChunkEncoder
@@ -73,6 +75,10 @@ class DRTPreTrainedModel(PreTrainedModel):
             multiple = pad_to_multiple_of or 1
             check_special_ids(self.config, -(-new_num_tokens // multiple) * multiple)
         return super().resize_token_embeddings(new_num_tokens, pad_to_multiple_of, mean_resizing)
+
+    @classmethod
+    def register_for_auto_class(cls, auto_class: str = "AutoModel") -> None:
+        """Do nothing: the class is in an installed package, and no copy of it is saved."""
 
     def _init_weights(self, module: nn.Module) -> None:
         initialize_module(module, self.config.initializer_range)
@@ -120,6 +126,7 @@ class DRTModel(DRTPreTrainedModel):
         self,
         input_ids: Tensor | None = None,
         attention_mask: Tensor | None = None,
+        position_ids: Tensor | None = None,
         past_key_values: DRTCache | None = None,
         inputs_embeds: Tensor | None = None,
         use_cache: bool | None = None,
@@ -130,14 +137,29 @@ class DRTModel(DRTPreTrainedModel):
         output_retrieval: bool = False,
         output_hidden_states: bool | None = None,
         cache: DRTCache | None = None,
-    ) -> DRTModelOutput:
+        return_dict: bool | None = None,
+        **kwargs: Any,
+    ) -> Any:
         """Run the decoder over plain tokens; see `DRTForCausalLM.forward` for the arguments.
 
         Returns:
-            `last_hidden_state` of the tokens, [B, T, E], or of the last `logits_to_keep`.
+            `DRTModelOutput`: `last_hidden_state` of the tokens, [B, T, E], or of the last
+            `logits_to_keep`.
         """
+        packing = {name: kwargs.pop(name) for name in PACKING_ARGUMENTS & kwargs.keys()}
+        check_defaults(kwargs, type(self).__name__)
         embeds = self._embed(input_ids, inputs_embeds)
         stream = self._stream(given_cache(cache, past_key_values), use_cache)
+        if document_ids is None:
+            document_ids = packed_documents(
+                (embeds.shape[0], embeds.shape[1]),
+                attention_mask=attention_mask,
+                position_ids=position_ids,
+                continues=stream.position.num_tokens > 0,
+                packing=packing,
+            )
+        if output_hidden_states is None:
+            output_hidden_states = self.config.output_hidden_states
         retrieval = self._default_retrieval() if retrieval is None else retrieval
         trace = HiddenStates(wanted=bool(output_hidden_states))
         keep = 0
@@ -161,12 +183,14 @@ class DRTModel(DRTPreTrainedModel):
             hidden = plan.upper.tokens_from_columns(hidden, keep)
             stream.log.extend(input_ids, plan.chunk_of_token)
             stream.position.move(plan.state)
-        return DRTModelOutput(
+        output = DRTModelOutput(
             last_hidden_state=hidden,
+            document_ids=document_ids,
             hidden_states=trace.ending_with(hidden),
             retrieval=selections if output_retrieval else None,
             **named_cache(stream if stream.remembers else None),
         )
+        return in_wanted_form(output, return_dict, self.config)
 
     def _run(
         self,
@@ -244,6 +268,9 @@ class DRTModel(DRTPreTrainedModel):
     def _stream(self, past: DRTCache | None, use_cache: bool | None) -> Stream:
         if use_cache is None:
             use_cache = self.config.use_cache and not torch.is_grad_enabled()
+        if use_cache and self._is_checkpointing():
+            logger.warning_once("use_cache=True is ignored: activations are checkpointed.")
+            use_cache = False
         if past is None and not use_cache:
             return Stream(self.config)
         if self.training and torch.is_grad_enabled():
@@ -255,6 +282,15 @@ class DRTModel(DRTPreTrainedModel):
             return DRTCache(self.config)
         check_same_sizes(past.config, self.config)
         return past
+
+    def _is_checkpointing(self) -> bool:
+        """Say whether layers will run again, which a cache cannot take back."""
+        layers = (m for m in self.modules() if hasattr(m, "gradient_checkpointing"))
+        return (
+            self.training
+            and torch.is_grad_enabled()
+            and any(m.gradient_checkpointing for m in layers)
+        )
 
     def _default_retrieval(self) -> Retrieval:
         noise = self.config.retrieval_noise if self.training else "none"

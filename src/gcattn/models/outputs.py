@@ -14,9 +14,13 @@ from gcattn.ops.chunk_topk import ChunkSelection
 
 @dataclass
 class DRTModelOutput(BaseModelOutputWithPast):
-    """Hidden states [B, T, E], the cache, and on request what each group's landmarks retrieved."""
+    """Hidden states [B, T, E], the cache, and on request what each group's landmarks retrieved.
+
+    `document_ids` [B, T] are those that the call was given, in whatever form.
+    """
 
     retrieval: tuple[ChunkSelection, ...] | None = None
+    document_ids: Tensor | None = None
 
 
 @dataclass

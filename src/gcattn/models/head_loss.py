@@ -1,0 +1,43 @@
+"""The loss of an output layer: in slices where it is a plain one, through the layer where not.
+
+Shapes: B batch, T tokens, E hidden size, V vocabulary.
+"""
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from gcattn.chunking import IGNORED
+from gcattn.ops.linear_cross_entropy import linear_cross_entropy
+
+
+def summed_loss(head: nn.Module, hidden: Tensor, targets: Tensor, logits: Tensor | None) -> Tensor:
+    """Return the summed cross-entropy of what `head` makes of hidden states [B, T, E].
+
+    A plain linear layer need not run: its table and a slice of tokens at a time give the same. An
+    adapter, a quantised table, or hooks that fetch it from elsewhere count only when it does run.
+
+    Args:
+        head: The output layer.
+        hidden: Its input, [B, T, E].
+        targets: Ids to predict, [B, T]; -100 where there is no loss.
+        logits: What `head` made of `hidden`, [B, T, V], where that is known already.
+    """
+    if is_plain_linear(head):
+        return linear_cross_entropy(hidden.flatten(0, 1), head.weight, targets.flatten())
+    logits = head(hidden) if logits is None else logits
+    wide = logits.flatten(0, 1).to(torch.promote_types(logits.dtype, torch.float32))
+    return F.cross_entropy(wide, targets.flatten(), ignore_index=IGNORED, reduction="sum")
+
+
+def is_plain_linear(head: nn.Module) -> bool:
+    """Say whether `hidden @ head.weight.T` is all that calling the layer does."""
+    return (
+        type(head) is nn.Linear
+        and head.bias is None
+        and type(head.weight) in (nn.Parameter, Tensor)  # quantised and sharded ones are not
+        and not head.weight.is_meta  # offloaded: hooks of accelerate bring it
+        and "forward" not in vars(head)  # accelerate puts its own in front
+        and not (head._forward_hooks or head._forward_pre_hooks)
+        and not (head._backward_hooks or head._backward_pre_hooks)
+    )
