@@ -18,7 +18,13 @@ MODULES = {
 TREES = {name: ast.parse(text) for name, text in MODULES.items()}
 TEXT_ENDINGS = {".py", ".md", ".toml", ".yaml", ".yml", ".txt", ".cff", ".json", ""}
 # fields that transformers reads
-READ_BY_TRANSFORMERS = {"tie_word_embeddings", "pad_token_id", "bos_token_id", "eos_token_id"}
+READ_BY_TRANSFORMERS = {
+    "auto_map",
+    "tie_word_embeddings",
+    "pad_token_id",
+    "bos_token_id",
+    "eos_token_id",
+}
 # spelled in pieces, so that this file does not hold them
 FORBIDDEN = [
     "/wo" + "rk/",

@@ -9,7 +9,7 @@ import sys
 def main() -> None:
     """Run the harness with the arguments of the command line."""
     try:
-        from lm_eval.__main__ import cli_evaluate
+        from lm_eval.__main__ import cli_evaluate  # type: ignore[import-not-found]
     except ImportError:
         sys.exit("lm-evaluation-harness is not installed: pip install lm-eval")
     cli_evaluate()

@@ -173,7 +173,6 @@ def test_top_k_can_be_set_for_a_call(model):
             r"\[1, 4\] or \[1, 5\], got",
         ),
         ({"input_ids": torch.ones(1, 4).long(), "attention_mask": torch.zeros(1, 4)}, "no token"),
-        ({"input_ids": torch.ones(1, 4).long(), "position_ids": torch.arange(4)}, "document_ids"),
         ({"input_ids": torch.ones(1, 4).long(), "chunk_break": None}, "chunk_break"),
         ({"input_ids": torch.ones(1, 4).long(), "past_key_values": ()}, "DRTCache, got tuple"),
         ({"input_ids": torch.ones(1, 4).long(), "output_attentions": True}, "output_retrieval"),

@@ -24,6 +24,7 @@ def summed_loss(head: nn.Module, hidden: Tensor, targets: Tensor, logits: Tensor
         logits: What `head` made of `hidden`, [B, T, V], where that is known already.
     """
     if is_plain_linear(head):
+        assert isinstance(head.weight, Tensor)
         return linear_cross_entropy(hidden.flatten(0, 1), head.weight, targets.flatten())
     logits = head(hidden) if logits is None else logits
     wide = logits.flatten(0, 1).to(torch.promote_types(logits.dtype, torch.float32))

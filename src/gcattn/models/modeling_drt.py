@@ -155,7 +155,7 @@ class DRTModel(DRTPreTrainedModel):
                 (embeds.shape[0], embeds.shape[1]),
                 attention_mask=attention_mask,
                 position_ids=position_ids,
-                continues=stream.position.num_tokens > 0,
+                continues=stream.position.state is not None,
                 packing=packing,
             )
         if output_hidden_states is None:
@@ -268,13 +268,10 @@ class DRTModel(DRTPreTrainedModel):
     def _stream(self, past: DRTCache | None, use_cache: bool | None) -> Stream:
         if use_cache is None:
             use_cache = self.config.use_cache and not torch.is_grad_enabled()
-        if use_cache and self._is_checkpointing():
-            logger.warning_once("use_cache=True is ignored: activations are checkpointed.")
-            use_cache = False
         if past is None and not use_cache:
             return Stream(self.config)
         if self.training and torch.is_grad_enabled():
-            if past is None and self.is_gradient_checkpointing:
+            if past is None and self._is_checkpointing():
                 logger.warning_once("Gradient checkpointing keeps no cache: use_cache=False.")
                 return Stream(self.config)
             logger.warning_once("Gradients do not flow into a cache; train without use_cache.")
@@ -286,11 +283,7 @@ class DRTModel(DRTPreTrainedModel):
     def _is_checkpointing(self) -> bool:
         """Say whether layers will run again, which a cache cannot take back."""
         layers = (m for m in self.modules() if hasattr(m, "gradient_checkpointing"))
-        return (
-            self.training
-            and torch.is_grad_enabled()
-            and any(m.gradient_checkpointing for m in layers)
-        )
+        return any(layer.gradient_checkpointing for layer in layers)
 
     def _default_retrieval(self) -> Retrieval:
         noise = self.config.retrieval_noise if self.training else "none"

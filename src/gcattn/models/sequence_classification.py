@@ -21,9 +21,9 @@ class DRTForSequenceClassification(DRTPreTrainedModel):
 
     def __init__(self, config: DRTConfig) -> None:
         super().__init__(config)
-        self.num_labels = config.num_labels
+        self.num_labels = config.num_labels or 2
         self.model = DRTModel(config)
-        self.score = nn.Linear(config.hidden_size, config.num_labels, bias=False)
+        self.score = nn.Linear(config.hidden_size, self.num_labels, bias=False)
         self.post_init()
 
     def forward(
