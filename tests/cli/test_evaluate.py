@@ -118,7 +118,10 @@ def test_data_of_another_tokenizer_of_the_same_size_are_refused(
 def test_an_impossible_id_stops_an_evaluation_before_it_begins(
     capsys, monkeypatch, model, data, tmp_path, command
 ):
-    copy = shutil.copytree(data, tmp_path / "shards")
+    # as an older release wrote them: checksums would tell earlier
+    copy = shutil.copytree(
+        data, tmp_path / "shards", ignore=shutil.ignore_patterns("manifest.json")
+    )
     file = copy / "shard_00000.bin"
     ids = np.fromfile(file, dtype="<u2")
     ids[-2] = 65_000
@@ -212,3 +215,32 @@ def test_an_ascii_terminal_loses_no_output(monkeypatch, model, stream):
         written.append(terminal.buffer.getvalue())
     assert written[0].decode("utf-8").encode("ascii", "backslashreplace") == written[1]
     assert not written[0].isascii()
+
+
+@pytest.mark.parametrize("options", [["--temperature", 0], ["--temperature", 1]])
+def test_a_model_whose_scores_are_no_numbers_generates_nothing_and_says_so(
+    capsys, model, tmp_path, options
+):
+    copy = shutil.copytree(model, tmp_path / "damaged")
+    damaged = DRTForCausalLM.from_pretrained(copy)
+    damaged.model.norm.weight.data[0] = float("nan")
+    damaged.save_pretrained(copy)
+    code, out, err = run(capsys, "generate", copy, "--prompt", "a", *options)
+    assert (code, out.strip()) == (2, "")
+    assert "not finite" in err
+
+
+def test_a_temperature_too_low_to_divide_by_is_one_line(capsys, model):
+    code, _, err = run(capsys, "generate", model, "--prompt", "a", "--temperature", "1e-300")
+    assert (code, err.count("\n")) == (2, 1)
+    assert "--temperature must be 0" in err
+
+
+@pytest.mark.parametrize("value", ["9" * 5000, "[" * 100_000])
+def test_values_that_no_setting_has_are_one_line(capsys, model, data, value):
+    options = ["--data", data, "--lengths", "64", "--set", f"chunk_size={value}"]
+    code, _, err = run(capsys, "eval", "perplexity", model, *options)
+    assert (code, err) == (
+        2,
+        "gcattn: error: --set chunk_size: what comes behind = can't be a value.\n",
+    )

@@ -220,3 +220,13 @@ def test_a_half_written_manifest_is_named(copy):
 def test_a_folder_without_manifest_says_how_to_make_one(tmp_path):
     with pytest.raises(FileNotFoundError, match=r"not a folder of token shards.*gcattn data prep"):
         TokenShards(tmp_path)
+
+
+def test_a_document_without_its_end_is_found(copy):
+    assert TokenShards(copy).check_ends() is None
+    file = copy / "shard_00001.bin"
+    ids = np.fromfile(file, dtype="<u2")
+    ids[-1] = 7
+    ids.tofile(file)
+    with pytest.raises(ValueError, match=r"token \d+ ends a document and is not the end-of-text"):
+        TokenShards(copy).check_ends()

@@ -78,3 +78,11 @@ def test_a_damaged_tokenizer_is_one_line_that_names_it(tokenizer, tmp_path, dama
     with pytest.raises(ValueError, match=r"The tokenizer .* is damaged: .") as caught:
         load_tokenizer(tmp_path)
     assert "\n" not in str(caught.value)
+
+
+def test_a_length_that_is_no_number_is_refused(tokenizer, tmp_path):
+    tokenizer.save_pretrained(tmp_path)
+    file = tmp_path / "tokenizer_config.json"
+    file.write_text(json.dumps({**json.loads(file.read_text()), "model_max_length": "x"}))
+    with pytest.raises(ValueError, match="model_max_length must be a number, got 'x'"):
+        load_tokenizer(tmp_path)

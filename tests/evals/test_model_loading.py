@@ -1,6 +1,7 @@
 """Claims about loading a saved model: damage and misuse are one clear sentence."""
 
 import json
+import re
 import shutil
 
 import pytest
@@ -108,3 +109,20 @@ def test_a_tokenizer_that_ends_texts_with_another_token_is_refused(copy):
     file.write_text(json.dumps({**json.loads(file.read_text()), "eos_token_id": [5, 7]}))
     with pytest.raises(ValueError, match="ends a text with token 0, the model with 5, 7"):
         load_causal_lm(str(copy), device="cpu")
+
+
+def test_weights_of_other_shapes_are_named_with_both(copy):
+    file = copy / "config.json"
+    file.write_text(json.dumps({**json.loads(file.read_text()), "intermediate_size": 32}))
+    with pytest.raises(
+        ValueError, match=r"disagree: \d+ tensors have other shapes, \S+ among"
+    ) as e:
+        load_causal_lm(str(copy), device="cpu")
+    assert re.search(r"\[.*24.*\] in the file, \[.*32.*\] by config\.json", str(e.value))
+    assert "above report" not in str(e.value)
+
+
+@pytest.mark.parametrize("name", ["dtype", "model_type", "architectures", "_name", "torch_dtype"])
+def test_only_fields_of_the_model_can_be_changed(saved_drt, name):
+    with pytest.raises(ValueError, match=f"no field '{name}'"):
+        load_causal_lm(str(saved_drt), device="cpu", changes={name: "x"})

@@ -133,7 +133,7 @@ def verify(
 ) -> None:
     """Read all token shards: compare them with their checksums, and every id with the vocabulary.
 
-    Folders that an older release wrote have no checksums; their ids are checked alone.
+    Folders that an older release wrote have no checksums; their ids and document ends are checked.
     """
     from gcattn.data import TokenShards
     from gcattn.storage.manifest import MANIFEST, check_folder
@@ -141,6 +141,7 @@ def verify(
     shards = TokenShards(folder, check=False)
     check_folder(shards.folder, hash_up_to=None)
     shards.check_ids(shards.num_tokens)
+    shards.check_ends()
     has_checksums = (shards.folder / MANIFEST).exists()
     print(
         f"{shards.folder}: {shards.num_documents:,} documents, {shards.num_tokens:,} tokens: "

@@ -135,7 +135,7 @@ def parse_changes(changes: Sequence[str] | None) -> dict[str, Any]:
     """Read FIELD=VALUE; values are JSON, and text where they are none.
 
     Raises:
-        ValueError: There is no equals sign.
+        ValueError: There is no equals sign, or a number of too many digits.
     """
     parsed = {}
     for change in changes or ():
@@ -146,6 +146,8 @@ def parse_changes(changes: Sequence[str] | None) -> dict[str, Any]:
             parsed[field] = json.loads(value)
         except json.JSONDecodeError:
             parsed[field] = value
+        except (ValueError, RecursionError) as error:
+            raise ValueError(f"--set {field}: what comes behind = can't be a value.") from error
     return parsed
 
 

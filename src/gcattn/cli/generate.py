@@ -4,13 +4,19 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 from gcattn.cli.evaluate import Device, Dtype, Model, Tier
 from gcattn.cli.limits import MOST
 from gcattn.cli.paths import expand
+
+# scores divided by less overflow
+_LEAST_TEMPERATURE = 1e-4
 
 
 def generate(
@@ -49,6 +55,11 @@ def generate(
     causal_lm: Any = load_causal_lm(model, device=device, dtype=dtype, memory_tier=memory_tier)
     tokenizer = load_tokenizer(model)
     token_ids = tokenizer(text, return_tensors="pt").input_ids.to(causal_lm.device)
+    if 0 < temperature < _LEAST_TEMPERATURE:
+        raise ValueError(
+            f"--temperature must be 0, which takes the likeliest token, or at least "
+            f"{_LEAST_TEMPERATURE}, got {temperature}."
+        )
     choice: dict[str, Any] = {"do_sample": False}
     if temperature > 0:
         choice = {"do_sample": True, "temperature": temperature, "top_p": top_p, "top_k": 0}
@@ -63,11 +74,22 @@ def generate(
         streamer=TextStreamer(tokenizer, skip_prompt=True, skip_special_tokens=True)
         if stream
         else None,
+        logits_processor=[_refuse_not_finite],
         **choice,
     )
     if not stream:
         new = output[0, token_ids.shape[1] :]
         print(tokenizer.decode(new, skip_special_tokens=True))
+
+
+def _refuse_not_finite(token_ids: Tensor, scores: Tensor) -> Tensor:
+    """Stop at the first step whose scores are no numbers: nothing likely can be taken of them."""
+    if not bool(scores.isfinite().any(-1).all()) or bool(scores.isnan().any()):
+        raise ValueError(
+            "The model gives scores that are not finite; its weights or its configuration are "
+            "damaged."
+        )
+    return scores
 
 
 def _read_prompt(prompt: str | None, prompt_file: Path | None) -> str:

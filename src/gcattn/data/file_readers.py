@@ -17,6 +17,7 @@ from gcattn.data.source_files import kind_of
 PIECE = 2**20
 # a longer line of a jsonl file is read in pieces
 LONG_LINE = 2**22
+_SHOWN_COLUMNS = 20
 
 
 def read_file(file: Path, text_column: str) -> Iterator[Iterator[str]]:
@@ -52,7 +53,7 @@ def check_column(place: str, text_column: str, columns: Iterable[str]) -> None:
     names = list(columns)
     if text_column not in names:
         raise ValueError(
-            f"{place} has no column {text_column!r}; its columns are: {', '.join(names)}. "
+            f"{place} has no column {text_column!r}; its columns are: {_some(names)}. "
             "Choose one with --text-column."
         )
     if names.count(text_column) > 1:
@@ -60,6 +61,12 @@ def check_column(place: str, text_column: str, columns: Iterable[str]) -> None:
             f"{place} has the column {text_column!r} {names.count(text_column)} times; which one "
             "is meant can't be told: rename or remove the others."
         )
+
+
+def _some(names: list[str]) -> str:
+    shown = [name if len(name) <= 40 else f"{name[:40]}…" for name in names[:_SHOWN_COLUMNS]]
+    rest = len(names) - len(shown)
+    return ", ".join(shown) + (f" and {rest} more" if rest else "")
 
 
 def _read_txt(file: Path, text_column: str) -> Iterator[Iterator[str]]:

@@ -120,6 +120,22 @@ class TokenShards:
         """The copy of the tokenizer, for `load_tokenizer`."""
         return self.folder / TOKENIZER_FOLDER
 
+    def check_ends(self) -> None:
+        """Look at the last token of every document.
+
+        Raises:
+            ValueError: One is not the end-of-text token.
+        """
+        for start, stop in zip(self._shard_starts[:-1], self._shard_starts[1:], strict=True):
+            ends = self.document_starts[1:] - 1
+            ends = ends[(ends >= start) & (ends < stop)]
+            wrong = self._shards[self._shard_of(start)][ends - start] != self.eos_token_id
+            if wrong.any():
+                raise ValueError(
+                    f"{self.folder} is damaged: token {ends[wrong][0]} ends a document and is not "
+                    f"the end-of-text token {self.eos_token_id}; prepare the data again."
+                )
+
     @cached_property
     def tokenizer_fingerprint(self) -> str:
         """What `gcattn.data.tokenizer_fingerprint` says of the tokenizer."""

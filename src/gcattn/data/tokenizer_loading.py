@@ -54,6 +54,11 @@ def load_tokenizer(name_or_path: str | Path | None = None) -> PreTrainedTokenize
         raise ValueError(
             f"The tokenizer {str(source)!r} has no tokenizer.json; a fast one is needed."
         )
+    if not isinstance(tokenizer.model_max_length, int | float):
+        raise ValueError(
+            f"The tokenizer {str(source)!r} is damaged: model_max_length must be a number, got "
+            f"{tokenizer.model_max_length!r}."
+        )
     if tokenizer.eos_token_id is None:
         raise ValueError(f"The tokenizer {str(source)!r} has no eos_token to end documents with.")
     if tokenizer.pad_token_id is None:

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import inspect
 import re
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from difflib import get_close_matches
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -67,9 +69,15 @@ def load_causal_lm(
     with _quiet(), _one_sentence(source):
         # with the report asked for, a pair comes back
         loaded: Any = AutoModelForCausalLM.from_pretrained(
-            source, config=config, dtype=DTYPES[dtype], output_loading_info=True
+            source,
+            config=config,
+            dtype=DTYPES[dtype],
+            output_loading_info=True,
+            # the error would point to a report that is not printed; ours names the tensors
+            ignore_mismatched_sizes=True,
         )
     model, report = loaded
+    _check_shapes(source, report)
     missing = sorted(report["missing_keys"])
     if missing:
         raise ValueError(
@@ -79,6 +87,19 @@ def load_causal_lm(
     if dtype == "auto" and target.type == "cpu" and model.dtype.itemsize == 2:
         model = model.float()
     return model.to(target).eval()
+
+
+def _check_shapes(source: str, report: dict[str, Any]) -> None:
+    """Refuse weights of other shapes than the configuration asks for, with the first in numbers."""
+    found = sorted(
+        (name, list(saved), list(expected)) for name, saved, expected in report["mismatched_keys"]
+    )
+    if found:
+        name, saved, expected = found[0]
+        raise ValueError(
+            f"The weights and the configuration of {source} disagree: {len(found)} tensors have "
+            f"other shapes, {name} among them: {saved} in the file, {expected} by config.json."
+        )
 
 
 def _check_source(source: str) -> None:
@@ -129,6 +150,12 @@ def _changed(config: PreTrainedConfig, changes: Mapping[str, Any]) -> PreTrained
             f"{', '.join(changes)} can be chosen for DRT models only, this one is "
             f"{config.model_type!r}."
         )
+    fields = inspect.get_annotations(DRTConfig)
+    for name in changes:
+        if name not in fields:
+            close = get_close_matches(name, fields, n=1)
+            hint = f"; did you mean {close[0]}?" if close else "."
+            raise ValueError(f"DRTConfig has no field {name!r}{hint}")
     return DRTConfig.from_dict(config.to_dict() | dict(changes))
 
 
