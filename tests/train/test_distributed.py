@@ -15,6 +15,7 @@ from torch.distributed.device_mesh import init_device_mesh
 from torch.distributed.fsdp import fully_shard
 
 from gcattn.models import DRTForCausalLM, drt_tiny
+from gcattn.storage.lock import sole_writer
 from gcattn.train.run import run_training
 
 from .runs import losses, weights
@@ -60,6 +61,22 @@ def test_sigterm_ends_the_command_with_143_and_says_how_to_go_on(config_file, ma
     assert f"SIGTERM: saved at step {last}; add --resume to go on." in errors
     assert "Traceback" not in errors
     assert 0 < last < 400
+
+
+def test_all_processes_end_when_the_folder_is_in_use(config_file, make_config):
+    """Only the first one asks for the folder; the others must not wait for it for ever."""
+    output = Path(make_config().output)
+    with sole_writer(output):
+        started = subprocess.run(
+            command(2, "train", str(config_file), "--resume"),
+            env=ENVIRONMENT,
+            capture_output=True,
+            text=True,
+            timeout=120,
+        )
+    assert started.returncode != 0
+    assert f"gcattn: error: {output} is in use by process {os.getpid()} on " in started.stderr
+    assert list(output.iterdir()) == []
 
 
 def shard_and_step(rank: int, store: str, results: Path) -> None:

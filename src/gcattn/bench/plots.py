@@ -1,6 +1,5 @@
 """Pictures of the benchmarks over the length, both axes logarithmic, drawn from their results."""
 
-import os
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import Any
@@ -12,6 +11,7 @@ from matplotlib.ticker import FuncFormatter, LogLocator, NullLocator
 
 from gcattn.evals.lengths import format_length
 from gcattn.evals.plot import FAINT, INK
+from gcattn.storage.whole import new_file
 
 # ours first and strongest; the others keep their colour from picture to picture
 COLOURS = {
@@ -340,7 +340,5 @@ def _plain(axes: Axes, axis: Any) -> None:
 
 
 def _save(figure: Figure, file: str | Path) -> None:
-    file = Path(file)
-    temporary = file.with_name(f".{file.name}.partial")
-    figure.savefig(temporary, format="png")
-    os.replace(temporary, file)
+    with new_file(file, "wb") as stream:
+        figure.savefig(stream, format="png")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -16,6 +15,7 @@ from gcattn.evals.lengths import format_length
 from gcattn.evals.needle_cells import NeedleCell
 from gcattn.evals.needle_report import by_task_and_length, summarise
 from gcattn.evals.plot import INK
+from gcattn.storage.whole import new_file
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -74,10 +74,8 @@ def plot_needles(cells: Sequence[NeedleCell], title: str, file: str | Path) -> N
         fontsize=10,
         color=INK,
     )
-    file = Path(file)
-    temporary = file.with_name(f".{file.name}.partial")
-    figure.savefig(temporary, format="png")
-    os.replace(temporary, file)
+    with new_file(file, "wb") as stream:
+        figure.savefig(stream, format="png")
 
 
 def _write_values(axes: Axes, grid: np.ndarray) -> None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import os
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -13,6 +12,7 @@ from matplotlib.figure import Figure
 
 from gcattn.evals.length_result import LengthResult
 from gcattn.evals.lengths import format_length
+from gcattn.storage.whole import new_file
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -43,10 +43,8 @@ def plot_perplexity(results: Sequence[LengthResult], title: str, file: str | Pat
         _draw_curve(axes, result, shade, rank=len(results) - index)
     _label(axes, title)
     _mark_positions(axes, max(result.length for result in results))
-    file = Path(file)
-    temporary = file.with_name(f".{file.name}.partial")
-    figure.savefig(temporary, format="png")
-    os.replace(temporary, file)
+    with new_file(file, "wb") as stream:
+        figure.savefig(stream, format="png")
 
 
 def _draw_curve(

@@ -1,6 +1,5 @@
 """Heat maps over chunk size and number of retrieved chunks."""
 
-import os
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -11,6 +10,7 @@ from matplotlib.figure import Figure
 from gcattn.evals.lengths import format_length
 from gcattn.evals.plot import INK
 from gcattn.experiments.chunk_sizes import recipe_name
+from gcattn.storage.whole import new_file
 
 
 def plot_grid(
@@ -53,10 +53,8 @@ def plot_grid(
         figure.subplots(1, len(maps), squeeze=False)[0], maps, strict=True
     ):
         _draw(axes, title, table, form, more_is_better, sizes, counts)
-    file = Path(file)
-    temporary = file.with_name(f".{file.name}.partial")
-    figure.savefig(temporary, format="png")
-    os.replace(temporary, file)
+    with new_file(file, "wb") as stream:
+        figure.savefig(stream, format="png")
 
 
 def _draw(

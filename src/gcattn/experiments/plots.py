@@ -1,6 +1,5 @@
 """Pictures of the experiments, drawn from their result files."""
 
-import os
 from pathlib import Path
 from typing import Any
 
@@ -9,6 +8,7 @@ from matplotlib.figure import Figure
 
 from gcattn.evals.lengths import format_length
 from gcattn.evals.plot import FAINT, INK
+from gcattn.storage.whole import new_file
 
 COLOURS = {
     "learned": "#1f6fb2",
@@ -131,7 +131,5 @@ def _plain(axes: Axes) -> None:
 
 
 def _save(figure: Figure, file: str | Path) -> None:
-    file = Path(file)
-    temporary = file.with_name(f".{file.name}.partial")
-    figure.savefig(temporary, format="png")
-    os.replace(temporary, file)
+    with new_file(file, "wb") as stream:
+        figure.savefig(stream, format="png")
