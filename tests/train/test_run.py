@@ -10,7 +10,9 @@ from transformers import AutoModelForCausalLM, AutoTokenizer, GenerationConfig
 
 from gcattn.data import TokenShards
 from gcattn.models.saved_model import check_saved_model
+from gcattn.train.out_of_memory import OutOfMemoryError
 from gcattn.train.run import run_training
+from gcattn.train.trainer import DRTTrainer
 
 from .conftest import VOCABULARY, write_shards
 from .runs import losses
@@ -116,13 +118,14 @@ def test_vocabulary_size_comes_from_the_data(make_config, tmp_path):
     ("overrides", "message"),
     [
         (["model.vocab_size=20"], "tokenizer of 32 tokens.*vocab_size is 20"),
-        (["model.landmark_token_id=5"], "the landmark has an embedding of its own"),
         (["data.sequence_length=8"], "at least model.chunk_size = 16, got 8"),
         (["data.sequence_length=100000"], "No window of sequence_length 100000"),
         (["model.chunk_size=0"], "chunk_size must be at least 2, got 0"),
         (["model.retrieval_top_k=0"], "retrieval_top_k must be at least 1, got 0"),
         (["model.preset=drt_huge"], "must be one of drt_tiny, .*got 'drt_huge'"),
         (["training.fsdp=true"], "needs CUDA GPUs"),
+        (["model.retrieval_top_k=1000000000000"], "retrieval_top_k must be at most 65,536, got"),
+        (["model.window_size=1000000000000"], "window_size must be at most 16,777,216, got"),
         (["model.hidden_size=1000000000000"], "parameters, .* GB in float32, but this machine has"),
         (["model.num_lower_layers=1000000000"], "parameters, .* GB in float32, but this machine"),
         (["model.vocab_size=10000000000000"], "parameters, .* GB in float32, but this machine"),
@@ -198,6 +201,16 @@ def test_weights_and_configuration_that_disagree_are_refused(make_config, change
     section = yaml.safe_dump({"from": str(folder), **fields}, default_flow_style=True, width=9999)
     with pytest.raises(ValueError, match=message) as error:
         run_training(make_config(f"model={section.strip()}", f"output={folder}-2"))
+    assert "\n" not in str(error.value)
+
+
+def test_run_that_does_not_fit_into_memory_is_one_line(make_config, monkeypatch):
+    def full(*args, **kwargs):
+        torch.empty(2**60)
+
+    monkeypatch.setattr(DRTTrainer, "compute_loss", full)
+    with pytest.raises(OutOfMemoryError, match=r"lower training\.batch_size") as error:
+        run_training(make_config())
     assert "\n" not in str(error.value)
 
 

@@ -234,6 +234,9 @@ class DRTConfig(PreTrainedConfig):
             value = getattr(self, name)
             if value < least:
                 raise ValueError(f"{name} must be at least {least}, got {value}.")
+        for name, most in _MOST.items():
+            if getattr(self, name) > most:
+                raise ValueError(f"{name} must be at most {most:,}, got {getattr(self, name)}.")
         if self.num_attention_heads % self.num_key_value_heads:
             raise ValueError(
                 f"num_attention_heads = {self.num_attention_heads} must be a multiple of "
@@ -330,6 +333,8 @@ _ACCEPTED = frozenset(
     {"attn_implementation", "experts_implementation", "landmark_token_id", "return_unused_kwargs"}
 )
 
+# beyond these, buffers whose size they decide overflow before a model is of any use
+_MOST = {"retrieval_top_k": 2**16, "window_size": 2**24, "chunk_size": 2**24}
 _LEAST = {
     "vocab_size": 2,
     "hidden_size": 1,

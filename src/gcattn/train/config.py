@@ -19,7 +19,9 @@ from gcattn.train.typed_yaml import (
 # far above what a run can use, far below what overflows
 MOST = 10**12
 MOST_TOKENS_PER_STEP = 2**28
-MOST_WORKERS = 1024
+MOST_WORKERS = 128
+MOST_RETRIEVED = 2**16
+MOST_SPREAD = 1_000_000
 MOST_SEED = 2**32 - 1
 
 
@@ -146,7 +148,7 @@ class TopKChange:
     def __post_init__(self) -> None:
         _within(0, MOST, "retrieval.top_k_schedule: step", self.step)
         if self.top_k != "all":
-            _within(1, MOST, "retrieval.top_k_schedule: top_k", self.top_k)
+            _within(1, MOST_RETRIEVED, "retrieval.top_k_schedule: top_k", self.top_k)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -163,9 +165,9 @@ class RetrievalSection:
 
     def __post_init__(self) -> None:
         _within(0, MOST, "retrieval.noise_steps", self.noise_steps or 0)
-        if not 1 <= self.temperature_spread < float("inf"):
+        if not 1 <= self.temperature_spread <= MOST_SPREAD:
             raise ValueError(
-                "retrieval.temperature_spread must be a number of at least 1 (none), "
+                f"retrieval.temperature_spread must lie between 1 (none) and {MOST_SPREAD:,}, "
                 f"got {self.temperature_spread}."
             )
         _rising([change.step for change in self.top_k_schedule], "retrieval.top_k_schedule")
@@ -257,6 +259,11 @@ def _gather_overrides(section: dict[str, Any]) -> dict[str, Any]:
     from gcattn.train.model import config_fields
 
     known = config_fields()
+    if "landmark_token_id" in section:
+        raise ValueError(
+            "model.landmark_token_id is no field any more: the landmark has an embedding of its "
+            "own, outside the vocabulary; leave the key out."
+        )
     check_keys(section, ["preset", "from", *known], "model")
     own: dict[str, Any] = {k: section[k] for k in ("preset", "from") if k in section}
     overrides = {

@@ -29,6 +29,7 @@ from gcattn.train.compilation import compile_layers
 from gcattn.train.config import TrainConfig
 from gcattn.train.interruption import Interruption
 from gcattn.train.model import build_model, check_vocabulary
+from gcattn.train.out_of_memory import naming_full_memory
 from gcattn.train.output_folder import MODEL_FOLDER, claim_output
 from gcattn.train.progress import ProgressDisplay
 from gcattn.train.records import Records
@@ -83,9 +84,10 @@ def run_training(
         FileNotFoundError: Data or model are not where the configuration says.
         ValueError: Configuration, data and model do not fit, or a checkpoint is damaged.
         DivergedError: The loss is no longer finite.
+        OutOfMemoryError: The run does not fit into memory.
         OSError: The output folder is not writable; a full disk is a `DiskFullError`.
     """
-    with naming_full_disk(config.output), ExitStack() as until_the_end:
+    with naming_full_disk(config.output), naming_full_memory(), ExitStack() as until_the_end:
         return _run(config, resume, overwrite, console or Console(stderr=True), until_the_end)
 
 
