@@ -111,7 +111,7 @@ def test_vocabulary_size_comes_from_the_data(make_config, tmp_path):
             "training.steps=1", f"output={tmp_path / 'run'}{folder is None}", *data
         )
         model = AutoModelForCausalLM.from_pretrained(run_training(config).model_folder)
-        assert model.config.vocab_size == len(VOCABULARY)
+        assert model.config.vocab_size == len(VOCABULARY) - (folder is not None)
 
 
 @pytest.mark.parametrize(
@@ -229,6 +229,8 @@ def test_an_id_beyond_the_vocabulary_is_searched_in_all_shards(tmp_path):
     from gcattn.models import drt_tiny
     from gcattn.train.model import check_vocabulary
 
-    folder = write_shards(tmp_path / "bad", 5, extra_token=32)
-    with pytest.raises(ValueError, match="hold token 32"):
-        check_vocabulary(drt_tiny(vocab_size=32), TokenShards(folder))
+    vocabulary = [*VOCABULARY, "more"]
+    shards = TokenShards(write_shards(tmp_path / "bad", 5, vocabulary=vocabulary, extra_token=32))
+    shards.vocab_size = 32  # as an index says that is wrong
+    with pytest.raises(ValueError, match=r"the id 32, beyond the vocabulary of 32"):
+        check_vocabulary(drt_tiny(vocab_size=33), shards)

@@ -85,13 +85,14 @@ def check_vocabulary(config: DRTConfig, shards: TokenShards) -> None:
             f"tokens ({shards.tokenizer_name}), but model.vocab_size is {config.vocab_size}; "
             "raise it or prepare the data with the model's tokenizer."
         )
+    num_ids = min(shards.vocab_size, config.vocab_size)
     step = 2**22
     for start in range(0, min(shards.num_tokens, SCANNED_TOKENS), step):
         largest = shards.tokens(start, min(start + step, shards.num_tokens)).max()
-        if largest >= shards.vocab_size:
+        if largest >= num_ids:
             raise ValueError(
                 f"The data in {shards.folder} hold token {largest}, but their tokenizer has "
-                f"{shards.vocab_size} tokens; prepare the data again."
+                f"{num_ids} tokens; prepare the data again."
             )
 
 
