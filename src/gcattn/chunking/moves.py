@@ -11,6 +11,8 @@ from torch import Tensor
 
 def gather_columns(x: Tensor, index: Tensor) -> Tensor:
     """Take entries by index, [B, L, *rest] → [*index.shape, *rest]; -1 gives zeros."""
+    if x.shape[1] == 0:  # there is nothing to take, and no index that could be clamped to
+        return x.new_zeros(*index.shape, *x.shape[2:])
     rows = torch.arange(x.shape[0], device=x.device).view(-1, *[1] * (index.dim() - 1))
     taken = x[rows, index.clamp_min(0)]
     return torch.where((index >= 0).view(index.shape + (1,) * (x.dim() - 2)), taken, 0)

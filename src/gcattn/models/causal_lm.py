@@ -138,6 +138,19 @@ class DRTForCausalLM(DRTPreTrainedModel, DRTGenerationMixin):
         )
         return in_wanted_form(result, return_dict, self.config)
 
+    def generate_batch(self, *args: Any, **kwargs: Any) -> Any:
+        """Refuse continuous batching.
+
+        Raises:
+            ValueError: Always.
+        """
+        raise ValueError(
+            "Continuous batching keeps keys and values in pages, and a DRT keeps chunks; pass "
+            "generate() a batch with an attention_mask, its rows may be of any length."
+        )
+
+    init_continuous_batching = continuous_batching_context_manager = generate_batch
+
     def _loss(
         self,
         hidden: Tensor,

@@ -87,7 +87,9 @@ class DRTPreTrainedModel(PreTrainedModel):
         """Give every weight that was not loaded its start, then align the modules."""
         # aligning joins several modules; `_init_weights` is never given one that holds them all
         model: Any = self.base_model
-        is_new = not getattr(model.norm, "_is_hf_initialized", False)
+        # loading marks weights, which may be quantised by now; a start marks modules
+        marked = (model.norm, model.norm.weight)
+        is_new = not any(getattr(x, "_is_hf_initialized", False) for x in marked)
         super().initialize_weights()
         if not is_new or self.config.cross_attention_init != "aligned":
             return
@@ -212,6 +214,13 @@ class DRTModel(DRTPreTrainedModel):
         for layer in self.lower_layers:
             hidden = trace.record(layer(hidden, context), plan.layout)
         memory = self._remember(hidden, plan, stream)
+        if (
+            self.training
+            and isinstance(memory, EncodedChunks)
+            and not plan.layout.num_finished_chunks
+        ):
+            # nothing is added, but the encoder takes part: several processes wait for its gradient
+            hidden = hidden + (memory.landmarks.sum() + memory.keys.sum() + memory.values.sum())
 
         hidden = plan.upper_columns(hidden)
         context = self._context(plan.upper, stream.upper_window, hidden.dtype)

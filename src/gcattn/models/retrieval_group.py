@@ -55,6 +55,8 @@ class RetrievalGroup(nn.Module):
         selection = self.retriever(hidden, plan.upper, memory, retrieval)
         served = last.extend(selection, plan.upper, plan.blocks.num_blocks)
         retrieved = memory.fetch(served.indices, served.weights)
+        if self.training and not selection.weights.shape[1]:
+            hidden = hidden + selection.weights.sum()  # of nothing: the retriever takes part
         for layer in self.layers:
             if isinstance(layer, RetrievalDecoderLayer):
                 hidden = layer(hidden, *retrieved, context, plan.blocks)

@@ -65,6 +65,11 @@ class ChunkEncoder(nn.Module):
             tail: The end of the chunk before the first.
         """
         B, num_chunks, S, _ = grid.shape
+        if not num_chunks and self.training and not tail.remembers:
+            # every weight takes part, or several processes would wait for its gradient for ever
+            one = self(F.pad(grid, (0, 0, 0, 0, 0, 1)), None, None, tail)
+            return EncoderOutput(*(x[:, :0] for x in one))
+        heads = (self.config.num_key_value_heads, self.config.head_dim)
         slots = torch.arange(S, device=grid.device)
         used = mask = None
         if lengths is not None:
@@ -88,8 +93,8 @@ class ChunkEncoder(nn.Module):
             assert previous is not None
             matched = self.key_convolution(hidden, previous.states[:, :, -1])
         keys, values = (
-            x.unflatten(-1, (-1, self.config.head_dim))
-            for x in (self.k_proj(matched), self.v_proj(hidden))
+            project(x.flatten(0, 1)).unflatten(0, (B, num_chunks)).unflatten(-1, heads)
+            for project, x in ((self.k_proj, matched), (self.v_proj, hidden))
         )
         return EncoderOutput(landmarks, keys, values)
 
@@ -144,7 +149,8 @@ class LandmarkPool(nn.Module):
         return self.norm(torch.einsum("bfsh,bfshd->bfhd", weights, heads).flatten(-2))
 
     def _scores(self, slots: Tensor) -> Tensor:
-        scores = self.score(slots)
+        # three dimensions at most: layers of 8 bits take no more
+        scores = self.score(slots.flatten(0, 1)).unflatten(0, slots.shape[:2])
         return scores.to(torch.promote_types(scores.dtype, torch.float32))
 
 

@@ -70,7 +70,7 @@ class Retriever(nn.Module):
         num_visible = layout.num_visible
         if self.is_off:
             num_visible = torch.zeros_like(num_visible)
-        return chunk_topk(
+        indices, weights = chunk_topk(
             queries,
             memory.landmarks,
             num_visible,
@@ -80,3 +80,6 @@ class Retriever(nn.Module):
             noise=retrieval.noise,
             selection=self.selection,
         )
+        if self.training and not queries.shape[1]:
+            weights = weights + queries.sum()  # of nothing: the norm takes part nevertheless
+        return ChunkSelection(indices, weights)
