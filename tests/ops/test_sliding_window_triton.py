@@ -160,11 +160,12 @@ def test_compiles_as_one_graph():
 
 @interpreter
 def test_operators_are_registered_as_torch_expects():
-    from gcattn.ops.sliding_window.autograd import triton_sliding_window
+    from gcattn.ops.sliding_window.autograd import backward_operator, forward_operator
 
-    q, k, v, _, documents = make(1, 9, 2, 2, 1, 16, torch.float32)
-    leaves = [x.requires_grad_() for x in (q, k, v)]
-    torch.library.opcheck(triton_sliding_window, (*leaves, documents[:, 2:], documents, 4))
+    q, k, v, dout, documents = make(1, 9, 2, 2, 1, 16, torch.float32)
+    inputs = q, k, v, documents[:, 2:], documents
+    torch.library.opcheck(forward_operator, (*inputs, 4))
+    torch.library.opcheck(backward_operator, (dout, *inputs, *forward_operator(*inputs, 4), 4))
 
 
 def test_triton_is_refused_where_it_cannot_run(monkeypatch):

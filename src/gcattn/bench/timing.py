@@ -2,7 +2,7 @@
 
 On a GPU the time is that between two CUDA events, so it is the device's alone: before each
 repetition the device is kept busy for as long as the host needs to launch the call. What the host
-needs is reported beside it.
+needs is reported beside it, and what a user waits for who makes one call after the other.
 """
 
 import gc
@@ -31,12 +31,18 @@ class Timing:
     p80_ms: float
     repetitions: int
     host_ms: float | None = None  # that the host needs to launch the call; None where not measured
+    wall_ms: float | None = None  # of one of many calls in a row; None where not measured
 
     @classmethod
-    def of(cls, milliseconds: Sequence[float], host_ms: float | None = None) -> "Timing":
+    def of(
+        cls,
+        milliseconds: Sequence[float],
+        host_ms: float | None = None,
+        wall_ms: float | None = None,
+    ) -> "Timing":
         """Summarise the repetitions."""
         low, middle, high = (float(x) for x in np.percentile(milliseconds, [20, 50, 80]))
-        return cls(middle, low, high, len(milliseconds), host_ms)
+        return cls(middle, low, high, len(milliseconds), host_ms, wall_ms)
 
     def as_dict(self) -> dict[str, float | int | None]:
         """Return the fields by name."""
@@ -114,6 +120,10 @@ def _time_on_gpu(call: Callable[[], object], device: torch.device, repetitions: 
         call()
         host.append((time.perf_counter() - began) * 1e3)
     host_ms = float(np.median(host)) if host else None
+    wall_ms = None
+    if host:
+        in_a_row = wall_milliseconds(lambda: [call() for _ in range(repetitions)], device)
+        wall_ms = in_a_row / repetitions
     # while the device flushes, the host gets ahead of it, also when it is slower than it was
     flushes = min(1 + math.ceil(2 * max(host, default=0.0) / flush_ms), _MAX_FLUSHES)
     starts, ends = (
@@ -127,4 +137,4 @@ def _time_on_gpu(call: Callable[[], object], device: torch.device, repetitions: 
         end.record()
     torch.cuda.synchronize(device)
     times = [start.elapsed_time(end) for start, end in zip(starts, ends, strict=True)]
-    return Timing.of(times, host_ms)
+    return Timing.of(times, host_ms, wall_ms)

@@ -6,7 +6,7 @@ Shapes: B batch, T tokens.
 import torch.nn.functional as F
 from torch import Tensor
 
-IGNORED = -100
+from gcattn.ops.linear_cross_entropy import IGNORED
 
 
 def next_token_labels(

@@ -14,8 +14,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from gcattn.chunking.labels import IGNORED
-
+# the target of a token that has no loss, PyTorch's own
+IGNORED = -100
 # tokens per slice: their logits take 128 MiB in bfloat16 at V = 16,384
 SLICE = 4096
 # Tensor Cores want rows of 16 bytes: a table of an odd number of ids is filled up to a multiple

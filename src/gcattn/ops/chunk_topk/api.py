@@ -11,12 +11,10 @@ from torch import Tensor
 from gcattn.ops.chunk_topk.reference import select_chunks_reference
 from gcattn.ops.chunk_topk.triton_operator import triton_select_chunks
 from gcattn.ops.chunk_topk.weights import weigh_chunks
-from gcattn.ops.implementation import Impl, check_triton
+from gcattn.ops.implementation import KERNEL_DTYPES, Impl, runs_triton
 
 RetrievalNoise = Literal["gumbel", "none"]
 Selection = Literal["learned", "random"]
-
-_KERNEL_DTYPES = (torch.bfloat16, torch.float16, torch.float32)
 
 
 class ChunkSelection(NamedTuple):
@@ -68,8 +66,6 @@ def chunk_topk(
             for what it cannot do.
         RuntimeError: "triton" was asked for tensors that are not on a GPU.
     """
-    if impl not in get_args(Impl):
-        raise ValueError(f'impl must be "auto", "reference" or "triton", got {impl!r}.')
     if top_k < 1:
         raise ValueError(f"top_k must be at least 1, got {top_k}.")
     if noise not in get_args(RetrievalNoise):
@@ -77,21 +73,14 @@ def chunk_topk(
     if selection not in get_args(Selection):
         raise ValueError(f'selection must be "learned" or "random", got {selection!r}.')
     _check_shapes(queries, landmarks, num_visible, query_documents, landmark_documents)
-    unfit = {x.dtype for x in (queries, landmarks)} - set(_KERNEL_DTYPES)
-    if impl == "triton":
-        check_triton(queries)
-        if unfit:
-            raise ValueError(
-                'impl="triton" takes bfloat16, float16 or float32, '
-                f'got {queries.dtype} and {landmarks.dtype}; pass impl="reference".'
-            )
+    uses_triton = runs_triton(impl, queries, _unfit_for_triton(queries, landmarks))
     if queries.shape[1] == 0:  # as for most decoded tokens: nobody asks
         indices = num_visible.new_zeros(queries.shape[0], 0, top_k, dtype=torch.long)
         wide = torch.promote_types(queries.dtype, torch.float32)
         return ChunkSelection(indices, queries.new_zeros(indices.shape, dtype=wide))
     is_scored, is_noisy = selection == "learned", noise == "gumbel" or selection == "random"
     with torch.no_grad():
-        if impl == "triton" or (impl == "auto" and queries.is_cuda and not unfit):
+        if uses_triton:
             # drawn on the device: the host need not wait for it
             seed = None
             if is_noisy:
@@ -118,6 +107,13 @@ def chunk_topk(
                 is_noisy,
             )
     return ChunkSelection(indices, weigh_chunks(queries, landmarks, indices))
+
+
+def _unfit_for_triton(queries: Tensor, landmarks: Tensor) -> str:
+    """Say what the kernel cannot do; nothing if it can."""
+    if queries.dtype in KERNEL_DTYPES and landmarks.dtype in KERNEL_DTYPES:
+        return ""
+    return f"takes bfloat16, float16 or float32, got {queries.dtype} and {landmarks.dtype}"
 
 
 def _check_shapes(

@@ -7,8 +7,24 @@ not differentiable, so it has no backward pass.
 import torch
 from torch import Tensor
 
+from gcattn.ops.registration import operator
 
-@torch.library.custom_op("gcattn::select_chunks", mutates_args=())
+
+def _fake(
+    queries: Tensor,
+    landmarks: Tensor,
+    num_visible: Tensor,
+    query_documents: Tensor | None,
+    landmark_documents: Tensor | None,
+    seed: Tensor | None,
+    top_k: int,
+    is_scored: bool,
+) -> Tensor:
+    B, C, _ = queries.shape
+    return queries.new_empty((B, C, top_k), dtype=torch.long)
+
+
+@operator("select_chunks", _fake)
 def triton_select_chunks(
     queries: Tensor,
     landmarks: Tensor,
@@ -27,28 +43,17 @@ def triton_select_chunks(
             _with_adjacent_values(queries),
             _with_adjacent_values(landmarks),
             num_visible.contiguous(),
-            None if query_documents is None else query_documents.contiguous(),
-            None if landmark_documents is None else landmark_documents.contiguous(),
+            _contiguous(query_documents),
+            _contiguous(landmark_documents),
             seed,
             top_k,
             is_scored,
         )
 
 
-@triton_select_chunks.register_fake
-def _(
-    queries: Tensor,
-    landmarks: Tensor,
-    num_visible: Tensor,
-    query_documents: Tensor | None,
-    landmark_documents: Tensor | None,
-    seed: Tensor | None,
-    top_k: int,
-    is_scored: bool,
-) -> Tensor:
-    B, C, _ = queries.shape
-    return queries.new_empty((B, C, top_k), dtype=torch.long)
-
-
 def _with_adjacent_values(x: Tensor) -> Tensor:
     return x if x.stride(-1) == 1 else x.contiguous()
+
+
+def _contiguous(x: Tensor | None) -> Tensor | None:
+    return None if x is None else x.contiguous()

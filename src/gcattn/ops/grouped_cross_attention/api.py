@@ -4,6 +4,7 @@ Shapes: B batch, C chunks, M query slots per chunk, H query heads, G key/value h
 N chunks in the pool, S slots per chunk, K retrieved chunks.
 """
 
+from functools import lru_cache
 from typing import Literal, get_args
 
 import torch
@@ -11,12 +12,12 @@ from torch import Tensor
 
 from gcattn.ops.grouped_cross_attention.autograd import triton_grouped_cross_attention
 from gcattn.ops.grouped_cross_attention.reference import grouped_cross_attention_reference
-from gcattn.ops.implementation import Impl, check_triton
+from gcattn.ops.implementation import KERNEL_DTYPES, Impl, runs_triton
+from gcattn.ops.launch import MAX_PLANS, Keys, Layout, is_traced, keys_of, layouts_of
 
 # what one tile of the kernels holds
 MAX_CHUNK_SIZE, MAX_HEAD_DIM = 128, 256
 Mixing = Literal["separate", "joint"]
-_KERNEL_DTYPES = (torch.bfloat16, torch.float16, torch.float32)
 
 
 def grouped_cross_attention(
@@ -69,56 +70,48 @@ def grouped_cross_attention(
             for what it cannot do.
         RuntimeError: "triton" was asked for tensors that are not on a GPU.
     """
-    if impl not in get_args(Impl):
-        raise ValueError(f'impl must be "auto", "reference" or "triton", got {impl!r}.')
+    inputs = q, k, v, chunk_indices, chunk_weights, chunk_lengths
+    keys = None
+    if is_traced(inputs):
+        unfit = _check(mixing, *inputs)
+    else:
+        keys = keys_of(inputs)
+        unfit = _check_once(mixing, keys)
+        _check_values(*inputs[:5], mixing)
+    scale = q.shape[-1] ** -0.5 if scale is None else scale
+    options = sink_logit, scale, mixing == "joint"
+    if runs_triton(impl, q, unfit):
+        return triton_grouped_cross_attention(keys, *inputs, *options)
+    return grouped_cross_attention_reference(*inputs, *options)
+
+
+def _check(
+    mixing: Mixing,
+    q: Tensor | Layout,
+    k: Tensor | Layout,
+    v: Tensor | Layout,
+    chunk_indices: Tensor | Layout,
+    chunk_weights: Tensor | Layout,
+    chunk_lengths: Tensor | Layout | None,
+) -> str:
+    """Check all that layouts tell and say what the kernels cannot do; nothing if they can."""
     if mixing not in get_args(Mixing):
         raise ValueError(f'mixing must be "separate" or "joint", got {mixing!r}.')
-    is_joint = mixing == "joint"
     _check_pool(q, k, v)
-    _check_retrieval(q, k, chunk_indices, chunk_weights)
-    if is_joint:
-        _check_prior(chunk_indices, chunk_weights)
+    _check_retrieval(q, chunk_indices, chunk_weights)
     if chunk_lengths is not None:
         _check_lengths(k, chunk_lengths)
-    scale = q.shape[-1] ** -0.5 if scale is None else scale
-    unfit = _unfit_for_triton(q, k)
-    if impl == "triton":
-        check_triton(q)
-        if unfit:
-            raise ValueError(f'impl="triton" {unfit}; pass impl="reference".')
-    if impl == "triton" or (impl == "auto" and q.is_cuda and not unfit):
-        differentiates = torch.is_grad_enabled() and any(
-            x.requires_grad for x in (q, k, v, chunk_weights)
-        )
-        return triton_grouped_cross_attention(
-            q,
-            k,
-            v,
-            chunk_indices,
-            chunk_weights,
-            chunk_lengths,
-            sink_logit,
-            scale,
-            is_joint,
-            save_lse=differentiates,
-        )[0]
-    return grouped_cross_attention_reference(
-        q,
-        k,
-        v,
-        chunk_indices,
-        chunk_weights,
-        chunk_lengths=chunk_lengths,
-        sink_logit=sink_logit,
-        scale=scale,
-        is_joint=is_joint,
-    )
+    return _unfit_for_triton(q, k)
 
 
-def _unfit_for_triton(q: Tensor, k: Tensor) -> str:
-    """Say what the kernels cannot do; nothing if they can."""
+@lru_cache(MAX_PLANS)
+def _check_once(mixing: Mixing, keys: Keys) -> str:
+    return _check(mixing, *layouts_of(keys))
+
+
+def _unfit_for_triton(q: Tensor | Layout, k: Tensor | Layout) -> str:
     S, D = k.shape[2], k.shape[4]
-    if q.dtype not in _KERNEL_DTYPES:
+    if q.dtype not in KERNEL_DTYPES:
         return f"takes bfloat16, float16 or float32, got {q.dtype}"
     if S > MAX_CHUNK_SIZE or D > MAX_HEAD_DIM:
         return f"takes S <= {MAX_CHUNK_SIZE} and D <= {MAX_HEAD_DIM}, got S = {S} and D = {D}"
@@ -128,11 +121,11 @@ def _unfit_for_triton(q: Tensor, k: Tensor) -> str:
     return ""
 
 
-def _check_pool(q: Tensor, k: Tensor, v: Tensor) -> None:
-    if q.dim() != 5:
+def _check_pool(q: Tensor | Layout, k: Tensor | Layout, v: Tensor | Layout) -> None:
+    if len(q.shape) != 5:
         raise ValueError(f"q must have shape [B, C, M, H, D], got {list(q.shape)}.")
     B, _, _, H, D = q.shape
-    if k.dim() != 5 or k.shape[0] != B or k.shape[4] != D:
+    if len(k.shape) != 5 or k.shape[0] != B or k.shape[4] != D:
         raise ValueError(
             f"k must have shape [B, N, S, G, D] = [{B}, N, S, G, {D}], got {list(k.shape)}."
         )
@@ -142,19 +135,28 @@ def _check_pool(q: Tensor, k: Tensor, v: Tensor) -> None:
         raise ValueError(
             f"q has {H} heads, which must be a multiple of the {k.shape[3]} heads of k."
         )
-    if not q.is_floating_point():
+    if not q.dtype.is_floating_point:
         raise ValueError(f"q must have a floating-point dtype, got {q.dtype}.")
-    for name, tensor in (("k", k), ("v", v)):
-        if tensor.dtype != q.dtype:
-            raise ValueError(f"{name} must have the dtype of q, {q.dtype}, got {tensor.dtype}.")
-        in_reach = q.is_cuda and tensor.is_pinned() if tensor.device.type == "cpu" else False
-        if tensor.device != q.device and not in_reach:
-            raise ValueError(f"{name} must be on the device of q, {q.device}, got {tensor.device}.")
+    for name, x in (("k", k), ("v", v)):
+        if x.dtype != q.dtype:
+            raise ValueError(f"{name} must have the dtype of q, {q.dtype}, got {x.dtype}.")
+        if x.device != q.device and not _reads_from_host(q, x):
+            raise _elsewhere(name, q, x)
 
 
-def _check_retrieval(q: Tensor, k: Tensor, indices: Tensor, weights: Tensor) -> None:
-    B, C, N = q.shape[0], q.shape[1], k.shape[1]
-    if indices.dim() != 3 or indices.shape[:2] != (B, C):
+def _reads_from_host(q: Tensor | Layout, x: Tensor | Layout) -> bool:
+    return q.device.type == "cuda" and x.device.type == "cpu"
+
+
+def _elsewhere(name: str, q: Tensor | Layout, x: Tensor | Layout) -> ValueError:
+    return ValueError(f"{name} must be on the device of q, {q.device}, got {x.device}.")
+
+
+def _check_retrieval(
+    q: Tensor | Layout, indices: Tensor | Layout, weights: Tensor | Layout
+) -> None:
+    B, C = q.shape[:2]
+    if len(indices.shape) != 3 or indices.shape[:2] != (B, C):
         raise ValueError(
             f"chunk_indices must have shape [B, C, K] = [{B}, {C}, K], got {list(indices.shape)}."
         )
@@ -165,33 +167,41 @@ def _check_retrieval(q: Tensor, k: Tensor, indices: Tensor, weights: Tensor) -> 
             "chunk_weights must have the shape of chunk_indices, "
             f"{list(indices.shape)}, got {list(weights.shape)}."
         )
-    if not weights.is_floating_point():
+    if not weights.dtype.is_floating_point:
         raise ValueError(f"chunk_weights must have a floating-point dtype, got {weights.dtype}.")
-    # reading the values back would stall an accelerator and cannot be compiled, so ranges are
-    # checked on the CPU only
-    if indices.is_cpu and indices.numel() > 0 and not torch.compiler.is_compiling():
-        low, high = int(indices.min()), int(indices.max())
-        if low < -1 or high >= N:
-            raise ValueError(
-                f"chunk_indices of a pool of {N} chunks must be -1 … {N - 1}, got {low} … {high}."
-            )
 
 
-def _check_prior(indices: Tensor, weights: Tensor) -> None:
-    # on the CPU only, like the range of the indices
-    if weights.is_cpu and not torch.compiler.is_compiling():
-        lowest = torch.where(indices >= 0, weights, 0).min().item() if weights.numel() else 0.0
-        if lowest < 0:
-            raise ValueError(
-                f'chunk_weights must not be negative with mixing="joint", got {lowest:g}.'
-            )
-
-
-def _check_lengths(k: Tensor, lengths: Tensor) -> None:
+def _check_lengths(k: Tensor | Layout, lengths: Tensor | Layout) -> None:
     if lengths.shape != k.shape[:2]:
         raise ValueError(
             f"chunk_lengths must have shape [B, N] = {list(k.shape[:2])}, "
             f"got {list(lengths.shape)}."
         )
-    if lengths.is_floating_point() or lengths.dtype == torch.bool:
+    if lengths.dtype.is_floating_point or lengths.dtype == torch.bool:
         raise ValueError(f"chunk_lengths must have an integer dtype, got {lengths.dtype}.")
+
+
+def _check_values(
+    q: Tensor, k: Tensor, v: Tensor, indices: Tensor, weights: Tensor, mixing: Mixing
+) -> None:
+    """Check what only the tensors themselves tell.
+
+    Values are read on the CPU only: it would stall an accelerator.
+    """
+    for name, x in (("k", k), ("v", v)):
+        if x.device != q.device and not x.is_pinned():
+            raise _elsewhere(name, q, x)
+    if not indices.is_cpu or indices.numel() == 0:
+        return
+    low, high = int(indices.min()), int(indices.max())
+    if low < -1 or high >= k.shape[1]:
+        raise ValueError(
+            f"chunk_indices of a pool of {k.shape[1]} chunks must be -1 … {k.shape[1] - 1}, "
+            f"got {low} … {high}."
+        )
+    if mixing == "joint":
+        lowest = torch.where(indices >= 0, weights, 0).min().item()
+        if lowest < 0:
+            raise ValueError(
+                f'chunk_weights must not be negative with mixing="joint", got {lowest:g}.'
+            )

@@ -1,19 +1,117 @@
 """The Triton kernels as operators that autograd and torch.compile know.
 
-`torch.compile` sees each operator as one node, so a model compiles without graph breaks; Triton is
-imported when an operator runs for the first time, never when gcattn is.
+Triton is imported when an operator runs for the first time, never when gcattn is.
 """
 
+from collections.abc import Callable
+from functools import lru_cache
 from typing import Any
 
 import torch
 from torch import Tensor
 
+from gcattn.ops.launch import MAX_PLANS, Keys, keys_of, make_plan, refuse_second_derivative
+from gcattn.ops.registration import operator
+
 Gradients = tuple[Tensor, Tensor, Tensor, Tensor]
 
 
-@torch.library.custom_op("gcattn::grouped_cross_attention", mutates_args=())
 def triton_grouped_cross_attention(
+    keys: Keys | None,
+    q: Tensor,
+    k: Tensor,
+    v: Tensor,
+    chunk_indices: Tensor,
+    chunk_weights: Tensor,
+    chunk_lengths: Tensor | None,
+    sink_logit: float | None,
+    scale: float,
+    is_joint: bool,
+) -> Tensor:
+    """Run the kernels; arguments as in `api`, all given.
+
+    `keys` are those of the tensors; without them the call goes through the operators, to be traced.
+    """
+    inputs = q, k, v, chunk_indices, chunk_weights, chunk_lengths
+    options = sink_logit, scale, is_joint
+    if torch.is_grad_enabled() and (
+        q.requires_grad or k.requires_grad or v.requires_grad or chunk_weights.requires_grad
+    ):
+        attended: Tensor = _GroupedCrossAttention.apply(keys, *inputs, *options)
+        return attended
+    out: Tensor = _run_forward(keys, inputs, *options, False)[0]
+    return out
+
+
+class _GroupedCrossAttention(torch.autograd.Function):
+    """Forward and backward kernels as one function with a gradient."""
+
+    @staticmethod
+    def forward(
+        ctx: Any,
+        keys: Keys | None,
+        q: Tensor,
+        k: Tensor,
+        v: Tensor,
+        chunk_indices: Tensor,
+        chunk_weights: Tensor,
+        chunk_lengths: Tensor | None,
+        sink_logit: float | None,
+        scale: float,
+        is_joint: bool,
+    ) -> Tensor:
+        inputs = q, k, v, chunk_indices, chunk_weights, chunk_lengths
+        out, lse = _run_forward(keys, inputs, sink_logit, scale, is_joint, True)
+        ctx.is_traced, ctx.scale = keys is None, scale
+        ctx.save_for_backward(*inputs, out if is_joint else None, lse)
+        return out
+
+    @staticmethod
+    def backward(ctx: Any, dout: Tensor) -> tuple[Tensor | None, ...]:
+        saved = ctx.saved_tensors
+        if ctx.is_traced:
+            dq, dk, dv, dweights = backward_operator(dout, *saved, ctx.scale)
+        else:
+            refuse_second_derivative("grouped_cross_attention")
+            # hooks on saved tensors may have changed their layouts
+            keys = keys_of((dout, *saved))
+            with torch.cuda.device_of(dout):
+                dq, dk, dv, dweights = _backward_plan(keys, ctx.scale)(dout, *saved)
+        return None, dq, dk, dv, None, dweights, None, None, None, None
+
+
+def _run_forward(
+    keys: Keys | None,
+    inputs: tuple[Tensor | None, ...],
+    sink_logit: float | None,
+    scale: float,
+    is_joint: bool,
+    save_lse: bool,
+) -> tuple[Tensor, Tensor]:
+    if keys is None:
+        results: tuple[Tensor, Tensor] = forward_operator(
+            *inputs, sink_logit, scale, is_joint, save_lse
+        )
+        return results
+    with torch.cuda.device_of(inputs[0]):
+        return _forward_plan(keys, sink_logit, scale, is_joint, save_lse)(*inputs)
+
+
+@lru_cache(MAX_PLANS)
+def _forward_plan(keys: Keys, *options: Any) -> Callable[..., tuple[Tensor, Tensor]]:
+    from gcattn.ops.grouped_cross_attention.triton_forward import plan_forward
+
+    return make_plan(plan_forward, keys, options, num_strided=3)
+
+
+@lru_cache(MAX_PLANS)
+def _backward_plan(keys: Keys, *options: Any) -> Callable[..., Gradients]:
+    from gcattn.ops.grouped_cross_attention.triton_backward import plan_backward
+
+    return make_plan(plan_backward, keys, options, num_strided=4)
+
+
+def _fake_forward(
     q: Tensor,
     k: Tensor,
     v: Tensor,
@@ -25,33 +123,32 @@ def triton_grouped_cross_attention(
     is_joint: bool,
     save_lse: bool,
 ) -> tuple[Tensor, Tensor]:
-    """Run the forward kernel; arguments as in `api`, all given.
-
-    `save_lse` returns beside the output what a backward pass needs.
-    """
-    from gcattn.ops.grouped_cross_attention.triton_forward import grouped_cross_attention_forward
-
-    q, k, v = (_with_adjacent_values(x) for x in (q, k, v))
-    shape = lse_shape(q, k, chunk_indices, is_joint) if save_lse else (0,)
-    lse = torch.empty(shape, dtype=torch.float32, device=q.device)
-    with torch.cuda.device_of(q):
-        out = grouped_cross_attention_forward(
-            q,
-            k,
-            v,
-            chunk_indices.contiguous(),
-            chunk_weights.contiguous(),
-            chunk_lengths,
-            lse if save_lse else None,
-            sink_logit,
-            scale,
-            is_joint,
-        )
-    return out, lse
+    B, C, M, H, _ = q.shape
+    G, K = k.shape[3], chunk_indices.shape[2]
+    per_row = (B, C, G, M * (H // G)) if is_joint else (B, C, K, G, M * (H // G))
+    shape = per_row if save_lse else (0,)
+    return q.new_empty(q.shape), q.new_empty(shape, dtype=torch.float32)
 
 
-@torch.library.custom_op("gcattn::grouped_cross_attention_backward", mutates_args=())
-def _backward(
+@operator("grouped_cross_attention", _fake_forward)
+def forward_operator(
+    q: Tensor,
+    k: Tensor,
+    v: Tensor,
+    chunk_indices: Tensor,
+    chunk_weights: Tensor,
+    chunk_lengths: Tensor | None,
+    sink_logit: float | None,
+    scale: float,
+    is_joint: bool,
+    save_lse: bool,
+) -> tuple[Tensor, Tensor]:
+    """Return the output and, if asked for, what the backward pass needs."""
+    inputs = q, k, v, chunk_indices, chunk_weights, chunk_lengths
+    return _run_forward(keys_of(inputs), inputs, sink_logit, scale, is_joint, save_lse)
+
+
+def _fake_backward(
     dout: Tensor,
     q: Tensor,
     k: Tensor,
@@ -63,74 +160,24 @@ def _backward(
     lse: Tensor,
     scale: float,
 ) -> Gradients:
-    """Run the backward kernels; the output is given where chunks were mixed jointly."""
-    from gcattn.ops.grouped_cross_attention.triton_backward import grouped_cross_attention_backward
-
-    dout, q, k, v = (_with_adjacent_values(x) for x in (dout, q, k, v))
-    with torch.cuda.device_of(q):
-        return grouped_cross_attention_backward(
-            dout,
-            q,
-            k,
-            v,
-            chunk_indices.contiguous(),
-            chunk_weights.contiguous(),
-            chunk_lengths,
-            out,
-            lse,
-            scale,
-        )
+    dq, dk, dv, dweights = (x.new_empty(x.shape) for x in (q, k, v, chunk_weights))
+    return dq, dk, dv, dweights
 
 
-@triton_grouped_cross_attention.register_fake
-def _(
+@operator("grouped_cross_attention_backward", _fake_backward)
+def backward_operator(
+    dout: Tensor,
     q: Tensor,
     k: Tensor,
     v: Tensor,
     chunk_indices: Tensor,
     chunk_weights: Tensor,
     chunk_lengths: Tensor | None,
-    sink_logit: float | None,
+    out: Tensor | None,
+    lse: Tensor,
     scale: float,
-    is_joint: bool,
-    save_lse: bool,
-) -> tuple[Tensor, Tensor]:
-    shape = lse_shape(q, k, chunk_indices, is_joint) if save_lse else (0,)
-    out = torch.empty_like(q, memory_format=torch.contiguous_format)
-    return out, q.new_empty(shape, dtype=torch.float32)
-
-
-@_backward.register_fake
-def _(dout: Tensor, q: Tensor, k: Tensor, v: Tensor, indices: Tensor, *args: Any) -> Gradients:
-    like = (q, k, v, args[0])
-    return tuple(torch.empty_like(x, memory_format=torch.contiguous_format) for x in like)  # type: ignore[return-value]
-
-
-def _save(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, Tensor]) -> None:
-    *tensors, _, ctx.scale, is_joint, _ = inputs
-    out, lse = output
-    ctx.mark_non_differentiable(lse)
-    # or autograd would make and fill a gradient of the logarithms, as large as they are
-    ctx.set_materialize_grads(False)
-    ctx.save_for_backward(*tensors, out if is_joint else None, lse)
-
-
-def _differentiate(ctx: Any, dout: Tensor | None, _: None) -> tuple[Tensor | None, ...]:
-    if dout is None:
-        return (None,) * 10
-    dq, dk, dv, dweights = _backward(dout, *ctx.saved_tensors, ctx.scale)
-    return dq, dk, dv, None, dweights, None, None, None, None, None
-
-
-triton_grouped_cross_attention.register_autograd(_differentiate, setup_context=_save)
-
-
-def lse_shape(q: Tensor, k: Tensor, chunk_indices: Tensor, is_joint: bool) -> tuple[int, ...]:
-    """Shape of the softmax's denominators: one per row, and per retrieved chunk if separate."""
-    B, C, M, H, _ = q.shape
-    G, K = k.shape[3], chunk_indices.shape[2]
-    return (B, C, *(() if is_joint else (K,)), G, M * (H // G))
-
-
-def _with_adjacent_values(x: Tensor) -> Tensor:
-    return x if x.stride(-1) == 1 else x.contiguous()
+) -> Gradients:
+    """Return the gradients; the output is given where chunks were mixed jointly."""
+    inputs = dout, q, k, v, chunk_indices, chunk_weights, chunk_lengths, out, lse
+    with torch.cuda.device_of(dout):
+        return _backward_plan(keys_of(inputs), scale)(*inputs)

@@ -10,6 +10,7 @@ Letters: B batch, N chunks in the pool, P = C · K pairs of a row.
 """
 # mypy: allow-untyped-defs, allow-incomplete-defs
 
+from collections.abc import Callable
 from typing import NamedTuple
 
 import torch
@@ -17,23 +18,44 @@ import triton
 import triton.language as tl
 from torch import Tensor
 
+from gcattn.ops.launch import Launch, Layout
+
 # pairs per segment: the longest, halved as long as the partial sums fit the room there is
 LONGEST_SEGMENT, HALVINGS = 96, 3
 SHORTEST_SEGMENT = LONGEST_SEGMENT >> HALVINGS
 _BLOCK_N, _BLOCK_P = 2, 1024
 
 
-class ReadersIndex(NamedTuple):
-    """Pairs ordered by the chunk that they read, cut into segments."""
+class ReadersPlan(NamedTuple):
+    """How the pairs are indexed. For each row of the batch, integers in one piece:
 
-    pairs: Tensor  # [B, P], c · K + k, grouped by chunk
-    segments: Tensor  # [B, segments, 4]: chunk (-1: none), first pair, end, partial sum (-1: none)
-    partials: Tensor  # [B, N, 2]: first partial sum of the chunk and how many, 0 if there are none
-    num_partials: int  # room for partial sums per row of the batch
+    pairs [P], c · K + k, grouped by chunk · counts [N], the readers of each chunk · segments
+    [num_segments, 4]: chunk (-1: none), first pair, end, partial sum (-1: none) · partials [N, 2]:
+    first partial sum of the chunk and how many, 0 if there are none
+    """
+
+    run: Callable[[Tensor], Tensor]  # chunk_indices [B, C, K], contiguous, to index [B, row_size]
+    num_segments: int
+    num_partials: int  # room for partial sums
+    row_size: int
 
 
 @triton.jit
-def _count_kernel(indices_ptr, counts_ptr, N, P, BLOCK_N: tl.constexpr, BLOCK_P: tl.constexpr):
+def segments_of(index_ptr, b, N, P, row_size):
+    """Where the segments of a row begin."""
+    return index_ptr + b * row_size + P + N
+
+
+@triton.jit
+def partials_of(index_ptr, b, N, P, num_segments, row_size):
+    """Where the partial sums of a row are listed."""
+    return segments_of(index_ptr, b, N, P, row_size) + num_segments * 4
+
+
+@triton.jit
+def _count_kernel(
+    indices_ptr, index_ptr, N, P, row_size, BLOCK_N: tl.constexpr, BLOCK_P: tl.constexpr
+):
     """One program counts the readers of a few chunks of one row."""
     b = tl.program_id(1).to(tl.int64)
     n = tl.program_id(0) * BLOCK_N + tl.arange(0, BLOCK_N)
@@ -42,7 +64,7 @@ def _count_kernel(indices_ptr, counts_ptr, N, P, BLOCK_N: tl.constexpr, BLOCK_P:
         p = start + tl.arange(0, BLOCK_P)
         chosen = tl.load(indices_ptr + b * P + p, mask=p < P, other=-1).to(tl.int32)
         count += tl.sum((chosen[None, :] == n[:, None]).to(tl.int32), 1)
-    tl.store(counts_ptr + b * N + n, count, mask=n < N)
+    tl.store(index_ptr + b * row_size + P + n, count, mask=n < N)
 
 
 @triton.jit
@@ -69,14 +91,12 @@ def _segment_length(
 @triton.jit
 def _place_kernel(
     indices_ptr,
-    counts_ptr,
-    pairs_ptr,
-    segments_ptr,
-    partials_ptr,
+    index_ptr,
     N,
     P,
     num_segments,
     room,
+    row_size,
     LONGEST: tl.constexpr,
     HALVINGS: tl.constexpr,
     BLOCK_N: tl.constexpr,
@@ -84,8 +104,10 @@ def _place_kernel(
 ):
     """One program writes the pairs and segments of a few chunks of one row."""
     b = tl.program_id(1).to(tl.int64)
-    counts_ptr += b * N
-    segments_ptr += b * num_segments * 4
+    pairs_ptr = index_ptr + b * row_size
+    counts_ptr = pairs_ptr + P
+    segments_ptr = segments_of(index_ptr, b, N, P, row_size)
+    partials_ptr = partials_of(index_ptr, b, N, P, num_segments, row_size)
     length = _segment_length(counts_ptr, N, room, LONGEST, HALVINGS, BLOCK_P)
 
     first_n = tl.program_id(0) * BLOCK_N
@@ -107,8 +129,8 @@ def _place_kernel(
     pair = first_pair + tl.cumsum(count, 0) - count
     segment = first_segment + tl.cumsum(segments, 0) - segments
     partial = first_partial + tl.cumsum(partials, 0) - partials
-    tl.store(partials_ptr + (b * N + n) * 2, partial, mask=n < N)
-    tl.store(partials_ptr + (b * N + n) * 2 + 1, partials, mask=n < N)
+    tl.store(partials_ptr + n * 2, partial, mask=n < N)
+    tl.store(partials_ptr + n * 2 + 1, partials, mask=n < N)
     for i in range(0, tl.max(segments, 0)):
         at = segments_ptr + (segment + i) * 4
         inside = i < segments
@@ -128,37 +150,39 @@ def _place_kernel(
         match = ((chosen[None, :] == n[:, None]) & (n < N)[:, None]).to(tl.int32)
         place = pair[:, None] + seen[:, None] + tl.cumsum(match, 1) - match
         value = tl.broadcast_to(p[None, :], [BLOCK_N, BLOCK_P])
-        tl.store(pairs_ptr + b * P + place, value, mask=match > 0)
+        tl.store(pairs_ptr + place, value, mask=match > 0)
         seen += tl.sum(match, 1)
 
 
-def index_readers(chunk_indices: Tensor, num_chunks: int) -> ReadersIndex:
-    """Invert chunk_indices [B, C, K], contiguous, without reading anything back to the host."""
-    B, P, N = chunk_indices.shape[0], chunk_indices[0].numel(), num_chunks
-    device = chunk_indices.device
+def plan_readers(device: torch.device, chunk_indices: Layout, num_chunks: int) -> ReadersPlan:
+    """Prepare to invert chunk_indices without reading anything back to the host."""
+    B, C, K = chunk_indices.shape
+    P, N = C * K, num_chunks
     # chunks with more than the longest segment's pairs need fewer than 2 P / length partial sums
     num_partials = 2 * P // LONGEST_SEGMENT + 1
     num_segments = N + P // SHORTEST_SEGMENT
-    counts = torch.empty((B, N), dtype=torch.int32, device=device)
-    pairs = torch.empty((B, P), dtype=torch.int32, device=device)
-    segments = torch.empty((B, num_segments, 4), dtype=torch.int32, device=device)
-    partials = torch.empty((B, N, 2), dtype=torch.int32, device=device)
+    row_size = P + N + 4 * num_segments + 2 * N
     grid = (triton.cdiv(N, _BLOCK_N), B)
     block_p = min(_BLOCK_P, triton.next_power_of_2(P))
-    blocks = {"BLOCK_N": _BLOCK_N, "BLOCK_P": block_p}
-    _count_kernel[grid](chunk_indices, counts, N, P, **blocks)
-    _place_kernel[grid](
-        chunk_indices,
-        counts,
-        pairs,
-        segments,
-        partials,
+    count = Launch(_count_kernel, grid, N, P, row_size, _BLOCK_N, block_p)
+    place = Launch(
+        _place_kernel,
+        grid,
         N,
         P,
         num_segments,
         num_partials,
-        LONGEST=LONGEST_SEGMENT,
-        HALVINGS=HALVINGS,
-        **blocks,
+        row_size,
+        LONGEST_SEGMENT,
+        HALVINGS,
+        _BLOCK_N,
+        block_p,
     )
-    return ReadersIndex(pairs, segments, partials, num_partials)
+
+    def run(chunk_indices: Tensor) -> Tensor:
+        index = torch.empty((B, row_size), dtype=torch.int32, device=device)
+        count(chunk_indices, index)
+        place(chunk_indices, index)
+        return index
+
+    return ReadersPlan(run, num_segments, num_partials, row_size)

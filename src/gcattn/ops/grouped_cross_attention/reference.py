@@ -19,7 +19,6 @@ def grouped_cross_attention_reference(
     v: Tensor,
     chunk_indices: Tensor,
     chunk_weights: Tensor,
-    *,
     chunk_lengths: Tensor | None,
     sink_logit: float | None,
     scale: float,

@@ -15,21 +15,22 @@ Letters: see `tiles`.
 """
 # mypy: allow-untyped-defs, allow-incomplete-defs
 
+from collections.abc import Callable
+
 import torch
 import triton
 import triton.language as tl
 from torch import Tensor
 
-from gcattn.ops.grouped_cross_attention.readers import index_readers
 from gcattn.ops.grouped_cross_attention.tiles import (
-    LOG2_E,
     backward_query_tiles,
     exponentials,
-    load_rows,
     load_slots,
     row_offsets,
 )
-from gcattn.ops.grouped_cross_attention.triton_backward_pool import pool_gradients
+from gcattn.ops.grouped_cross_attention.triton_backward_pool import plan_pool_gradients
+from gcattn.ops.launch import Launch, Layout
+from gcattn.ops.tiles import LOG2_E, load_rows, store_rows
 
 Gradients = tuple[Tensor, Tensor, Tensor, Tensor]
 
@@ -42,80 +43,58 @@ def _query_kernel(
     dout_ptr,
     indices_ptr,  # [B, C, K]
     weights_ptr,  # [B, C, K]
-    lengths_ptr,  # [B, N]
-    out_ptr,  # [B, C, M, H, D], read if JOINT
-    lse_ptr,  # [B, C, K, G, rows]; [B, C, G, rows] if JOINT
+    lengths_ptr,  # [B, N] or None
+    out_ptr,  # [B, C, M, H, D] if mixed jointly, or else None
+    lse_ptr,  # [B, C, K, G, rows]; [B, C, G, rows] if mixed jointly
     dq_ptr,  # [B, C, M, H, D]
     delta_ptr,  # like lse
     shares_ptr,  # [B, C, K, G, num_tiles], what each tile adds to dweights
-    stride_qb,
-    stride_qc,
-    stride_qm,
-    stride_qh,
-    stride_kb,
-    stride_kn,
-    stride_ks,
-    stride_kg,
-    stride_vb,
-    stride_vn,
-    stride_vs,
-    stride_vg,
-    stride_ob,
-    stride_oc,
-    stride_om,
-    stride_oh,
-    stride_lb,
+    q_strides,  # of B, C, M, H
+    k_strides,  # of B, N, S, G
+    v_strides,
+    dout_strides,  # of B, C, M, H
+    lengths_stride,
     C,
     M,
-    G,
-    J,
-    D,
-    S,
-    K,
-    num_tiles,
     scale,
-    JOINT: tl.constexpr,
-    HAS_LENGTHS: tl.constexpr,
-    EVEN: tl.constexpr,
+    G: tl.constexpr,
+    J: tl.constexpr,
+    D: tl.constexpr,
+    S: tl.constexpr,
+    K: tl.constexpr,
     BLOCK_K: tl.constexpr,
     BLOCK_M: tl.constexpr,
     BLOCK_S: tl.constexpr,
     BLOCK_D: tl.constexpr,
 ):
     """One program owns one row tile of one (batch, chunk, kv head): its dq."""
+    JOINT: tl.constexpr = out_ptr is not None
     pid = tl.program_id(0)
+    num_tiles = tl.cdiv(M * J, BLOCK_M)
     g = pid % G
     tile = (pid // G) % num_tiles
-    c = (pid // G // num_tiles) % C
+    c = ((pid // G // num_tiles) % C).to(tl.int64)
     b = (pid // G // num_tiles // C).to(tl.int64)
 
     row = tile * BLOCK_M + tl.arange(0, BLOCK_M)
     used = row < M * J
-    chunk = c.to(tl.int64)
-    q = load_rows(
-        q_ptr + b * stride_qb + chunk * stride_qc,
-        row_offsets(row, g * J, J, stride_qm, stride_qh),
-        used,
-        D,
-        BLOCK_D,
-    )
-    dout = load_rows(
-        dout_ptr + b * stride_ob + chunk * stride_oc,
-        row_offsets(row, g * J, J, stride_om, stride_oh),
-        used,
-        D,
-        BLOCK_D,
-    )
-    k_ptr += b * stride_kb + g * stride_kg
-    v_ptr += b * stride_vb + g * stride_vg
+    q_ptr += b * q_strides[0] + c * q_strides[1]
+    q_offsets = row_offsets(row, g, q_strides[2], q_strides[3], J)
+    q = load_rows(q_ptr, q_offsets, used, True, D, BLOCK_D)
+    dout_ptr += b * dout_strides[0] + c * dout_strides[1]
+    dout_offsets = row_offsets(row, g, dout_strides[2], dout_strides[3], J)
+    dout = load_rows(dout_ptr, dout_offsets, used, True, D, BLOCK_D)
+    k_ptr += b * k_strides[0] + g * k_strides[3]
+    v_ptr += b * v_strides[0] + g * v_strides[3]
     retrieved = (b * C + c) * K
     slots = tl.arange(0, BLOCK_K)
     chosen = tl.load(indices_ptr + retrieved + slots, mask=slots < K, other=-1)
     end = tl.max(tl.where(chosen >= 0, slots + 1, 0), 0)
 
-    offsets = row_offsets(row, g * J, J, G * J * D, D)
+    chunk = (b * C + c) * M * G * J * D
+    offsets = row_offsets(row, g, G * J * D, D, J)
     if JOINT:
-        out = load_rows(out_ptr + (b * C + c) * M * G * J * D, offsets, used, D, BLOCK_D)
+        out = load_rows(out_ptr + chunk, offsets, used, True, D, BLOCK_D)
         delta = tl.sum(dout.to(tl.float32) * out.to(tl.float32), 1)
         per_row = ((b * C + c) * G + g) * M * J + row
         tl.store(delta_ptr + per_row, delta, mask=used)
@@ -131,15 +110,15 @@ def _query_kernel(
             lse = tl.load(lse_ptr + per_row, mask=used, other=0.0)
             lse = tl.where(n >= 0, lse, float("inf"))
         n = tl.maximum(n, 0)
-        k = load_slots(k_ptr + n * stride_kn, stride_ks, S, D, BLOCK_S, BLOCK_D, EVEN)
-        v = load_slots(v_ptr + n * stride_vn, stride_vs, S, D, BLOCK_S, BLOCK_D, EVEN)
+        k = load_slots(k_ptr + n * k_strides[1], k_strides[2], S, D, BLOCK_S, BLOCK_D)
+        v = load_slots(v_ptr + n * v_strides[1], v_strides[2], S, D, BLOCK_S, BLOCK_D)
         scores = tl.dot(q, tl.trans(k), input_precision="ieee")
         dattention = tl.dot(dout, tl.trans(v), input_precision="ieee")
         attention = exponentials(scores * (scale * LOG2_E) - lse[:, None], JOINT)
-        if HAS_LENGTHS or not EVEN:
+        if (lengths_ptr is not None) or S != BLOCK_S:
             length = S
-            if HAS_LENGTHS:
-                length = tl.load(lengths_ptr + b * stride_lb + n)
+            if lengths_ptr is not None:
+                length = tl.load(lengths_ptr + b * lengths_stride + n)
             attention = tl.where((tl.arange(0, BLOCK_S) < length)[None, :], attention, 0.0)
         if JOINT:
             share = tl.sum(attention * (dattention - delta[:, None]), 1)
@@ -151,113 +130,86 @@ def _query_kernel(
         tl.store(shares_ptr + ((retrieved + slot) * G + g) * num_tiles + tile, tl.sum(share, 0))
         dscores = attention * (dattention * weight - (delta * weight)[:, None])
         dq = tl.dot(dscores.to(k.dtype), k, dq, input_precision="ieee")
-
-    d = tl.arange(0, BLOCK_D)
-    tl.store(
-        dq_ptr + (b * C + c) * M * G * J * D + (offsets[:, None] + d[None, :]),
-        (dq * scale).to(dq_ptr.dtype.element_ty),
-        mask=used[:, None] & (d < D)[None, :],
-    )
+    store_rows(dq_ptr + chunk, offsets, dq * scale, used, D, BLOCK_D)
 
 
-@triton.jit
-def _weights_kernel(
-    indices_ptr,  # [B, C, K]
-    shares_ptr,  # [B, C, K, G, num_tiles]
-    dweights_ptr,  # [B, C, K]
-    size,
-    BLOCK: tl.constexpr,
-):
-    """One program adds what the tiles of all heads give to the weight of one retrieved chunk."""
-    slot = tl.program_id(0).to(tl.int64)
-    total = tl.zeros([BLOCK], tl.float32)
-    for start in range(0, size, BLOCK):
-        i = start + tl.arange(0, BLOCK)
-        total += tl.load(shares_ptr + slot * size + i, mask=i < size, other=0.0)
-    # behind the last filled slot nothing was written
-    is_filled = tl.load(indices_ptr + slot) >= 0
-    dweight = tl.where(is_filled, tl.sum(total, 0), 0.0)
-    tl.store(dweights_ptr + slot, dweight.to(dweights_ptr.dtype.element_ty))
-
-
-def grouped_cross_attention_backward(
-    dout: Tensor,
-    q: Tensor,
-    k: Tensor,
-    v: Tensor,
-    chunk_indices: Tensor,
-    chunk_weights: Tensor,
-    chunk_lengths: Tensor | None,
-    out: Tensor | None,
-    lse: Tensor,
+def plan_backward(
+    dout: Layout,
+    q: Layout,
+    k: Layout,
+    v: Layout,
+    chunk_indices: Layout,
+    chunk_weights: Layout,
+    chunk_lengths: Layout | None,
+    out: Layout | None,
+    lse: Layout,
     scale: float,
-) -> Gradients:
-    """Launch the backward kernels; the output is given where chunks were mixed jointly.
+) -> Callable[..., Gradients]:
+    """Prepare the backward pass; arguments as for `plan_forward`, dout of any strides but D's.
 
-    Returns the gradients of q, k, v and chunk_weights.
+    Returns:
+        A function of dout, q, k, v, chunk_indices, chunk_weights, chunk_lengths, the output (if
+        mixed jointly) and what the forward pass saved. It returns the gradients of q, k, v and
+        chunk_weights.
     """
+    device = q.device
     B, C, M, H, D = q.shape
     S, G = k.shape[2], k.shape[3]
     K, J = chunk_indices.shape[2], H // G
-    if q.numel() == 0 or k.shape[1] == 0 or K == 0:
-        inputs = (q, k, v, chunk_weights)
-        return tuple(torch.zeros_like(x, memory_format=torch.contiguous_format) for x in inputs)  # type: ignore[return-value]
+    if min(*q.shape, k.shape[1], K) == 0:
+
+        def give_nothing(*_: Tensor | None) -> Gradients:
+            return tuple(  # type: ignore[return-value]
+                torch.zeros(x.shape, dtype=x.dtype, device=device) for x in (q, k, v, chunk_weights)
+            )
+
+        return give_nothing
+
     tiles = backward_query_tiles(M * J, k)
     num_tiles = triton.cdiv(M * J, tiles.block_m)
-    delta = torch.empty_like(lse)
-    shares = torch.empty((B, C, K, G, num_tiles), dtype=torch.float32, device=q.device)
-    dq = torch.empty(q.shape, dtype=q.dtype, device=q.device)
-    strides = (*q.stride()[:4], *k.stride()[:4], *v.stride()[:4], *dout.stride()[:4])
-    length_stride = 0 if chunk_lengths is None else chunk_lengths.stride(0)
-    sizes = {"C": C, "M": M, "G": G, "J": J, "D": D, "S": S, "K": K, "scale": scale}
-    flags = {
-        "JOINT": out is not None,
-        "HAS_LENGTHS": chunk_lengths is not None,
-        "EVEN": tiles.block_s == S and tiles.block_d == D,
-    }
-    _query_kernel[(B * C * num_tiles * G,)](
-        q,
+    strides = (q.strides[:4], k.strides[:4], v.strides[:4], dout.strides[:4])
+    lengths_stride = 0 if chunk_lengths is None else chunk_lengths.strides[0]
+    queries = Launch(
+        _query_kernel,
+        (B * C * num_tiles * G,),
+        *strides,
+        lengths_stride,
+        C,
+        M,
+        scale,
+        G,
+        J,
+        D,
+        S,
+        K,
+        triton.next_power_of_2(K),
+        tiles.block_m,
+        tiles.block_n,
+        tiles.block_d,
+        **tiles.options(),
+    )
+    pool = plan_pool_gradients(
+        device,
         k,
-        v,
-        dout,
         chunk_indices,
         chunk_weights,
-        chunk_lengths,
-        out,
-        lse,
-        dq,
-        delta,
-        shares,
-        *strides,
-        length_stride,
-        num_tiles=num_tiles,
-        BLOCK_K=triton.next_power_of_2(K),
-        BLOCK_M=tiles.block_m,
-        BLOCK_S=tiles.block_s,
-        BLOCK_D=tiles.block_d,
-        num_warps=tiles.num_warps,
-        num_stages=tiles.num_stages,
-        maxnreg=tiles.max_registers,
-        **sizes,
-        **flags,
+        M,
+        J,
+        G * num_tiles,
+        strides,
+        lengths_stride,
+        scale,
+        out is not None,
     )
-    readers = index_readers(chunk_indices, k.shape[1])
-    dk, dv = pool_gradients(
-        dout,
-        q,
-        k,
-        v,
-        readers,
-        chunk_weights,
-        chunk_lengths,
-        lse,
-        delta,
-        strides=(*strides, length_stride),
-        sizes=sizes,
-        flags=flags,
-    )
-    dweights = torch.empty(chunk_weights.shape, dtype=chunk_weights.dtype, device=q.device)
-    size = G * num_tiles
-    block = min(1024, triton.next_power_of_2(size))
-    _weights_kernel[(B * C * K,)](chunk_indices, shares, dweights, size, BLOCK=block)
-    return dq, dk, dv, dweights
+    dq_shape, lse_shape, shares_shape, dtype = q.shape, lse.shape, (B, C, K, G, num_tiles), q.dtype
+
+    def run(*inputs: Tensor | None) -> Gradients:
+        dout, q, k, v, indices, weights, lengths, out, lse = inputs
+        dq = torch.empty(dq_shape, dtype=dtype, device=device)
+        delta = torch.empty(lse_shape, dtype=torch.float32, device=device)
+        shares = torch.empty(shares_shape, dtype=torch.float32, device=device)
+        queries(q, k, v, dout, indices, weights, lengths, out, lse, dq, delta, shares)
+        dk, dv, dweights = pool(q, k, v, dout, indices, weights, lengths, lse, delta, shares)
+        return dq, dk, dv, dweights
+
+    return run

@@ -1,23 +1,32 @@
 """Grouped Cross-Attention backward, the half that owns chunks of the pool: dk and dv.
 
+A last kernel adds what several programs gave: partial sums of dk and dv, and shares of dweights.
+
 Letters: see `tiles`; what is computed: see `triton_backward`.
 """
 # mypy: allow-untyped-defs, allow-incomplete-defs
+
+from collections.abc import Callable
 
 import torch
 import triton
 import triton.language as tl
 from torch import Tensor
 
-from gcattn.ops.grouped_cross_attention.readers import ReadersIndex
+from gcattn.ops.grouped_cross_attention.readers import partials_of, plan_readers, segments_of
 from gcattn.ops.grouped_cross_attention.tiles import (
-    LOG2_E,
     backward_pool_tiles,
     exponentials,
-    load_rows,
     load_slots,
     row_offsets,
 )
+from gcattn.ops.launch import Launch, Layout
+from gcattn.ops.tiles import LOG2_E, load_rows, store_rows
+
+Strides = tuple[int, ...]
+
+# retrieved chunks whose weights one program owns
+_BLOCK_SLOTS = 32
 
 
 @triton.jit
@@ -26,76 +35,58 @@ def _pool_kernel(
     k_ptr,
     v_ptr,
     dout_ptr,
-    pairs_ptr,  # [B, P]
-    segments_ptr,  # [B, num_segments, 4]
+    index_ptr,  # [B, row_size], see `readers`
     weights_ptr,  # [B, C, K]
-    lengths_ptr,  # [B, N]
-    lse_ptr,
-    delta_ptr,
+    lengths_ptr,  # [B, N] or None
+    lse_ptr,  # [B, C, K, G, rows]; [B, C, G, rows] if JOINT
+    delta_ptr,  # like lse
     dk_ptr,  # [B, N, S, G, D]
     dv_ptr,
     partial_ptr,  # [B, room, G, 2, BLOCK_S, BLOCK_D]
-    stride_qb,
-    stride_qc,
-    stride_qm,
-    stride_qh,
-    stride_kb,
-    stride_kn,
-    stride_ks,
-    stride_kg,
-    stride_vb,
-    stride_vn,
-    stride_vs,
-    stride_vg,
-    stride_ob,
-    stride_oc,
-    stride_om,
-    stride_oh,
-    stride_lb,
+    q_strides,  # of B, C, M, H
+    k_strides,  # of B, N, S, G
+    v_strides,
+    dout_strides,  # of B, C, M, H
+    lengths_stride,
     C,
     M,
-    G,
-    J,
-    D,
-    S,
-    K,
     N,
-    num_tiles,
     num_segments,
     room,
+    row_size,
     scale,
+    G: tl.constexpr,
+    J: tl.constexpr,
+    D: tl.constexpr,
+    S: tl.constexpr,
+    K: tl.constexpr,
     JOINT: tl.constexpr,
-    HAS_LENGTHS: tl.constexpr,
-    EVEN: tl.constexpr,
     BLOCK_M: tl.constexpr,
     BLOCK_S: tl.constexpr,
     BLOCK_D: tl.constexpr,
 ):
     """One program owns one segment of the readers of one (batch, pool chunk, kv head)."""
     pid = tl.program_id(0)
+    num_tiles = tl.cdiv(M * J, BLOCK_M)
     g = pid % G
     b = (pid // G // num_segments).to(tl.int64)
-    segments_ptr += (b * num_segments + (pid // G) % num_segments) * 4
+    segments_ptr = segments_of(index_ptr, b, N, C * K, row_size) + (pid // G) % num_segments * 4
     n = tl.load(segments_ptr).to(tl.int64)
     if n >= 0:
         first = tl.load(segments_ptr + 1)
         end = tl.load(segments_ptr + 2)
         partial = tl.load(segments_ptr + 3)
-        k = load_slots(
-            k_ptr + b * stride_kb + n * stride_kn + g * stride_kg,
-            stride_ks, S, D, BLOCK_S, BLOCK_D, EVEN,
-        )  # fmt: skip
-        v = load_slots(
-            v_ptr + b * stride_vb + n * stride_vn + g * stride_vg,
-            stride_vs, S, D, BLOCK_S, BLOCK_D, EVEN,
-        )  # fmt: skip
-        s, d = tl.arange(0, BLOCK_S), tl.arange(0, BLOCK_D)
+        k_ptr += b * k_strides[0] + n * k_strides[1] + g * k_strides[3]
+        v_ptr += b * v_strides[0] + n * v_strides[1] + g * v_strides[3]
+        k = load_slots(k_ptr, k_strides[2], S, D, BLOCK_S, BLOCK_D)
+        v = load_slots(v_ptr, v_strides[2], S, D, BLOCK_S, BLOCK_D)
+        s = tl.arange(0, BLOCK_S)
         length = S
-        if HAS_LENGTHS:
-            length = tl.load(lengths_ptr + b * stride_lb + n)
-        pairs_ptr += b * C * K
-        q_ptr += b * stride_qb
-        dout_ptr += b * stride_ob
+        if lengths_ptr is not None:
+            length = tl.load(lengths_ptr + b * lengths_stride + n)
+        pairs_ptr = index_ptr + b * row_size
+        q_ptr += b * q_strides[0]
+        dout_ptr += b * dout_strides[0]
 
         dk = tl.zeros([BLOCK_S, BLOCK_D], tl.float32)
         dv = tl.zeros([BLOCK_S, BLOCK_D], tl.float32)
@@ -104,22 +95,14 @@ def _pool_kernel(
             c = (pair // K).to(tl.int64)
             row = (step % num_tiles) * BLOCK_M + tl.arange(0, BLOCK_M)
             used = row < M * J
-            q = load_rows(
-                q_ptr + c * stride_qc,
-                row_offsets(row, g * J, J, stride_qm, stride_qh),
-                used,
-                D,
-                BLOCK_D,
-            )
-            dout = load_rows(
-                dout_ptr + c * stride_oc,
-                row_offsets(row, g * J, J, stride_om, stride_oh),
-                used,
-                D,
-                BLOCK_D,
-            )
+            q_offsets = row_offsets(row, g, q_strides[2], q_strides[3], J)
+            q = load_rows(q_ptr + c * q_strides[1], q_offsets, used, True, D, BLOCK_D)
+            dout_offsets = row_offsets(row, g, dout_strides[2], dout_strides[3], J)
+            dout = load_rows(dout_ptr + c * dout_strides[1], dout_offsets, used, True, D, BLOCK_D)
             weight = tl.load(weights_ptr + b * C * K + pair).to(tl.float32)
-            softmax = b * C + c if JOINT else b * C * K + pair
+            softmax = b * C * K + pair
+            if JOINT:
+                softmax = b * C + c
             per_row = (softmax * G + g) * M * J + row
             lse = tl.load(lse_ptr + per_row, mask=used, other=0.0)
             delta = tl.load(delta_ptr + per_row, mask=used, other=0.0)
@@ -127,7 +110,7 @@ def _pool_kernel(
             scores = tl.dot(k, tl.trans(q), input_precision="ieee")
             dattention = tl.dot(v, tl.trans(dout), input_precision="ieee")
             attention = exponentials(scores * (scale * LOG2_E) - lse[None, :], JOINT) * weight
-            if HAS_LENGTHS or not EVEN:
+            if (lengths_ptr is not None) or S != BLOCK_S:
                 attention = tl.where((s < length)[:, None], attention, 0.0)
             dv = tl.dot(attention.to(dout.dtype), dout, dv, input_precision="ieee")
             dscores = attention * (dattention - delta[None, :])
@@ -135,116 +118,169 @@ def _pool_kernel(
 
         dk *= scale
         if partial >= 0:
+            d = tl.arange(0, BLOCK_D)
             at = ((b * room + partial) * G + g) * 2 * BLOCK_S * BLOCK_D
             at += s[:, None] * BLOCK_D + d[None, :]
             tl.store(partial_ptr + at, dk)
             tl.store(partial_ptr + at + BLOCK_S * BLOCK_D, dv)
         else:
-            inside = (s < S)[:, None] & (d < D)[None, :]
-            at = ((b * N + n) * S * G + g) * D + s[:, None] * (G * D) + d[None, :]
-            tl.store(dk_ptr + at, dk.to(dk_ptr.dtype.element_ty), mask=inside)
-            tl.store(dv_ptr + at, dv.to(dv_ptr.dtype.element_ty), mask=inside)
+            first_slot = ((b * N + n) * S * G + g) * D
+            store_rows(dk_ptr + first_slot, s * (G * D), dk, s < S, D, BLOCK_D)
+            store_rows(dv_ptr + first_slot, s * (G * D), dv, s < S, D, BLOCK_D)
 
 
 @triton.jit
-def _add_partials_kernel(
-    partial_ptr,
-    partials_ptr,  # [B, N, 2]
-    dk_ptr,
+def _add_up_kernel(
+    indices_ptr,  # [B, C, K]
+    index_ptr,  # [B, row_size], see `readers`
+    partial_ptr,  # [B, room, G, 2, BLOCK_S, BLOCK_D]
+    shares_ptr,  # [B, C, K, num_shares]
+    dk_ptr,  # [B, N, S, G, D]
     dv_ptr,
-    G,
-    D,
-    S,
+    dweights_ptr,  # [B, C, K]
+    P,
     N,
+    num_segments,
     room,
+    row_size,
+    num_slots,
+    num_shares,
+    G: tl.constexpr,
+    D: tl.constexpr,
+    S: tl.constexpr,
+    BLOCK_P: tl.constexpr,
     BLOCK_S: tl.constexpr,
     BLOCK_D: tl.constexpr,
 ):
-    """One program adds the partial sums of one (batch, pool chunk, kv head) in their order."""
+    """One program owns a few weights, or one (batch, pool chunk, kv head)."""
     pid = tl.program_id(0)
-    g = pid % G
-    n = (pid // G) % N
-    b = (pid // G // N).to(tl.int64)
-    first = tl.load(partials_ptr + (b * N + n) * 2)
-    count = tl.load(partials_ptr + (b * N + n) * 2 + 1)
-    if count > 0:
-        s, d = tl.arange(0, BLOCK_S), tl.arange(0, BLOCK_D)
-        dk = tl.zeros([BLOCK_S, BLOCK_D], tl.float32)
-        dv = tl.zeros([BLOCK_S, BLOCK_D], tl.float32)
-        for i in range(first, first + count):
-            read = ((b * room + i) * G + g) * 2 * BLOCK_S * BLOCK_D
-            read += s[:, None] * BLOCK_D + d[None, :]
-            dk += tl.load(partial_ptr + read)
-            dv += tl.load(partial_ptr + read + BLOCK_S * BLOCK_D)
-        inside = (s < S)[:, None] & (d < D)[None, :]
-        at = ((b * N + n) * S * G + g) * D + s[:, None] * (G * D) + d[None, :]
-        tl.store(dk_ptr + at, dk.to(dk_ptr.dtype.element_ty), mask=inside)
-        tl.store(dv_ptr + at, dv.to(dv_ptr.dtype.element_ty), mask=inside)
+    chunk = pid - tl.cdiv(num_slots, BLOCK_P)
+    if chunk < 0:
+        slot = pid.to(tl.int64) * BLOCK_P + tl.arange(0, BLOCK_P)
+        # behind the last filled slot nothing was written
+        is_filled = tl.load(indices_ptr + slot, mask=slot < num_slots, other=-1) >= 0
+        total = tl.zeros([BLOCK_P], tl.float32)
+        for i in range(0, num_shares):
+            total += tl.load(shares_ptr + slot * num_shares + i, mask=is_filled, other=0.0)
+        total = total.to(dweights_ptr.dtype.element_ty)
+        tl.store(dweights_ptr + slot, total, mask=slot < num_slots)
+    else:
+        g = chunk % G
+        n = (chunk // G) % N
+        b = (chunk // G // N).to(tl.int64)
+        partials_ptr = partials_of(index_ptr, b, N, P, num_segments, row_size) + n * 2
+        first, count = tl.load(partials_ptr), tl.load(partials_ptr + 1)
+        if count > 0:
+            s, d = tl.arange(0, BLOCK_S), tl.arange(0, BLOCK_D)
+            dk = tl.zeros([BLOCK_S, BLOCK_D], tl.float32)
+            dv = tl.zeros([BLOCK_S, BLOCK_D], tl.float32)
+            for i in range(first, first + count):  # in their order
+                read = ((b * room + i) * G + g) * 2 * BLOCK_S * BLOCK_D
+                read += s[:, None] * BLOCK_D + d[None, :]
+                dk += tl.load(partial_ptr + read)
+                dv += tl.load(partial_ptr + read + BLOCK_S * BLOCK_D)
+            first_slot = ((b * N + n) * S * G + g) * D
+            store_rows(dk_ptr + first_slot, s * (G * D), dk, s < S, D, BLOCK_D)
+            store_rows(dv_ptr + first_slot, s * (G * D), dv, s < S, D, BLOCK_D)
 
 
-def pool_gradients(
-    dout: Tensor,
-    q: Tensor,
-    k: Tensor,
-    v: Tensor,
-    readers: ReadersIndex,
-    chunk_weights: Tensor,
-    chunk_lengths: Tensor | None,
-    lse: Tensor,
-    delta: Tensor,
-    *,
-    strides: tuple[int, ...],
-    sizes: dict[str, float],
-    flags: dict[str, bool],
-) -> tuple[Tensor, Tensor]:
-    """Launch the kernels of dk and dv.
+def plan_pool_gradients(
+    device: torch.device,
+    k: Layout,
+    chunk_indices: Layout,
+    chunk_weights: Layout,
+    num_query_slots: int,
+    num_group_heads: int,
+    num_shares: int,
+    strides: tuple[Strides, Strides, Strides, Strides],
+    lengths_stride: int,
+    scale: float,
+    is_joint: bool,
+) -> Callable[..., tuple[Tensor, Tensor, Tensor]]:
+    """Prepare dk, dv and dweights.
 
     Args:
-        dout, q, k, v, chunk_weights, chunk_lengths: As in the forward pass.
-        readers: Who reads each chunk.
-        lse: Logarithms of the denominators, [B, C, K, G, M · J]; [B, C, G, M · J] if JOINT.
-        delta: See `triton_backward`, same shape.
-        strides: Of q, k, v, dout without D, then of chunk_lengths.
-        sizes: C, M, G, J, D, S, K and scale.
-        flags: JOINT, HAS_LENGTHS and EVEN.
+        device: Where they go.
+        k, chunk_indices, chunk_weights: Layouts of the pool and of what was retrieved.
+        num_query_slots, num_group_heads: M and J.
+        num_shares: How many programs add to the gradient of a weight.
+        strides: Of q, k, v, dout without D.
+        lengths_stride, scale, is_joint: As in `plan_backward`.
+
+    Returns:
+        A function of q, k, v, dout, chunk_indices, chunk_weights, chunk_lengths, lse, delta and
+        shares.
     """
     B, N, S, G, D = k.shape
-    num_rows = lse.shape[-1]
-    tiles = backward_pool_tiles(num_rows, k)
-    num_segments, room = readers.segments.shape[1], readers.num_partials
-    dk = torch.empty(k.shape, dtype=k.dtype, device=k.device)
-    dv = torch.empty(v.shape, dtype=v.dtype, device=v.device)
-    shape = (B, room, G, 2, tiles.block_s, tiles.block_d)
-    partial = torch.empty(shape, dtype=torch.float32, device=k.device)
-    blocks = {"BLOCK_S": tiles.block_s, "BLOCK_D": tiles.block_d}
-    _pool_kernel[(B * num_segments * G,)](
-        q,
-        k,
-        v,
-        dout,
-        readers.pairs,
-        readers.segments,
-        chunk_weights,
-        chunk_lengths,
-        lse,
-        delta,
-        dk,
-        dv,
-        partial,
+    C, K = chunk_indices.shape[1:]
+    M, J = num_query_slots, num_group_heads
+    tiles = backward_pool_tiles(M * J, k)
+    readers = plan_readers(device, chunk_indices, N)
+    room, num_segments, row_size = readers.num_partials, readers.num_segments, readers.row_size
+    gather = Launch(
+        _pool_kernel,
+        (B * num_segments * G,),
         *strides,
-        N=N,
-        num_tiles=triton.cdiv(num_rows, tiles.block_m),
-        num_segments=num_segments,
-        room=room,
-        BLOCK_M=tiles.block_m,
-        num_warps=tiles.num_warps,
-        num_stages=tiles.num_stages,
-        maxnreg=tiles.max_registers,
-        **sizes,
-        **flags,
-        **blocks,
+        lengths_stride,
+        C,
+        M,
+        N,
+        num_segments,
+        room,
+        row_size,
+        scale,
+        G,
+        J,
+        D,
+        S,
+        K,
+        is_joint,
+        tiles.block_m,
+        tiles.block_n,
+        tiles.block_d,
+        **tiles.options(),
     )
-    _add_partials_kernel[(B * N * G,)](
-        partial, readers.partials, dk, dv, G=G, D=D, S=S, N=N, room=room, **blocks
+    num_slots = B * C * K
+    add_up = Launch(
+        _add_up_kernel,
+        (triton.cdiv(num_slots, _BLOCK_SLOTS) + B * N * G,),
+        C * K,
+        N,
+        num_segments,
+        room,
+        row_size,
+        num_slots,
+        num_shares,
+        G,
+        D,
+        S,
+        _BLOCK_SLOTS,
+        tiles.block_n,
+        tiles.block_d,
     )
-    return dk, dv
+    shape, dtype = k.shape, k.dtype
+    weights_shape, weights_dtype = chunk_weights.shape, chunk_weights.dtype
+    partial_shape = (B, room, G, 2, tiles.block_n, tiles.block_d)
+
+    def run(
+        q: Tensor,
+        k: Tensor,
+        v: Tensor,
+        dout: Tensor,
+        chunk_indices: Tensor,
+        chunk_weights: Tensor,
+        chunk_lengths: Tensor | None,
+        lse: Tensor,
+        delta: Tensor,
+        shares: Tensor,
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        index = readers.run(chunk_indices)
+        dk = torch.empty(shape, dtype=dtype, device=device)
+        dv = torch.empty(shape, dtype=dtype, device=device)
+        dweights = torch.empty(weights_shape, dtype=weights_dtype, device=device)
+        partial = torch.empty(partial_shape, dtype=torch.float32, device=device)
+        gather(q, k, v, dout, index, chunk_weights, chunk_lengths, lse, delta, dk, dv, partial)
+        add_up(chunk_indices, index, partial, shares, dk, dv, dweights)
+        return dk, dv, dweights
+
+    return run

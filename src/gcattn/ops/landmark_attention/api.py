@@ -4,18 +4,15 @@ Shapes: B batch, L query columns, P cached columns before them, H query heads, G
 D head dim, S columns of a block, its landmark included.
 """
 
-from typing import get_args
-
 import torch
 from torch import Tensor
 
-from gcattn.ops.implementation import Impl, check_triton
+from gcattn.ops.implementation import KERNEL_DTYPES, Impl, runs_triton
 from gcattn.ops.landmark_attention.autograd import triton_landmark_attention
 from gcattn.ops.landmark_attention.reference import landmark_attention_reference
 
 # what one tile of the kernels holds
 MAX_CHUNK_SIZE, MAX_HEAD_DIM = 64, 128
-_KERNEL_DTYPES = (torch.bfloat16, torch.float16, torch.float32)
 
 
 def landmark_attention(
@@ -59,8 +56,6 @@ def landmark_attention(
         ValueError: A shape does not fit the others, or "triton" was asked for what it cannot do.
         RuntimeError: "triton" was asked for tensors that are not on a GPU.
     """
-    if impl not in get_args(Impl):
-        raise ValueError(f'impl must be "auto", "reference" or "triton", got {impl!r}.')
     if (chunk_size is None) == (key_is_landmark is None):
         raise ValueError("Pass either chunk_size or key_is_landmark, not both or neither.")
     if top_k is not None and top_k < 1:
@@ -70,12 +65,7 @@ def landmark_attention(
         q, k, v = q.to(dtype), k.to(dtype), v.to(dtype)
     _check_shapes(q, k, v, chunk_size, key_is_landmark, key_documents)
     scale = q.shape[-1] ** -0.5 if scale is None else scale
-    unfit = _unfit_for_triton(q, chunk_size, top_k)
-    if impl == "triton":
-        check_triton(q)
-        if unfit:
-            raise ValueError(f'impl="triton" {unfit}; pass impl="reference".')
-    is_fast = impl == "triton" or (impl == "auto" and q.is_cuda and not unfit)
+    is_fast = runs_triton(impl, q, _unfit_for_triton(q, chunk_size, top_k))
     if is_fast and chunk_size is not None:
         return triton_landmark_attention(q, k, v, chunk_size, scale)[0]
     if key_is_landmark is None:
@@ -96,7 +86,7 @@ def _unfit_for_triton(q: Tensor, chunk_size: int | None, top_k: int | None) -> s
             f"takes chunk_size <= {MAX_CHUNK_SIZE} and D <= {MAX_HEAD_DIM}, "
             f"got {chunk_size} and {q.shape[-1]}"
         )
-    if q.dtype not in _KERNEL_DTYPES:
+    if q.dtype not in KERNEL_DTYPES:
         return f"takes bfloat16, float16 or float32, got {q.dtype}"
     return ""
 

@@ -4,18 +4,18 @@ Shapes: B batch, L query columns, P cached columns before them, H query heads, G
 D head dim, W window (keys per query, itself included).
 """
 
-from typing import get_args
+from functools import lru_cache
 
 import torch
 from torch import Tensor
 
-from gcattn.ops.implementation import Impl, check_triton
+from gcattn.ops.implementation import KERNEL_DTYPES, Impl, runs_triton
+from gcattn.ops.launch import MAX_PLANS, Keys, Layout, is_traced, keys_of, layouts_of
 from gcattn.ops.sliding_window.autograd import triton_sliding_window
 from gcattn.ops.sliding_window.reference import sliding_window_reference
 
 # what one tile of the kernels holds
 MAX_HEAD_DIM = 256
-_KERNEL_DTYPES = (torch.bfloat16, torch.float16, torch.float32)
 
 
 def sliding_window_attention(
@@ -52,39 +52,55 @@ def sliding_window_attention(
             it cannot do.
         RuntimeError: "triton" was asked for tensors that are not on a GPU.
     """
-    if impl not in get_args(Impl):
-        raise ValueError(f'impl must be "auto", "reference" or "triton", got {impl!r}.')
-    if window_size < 1:
-        raise ValueError(f"window_size must be at least 1, got {window_size}.")
     if q.dtype != torch.float64 and torch.is_autocast_enabled(q.device.type):
         dtype = torch.get_autocast_dtype(q.device.type)
         q, k, v = q.to(dtype), k.to(dtype), v.to(dtype)
+    inputs = q, k, v, query_documents, key_documents
+    keys = None
+    if is_traced(inputs):
+        unfit = _check(window_size, *inputs)
+    else:
+        keys = keys_of(inputs)
+        unfit = _check_once(window_size, keys)
+    if runs_triton(impl, q, unfit):
+        return triton_sliding_window(keys, *inputs, window_size)
+    return sliding_window_reference(*inputs, window_size)
+
+
+def _check(
+    window_size: int,
+    q: Tensor | Layout,
+    k: Tensor | Layout,
+    v: Tensor | Layout,
+    query_documents: Tensor | Layout | None,
+    key_documents: Tensor | Layout | None,
+) -> str:
+    """Check the inputs and say what the kernels cannot do; nothing if they can."""
+    if window_size < 1:
+        raise ValueError(f"window_size must be at least 1, got {window_size}.")
     _check_columns(q, k, v)
     _check_documents(q, k, query_documents, key_documents)
-    unfit = _unfit_for_triton(q)
-    if impl == "triton":
-        check_triton(q)
-        if unfit:
-            raise ValueError(f'impl="triton" {unfit}; pass impl="reference".')
-    if impl == "triton" or (impl == "auto" and q.is_cuda and not unfit):
-        return triton_sliding_window(q, k, v, query_documents, key_documents, window_size)[0]
-    return sliding_window_reference(q, k, v, query_documents, key_documents, window_size)
+    return _unfit_for_triton(q)
 
 
-def _unfit_for_triton(q: Tensor) -> str:
-    """Say what the kernels cannot do; nothing if they can."""
-    if q.dtype not in _KERNEL_DTYPES:
+@lru_cache(MAX_PLANS)
+def _check_once(window_size: int, keys: Keys) -> str:
+    return _check(window_size, *layouts_of(keys))
+
+
+def _unfit_for_triton(q: Tensor | Layout) -> str:
+    if q.dtype not in KERNEL_DTYPES:
         return f"takes bfloat16, float16 or float32, got {q.dtype}"
     if q.shape[-1] > MAX_HEAD_DIM:
         return f"takes D <= {MAX_HEAD_DIM}, got D = {q.shape[-1]}"
     return ""
 
 
-def _check_columns(q: Tensor, k: Tensor, v: Tensor) -> None:
-    if q.dim() != 4:
+def _check_columns(q: Tensor | Layout, k: Tensor | Layout, v: Tensor | Layout) -> None:
+    if len(q.shape) != 4:
         raise ValueError(f"q must have shape [B, L, H, D], got {list(q.shape)}.")
     B, L, H, D = q.shape
-    if k.dim() != 4 or k.shape[0] != B or k.shape[3] != D:
+    if len(k.shape) != 4 or k.shape[0] != B or k.shape[3] != D:
         raise ValueError(
             f"k must have shape [B, P + L, G, D] = [{B}, P + {L}, G, {D}], got {list(k.shape)}."
         )
@@ -105,7 +121,10 @@ def _check_columns(q: Tensor, k: Tensor, v: Tensor) -> None:
 
 
 def _check_documents(
-    q: Tensor, k: Tensor, query_documents: Tensor | None, key_documents: Tensor | None
+    q: Tensor | Layout,
+    k: Tensor | Layout,
+    query_documents: Tensor | Layout | None,
+    key_documents: Tensor | Layout | None,
 ) -> None:
     if (query_documents is None) != (key_documents is None):
         raise ValueError(
@@ -121,5 +140,5 @@ def _check_documents(
             raise ValueError(
                 f"{name} must have shape {list(columns.shape[:2])}, got {list(documents.shape)}."
             )
-        if documents.is_floating_point():
+        if documents.dtype.is_floating_point:
             raise ValueError(f"{name} must have an integer dtype, got {documents.dtype}.")

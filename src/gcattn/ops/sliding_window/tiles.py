@@ -6,26 +6,12 @@ of the group at query i: all heads of a group share one load of the keys.
 """
 # mypy: allow-untyped-defs, allow-incomplete-defs
 
-from typing import NamedTuple
-
 import torch
 import triton
 import triton.language as tl
-from torch import Tensor
 
-LOG2_E = tl.constexpr(1.4426950408889634)
-
-
-class Tiles(NamedTuple):
-    """Sizes of one kernel launch."""
-
-    block_m: int  # rows of queries
-    block_n: int  # keys
-    block_d: int
-    num_warps: int
-    num_stages: int
-    max_registers: int | None
-
+from gcattn.ops.launch import Layout
+from gcattn.ops.tiles import Tiles, padded
 
 _Row = tuple[int, int, int, int, int, int | None]
 
@@ -53,34 +39,18 @@ _FULL_PRECISION: tuple[_Row, ...] = (
 )
 
 
-def choose_tiles(table: tuple[_Row, ...], num_rows: int, k: Tensor) -> Tiles:
+def choose_tiles(table: tuple[_Row, ...], num_rows: int, k: Layout) -> Tiles:
     """Sizes from a table for inputs like `k`; few rows, as in decoding, get a small tile."""
-    block_d = max(16, triton.next_power_of_2(k.shape[3]))
+    block_d = padded(k.shape[3])
     is_full = k.dtype == torch.float32
     table = _FULL_PRECISION if is_full else table
     _, block_m, block_n, num_warps, num_stages, registers = next(
         r for r in table if block_d <= r[0]
     )
-    few_rows = max(16, triton.next_power_of_2(num_rows))
+    few_rows = padded(num_rows)
     if few_rows < min(block_m, 64) and not is_full:
         num_warps, registers = 4, None
     return Tiles(min(block_m, few_rows), block_n, block_d, num_warps, num_stages, registers)
-
-
-@triton.jit
-def load_tile(
-    ptr, offsets, used, D, MASKED: tl.constexpr, EVEN_D: tl.constexpr, BLOCK_D: tl.constexpr
-):
-    """Read vectors [rows, D] at `offsets`; rows not used, if MASKED, and d >= D are zero."""
-    d = tl.arange(0, BLOCK_D)
-    ptrs = ptr + (offsets[:, None] + d[None, :])
-    if MASKED:
-        x = tl.load(ptrs, mask=used[:, None] & (d < D)[None, :], other=0.0)
-    elif EVEN_D:
-        x = tl.load(ptrs)
-    else:
-        x = tl.load(ptrs, mask=(d < D)[None, :], other=0.0)
-    return x
 
 
 @triton.jit

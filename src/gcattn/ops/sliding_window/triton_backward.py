@@ -5,20 +5,23 @@ gradient of the logits is a · (da - delta).
 """
 # mypy: allow-untyped-defs, allow-incomplete-defs
 
+from collections.abc import Callable
+from typing import Any
+
 import torch
 import triton
 import triton.language as tl
 from torch import Tensor
 
+from gcattn.ops.launch import Launch, Layout
 from gcattn.ops.sliding_window.tiles import (
     BACKWARD_KEYS,
     BACKWARD_QUERIES,
-    LOG2_E,
     are_of_document,
     choose_tiles,
     key_tiles,
-    load_tile,
 )
+from gcattn.ops.tiles import LOG2_E, Tiles, load_rows, store_rows
 
 Gradients = tuple[Tensor, Tensor, Tensor]
 
@@ -33,14 +36,13 @@ def _add_to_queries(
     stride_vl,
     first_key,
     num_keys,
-    D,
     visible,  # [BLOCK_M, BLOCK_N], read if MASKED
     lse,  # [BLOCK_M]
     delta,
     dq,
     scale,
     MASKED: tl.constexpr,
-    EVEN_D: tl.constexpr,
+    D: tl.constexpr,
     BLOCK_N: tl.constexpr,
     BLOCK_D: tl.constexpr,
 ):
@@ -48,8 +50,8 @@ def _add_to_queries(
     j = first_key + tl.arange(0, BLOCK_N)
     used = j < num_keys
     j = j.to(tl.int64)
-    k = load_tile(k_ptr, j * stride_kl, used, D, MASKED, EVEN_D, BLOCK_D)
-    v = load_tile(v_ptr, j * stride_vl, used, D, MASKED, EVEN_D, BLOCK_D)
+    k = load_rows(k_ptr, j * stride_kl, used, MASKED, D, BLOCK_D)
+    v = load_rows(v_ptr, j * stride_vl, used, MASKED, D, BLOCK_D)
     scores = tl.dot(q, tl.trans(k), input_precision="ieee")
     dattention = tl.dot(dout, tl.trans(v), input_precision="ieee")
     attention = tl.exp2(scores * (scale * LOG2_E) - lse[:, None])
@@ -65,40 +67,30 @@ def _query_kernel(
     k_ptr,  # [B, P + L, G, D]
     v_ptr,
     dout_ptr,  # [B, L, H, D]
-    query_documents_ptr,  # [B, L]
-    key_documents_ptr,  # [B, P + L]
+    query_documents_ptr,  # [B, L] or None
+    key_documents_ptr,  # [B, P + L] or None
     out_ptr,  # [B, L, H, D]
     lse_ptr,  # [B, H, L]
     dq_ptr,  # [B, L, H, D]
     delta_ptr,  # [B, H, L]
-    stride_qb,
-    stride_ql,
-    stride_qh,
-    stride_kb,
-    stride_kl,
-    stride_kg,
-    stride_vb,
-    stride_vl,
-    stride_vg,
-    stride_ob,
-    stride_ol,
-    stride_oh,
+    q_strides,  # of B, L, H
+    k_strides,  # of B, P + L, G
+    v_strides,
+    dout_strides,  # of B, L, H
     L,
     P,
-    G,
-    J,
-    D,
     W,
-    num_tiles,
     scale,
-    HAS_DOCUMENTS: tl.constexpr,
-    EVEN_D: tl.constexpr,
+    G: tl.constexpr,
+    J: tl.constexpr,
+    D: tl.constexpr,
     BLOCK_M: tl.constexpr,
     BLOCK_N: tl.constexpr,
     BLOCK_D: tl.constexpr,
 ):
     """One program owns one tile of query rows of one (batch, kv head); it also writes delta."""
     pid = tl.program_id(0)
+    num_tiles = tl.cdiv(L * J, BLOCK_M)
     g = (pid % G).to(tl.int64)
     tile = (pid // G) % num_tiles
     b = (pid // G // num_tiles).to(tl.int64)
@@ -109,26 +101,24 @@ def _query_kernel(
     column = P + i
     i = i.to(tl.int64)
     h = g * J + row % J
-    d = tl.arange(0, BLOCK_D)
     at = ((b * L + i) * G * J + h) * D
-    q = load_tile(
-        q_ptr + b * stride_qb, i * stride_ql + h * stride_qh, used, D, True, EVEN_D, BLOCK_D
-    )
-    dout = load_tile(
-        dout_ptr + b * stride_ob, i * stride_ol + h * stride_oh, used, D, True, EVEN_D, BLOCK_D
-    )
-    out = load_tile(out_ptr, at, used, D, True, EVEN_D, BLOCK_D)
+    q_ptr += b * q_strides[0]
+    q = load_rows(q_ptr, i * q_strides[1] + h * q_strides[2], used, True, D, BLOCK_D)
+    dout_ptr += b * dout_strides[0]
+    dout_offsets = i * dout_strides[1] + h * dout_strides[2]
+    dout = load_rows(dout_ptr, dout_offsets, used, True, D, BLOCK_D)
+    out = load_rows(out_ptr, at, used, True, D, BLOCK_D)
     delta = tl.sum(dout.to(tl.float32) * out.to(tl.float32), 1)
     per_row = (b * G * J + h) * L + i
     tl.store(delta_ptr + per_row, delta, mask=used)
     lse = tl.load(lse_ptr + per_row, mask=used, other=float("inf"))
-    k_ptr += b * stride_kb + g * stride_kg
-    v_ptr += b * stride_vb + g * stride_vg
+    k_ptr += b * k_strides[0] + g * k_strides[2]
+    v_ptr += b * v_strides[0] + g * v_strides[2]
 
     last_row = tl.minimum(first_row + BLOCK_M, L * J) - 1
     first, last = P + first_row // J, P + last_row // J
     begin, full_begin, full_end = key_tiles(first, last, W, BLOCK_N)
-    if HAS_DOCUMENTS:
+    if query_documents_ptr is not None:
         query_documents_ptr += b * L
         key_documents_ptr += b * (P + L)
         query_document = tl.load(query_documents_ptr + i, mask=used, other=0)
@@ -140,8 +130,8 @@ def _query_kernel(
     dq = tl.zeros([BLOCK_M, BLOCK_D], tl.float32)
     for first_key in range(full_begin, full_end, BLOCK_N):
         dq = _add_to_queries(
-            q, dout, k_ptr, v_ptr, stride_kl, stride_vl, first_key, P + L, D, used,
-            lse, delta, dq, scale, False, EVEN_D, BLOCK_N, BLOCK_D,
+            q, dout, k_ptr, v_ptr, k_strides[1], v_strides[1], first_key, P + L, used,
+            lse, delta, dq, scale, False, D, BLOCK_N, BLOCK_D,
         )  # fmt: skip
     num_before = (full_begin - begin) // BLOCK_N
     num_behind = tl.cdiv(tl.maximum(last + 1 - full_end, 0), BLOCK_N)
@@ -151,19 +141,15 @@ def _query_kernel(
         j = first_key + tl.arange(0, BLOCK_N)
         distance = column[:, None] - j[None, :]
         visible = (distance >= 0) & (distance < W)
-        if HAS_DOCUMENTS:
+        if query_documents_ptr is not None:
             key_document = tl.load(key_documents_ptr + j, mask=j < P + L, other=0)
             visible = visible & (query_document[:, None] == key_document[None, :])
         dq = _add_to_queries(
-            q, dout, k_ptr, v_ptr, stride_kl, stride_vl, first_key, P + L, D, visible,
-            lse, delta, dq, scale, True, EVEN_D, BLOCK_N, BLOCK_D,
+            q, dout, k_ptr, v_ptr, k_strides[1], v_strides[1], first_key, P + L, visible,
+            lse, delta, dq, scale, True, D, BLOCK_N, BLOCK_D,
         )  # fmt: skip
 
-    tl.store(
-        dq_ptr + at[:, None] + d[None, :],
-        (dq * scale).to(dq_ptr.dtype.element_ty),
-        mask=used[:, None] & (d < D)[None, :],
-    )
+    store_rows(dq_ptr, at, dq * scale, used, D, BLOCK_D)
 
 
 @triton.jit
@@ -174,20 +160,17 @@ def _add_to_keys(
     dout_ptr,
     lse_ptr,
     delta_ptr,
-    stride_ql,
-    stride_qh,
-    stride_ol,
-    stride_oh,
+    q_strides,
+    dout_strides,
     first_row,
     L,
-    J,
-    D,
     visible,  # [BLOCK_N, BLOCK_M], read if MASKED
     dk,
     dv,
     scale,
     MASKED: tl.constexpr,
-    EVEN_D: tl.constexpr,
+    J: tl.constexpr,
+    D: tl.constexpr,
     BLOCK_M: tl.constexpr,
     BLOCK_D: tl.constexpr,
 ):
@@ -195,8 +178,8 @@ def _add_to_keys(
     row = first_row + tl.arange(0, BLOCK_M)
     used = row < L * J
     i, h = (row // J).to(tl.int64), (row % J).to(tl.int64)
-    q = load_tile(q_ptr, i * stride_ql + h * stride_qh, used, D, MASKED, EVEN_D, BLOCK_D)
-    dout = load_tile(dout_ptr, i * stride_ol + h * stride_oh, used, D, MASKED, EVEN_D, BLOCK_D)
+    q = load_rows(q_ptr, i * q_strides[1] + h * q_strides[2], used, MASKED, D, BLOCK_D)
+    dout = load_rows(dout_ptr, i * dout_strides[1] + h * dout_strides[2], used, MASKED, D, BLOCK_D)
     if MASKED:
         lse = tl.load(lse_ptr + h * L + i, mask=used, other=float("inf"))
         delta = tl.load(delta_ptr + h * L + i, mask=used, other=0.0)
@@ -220,56 +203,45 @@ def _key_kernel(
     k_ptr,  # [B, P + L, G, D]
     v_ptr,
     dout_ptr,  # [B, L, H, D]
-    query_documents_ptr,  # [B, L]
-    key_documents_ptr,  # [B, P + L]
+    query_documents_ptr,  # [B, L] or None
+    key_documents_ptr,  # [B, P + L] or None
     lse_ptr,  # [B, H, L]
     delta_ptr,
     dk_ptr,  # [B, P + L, G, D]
     dv_ptr,
-    stride_qb,
-    stride_ql,
-    stride_qh,
-    stride_kb,
-    stride_kl,
-    stride_kg,
-    stride_vb,
-    stride_vl,
-    stride_vg,
-    stride_ob,
-    stride_ol,
-    stride_oh,
+    q_strides,  # of B, L, H
+    k_strides,  # of B, P + L, G
+    v_strides,
+    dout_strides,  # of B, L, H
     L,
     P,
-    G,
-    J,
-    D,
     W,
-    num_tiles,
     scale,
-    HAS_DOCUMENTS: tl.constexpr,
-    EVEN_D: tl.constexpr,
+    G: tl.constexpr,
+    J: tl.constexpr,
+    D: tl.constexpr,
     BLOCK_M: tl.constexpr,
     BLOCK_N: tl.constexpr,
     BLOCK_D: tl.constexpr,
 ):
     """One program owns one tile of keys of one (batch, kv head) and loops over its readers."""
     pid = tl.program_id(0)
+    T = P + L
+    num_tiles = tl.cdiv(T, BLOCK_N)
     g = (pid % G).to(tl.int64)
     tile = (pid // G) % num_tiles
     b = (pid // G // num_tiles).to(tl.int64)
-    T = P + L
     first = tile * BLOCK_N
     last = tl.minimum(first + BLOCK_N, T) - 1
     j = first + tl.arange(0, BLOCK_N)
     used = j < T
     wide = j.to(tl.int64)
-    d = tl.arange(0, BLOCK_D)
-    k_ptr += b * stride_kb + g * stride_kg
-    v_ptr += b * stride_vb + g * stride_vg
-    k = load_tile(k_ptr, wide * stride_kl, used, D, True, EVEN_D, BLOCK_D)
-    v = load_tile(v_ptr, wide * stride_vl, used, D, True, EVEN_D, BLOCK_D)
-    q_ptr += b * stride_qb + g * J * stride_qh
-    dout_ptr += b * stride_ob + g * J * stride_oh
+    k_ptr += b * k_strides[0] + g * k_strides[2]
+    v_ptr += b * v_strides[0] + g * v_strides[2]
+    k = load_rows(k_ptr, wide * k_strides[1], used, True, D, BLOCK_D)
+    v = load_rows(v_ptr, wide * v_strides[1], used, True, D, BLOCK_D)
+    q_ptr += b * q_strides[0] + g * J * q_strides[2]
+    dout_ptr += b * dout_strides[0] + g * J * dout_strides[2]
     lse_ptr += (b * G + g) * J * L
     delta_ptr += (b * G + g) * J * L
 
@@ -279,7 +251,7 @@ def _key_kernel(
     full_begin = tl.cdiv(tl.maximum(last - P, 0) * J, BLOCK_M) * BLOCK_M
     full_end = tl.maximum(tl.minimum(first + W - P, L), 0) * J // BLOCK_M * BLOCK_M
     full_end = tl.maximum(full_end, full_begin)
-    if HAS_DOCUMENTS:
+    if query_documents_ptr is not None:
         query_documents_ptr += b * L
         key_documents_ptr += b * T
         key_document = tl.load(key_documents_ptr + j, mask=used, other=0)
@@ -294,8 +266,8 @@ def _key_kernel(
     dv = tl.zeros([BLOCK_N, BLOCK_D], tl.float32)
     for first_row in range(full_begin, full_end, BLOCK_M):
         dk, dv = _add_to_keys(
-            k, v, q_ptr, dout_ptr, lse_ptr, delta_ptr, stride_ql, stride_qh, stride_ol, stride_oh,
-            first_row, L, J, D, used, dk, dv, scale, False, EVEN_D, BLOCK_M, BLOCK_D,
+            k, v, q_ptr, dout_ptr, lse_ptr, delta_ptr, q_strides, dout_strides,
+            first_row, L, used, dk, dv, scale, False, J, D, BLOCK_M, BLOCK_D,
         )  # fmt: skip
     num_before = (full_begin - begin) // BLOCK_M
     num_behind = tl.cdiv(tl.maximum(end - full_end, 0), BLOCK_M)
@@ -305,90 +277,68 @@ def _key_kernel(
         i = (first_row + tl.arange(0, BLOCK_M)) // J
         distance = P + i[None, :] - j[:, None]
         visible = (distance >= 0) & (distance < W)
-        if HAS_DOCUMENTS:
+        if query_documents_ptr is not None:
             query_document = tl.load(query_documents_ptr + i, mask=i < L, other=0)
             visible = visible & (query_document[None, :] == key_document[:, None])
         dk, dv = _add_to_keys(
-            k, v, q_ptr, dout_ptr, lse_ptr, delta_ptr, stride_ql, stride_qh, stride_ol, stride_oh,
-            first_row, L, J, D, visible, dk, dv, scale, True, EVEN_D, BLOCK_M, BLOCK_D,
+            k, v, q_ptr, dout_ptr, lse_ptr, delta_ptr, q_strides, dout_strides,
+            first_row, L, visible, dk, dv, scale, True, J, D, BLOCK_M, BLOCK_D,
         )  # fmt: skip
 
-    at = (((b * T + wide) * G + g) * D)[:, None] + d[None, :]
-    inside = used[:, None] & (d < D)[None, :]
-    tl.store(dk_ptr + at, (dk * scale).to(dk_ptr.dtype.element_ty), mask=inside)
-    tl.store(dv_ptr + at, dv.to(dv_ptr.dtype.element_ty), mask=inside)
+    at = ((b * T + wide) * G + g) * D
+    store_rows(dk_ptr, at, dk * scale, used, D, BLOCK_D)
+    store_rows(dv_ptr, at, dv, used, D, BLOCK_D)
 
 
-def sliding_window_backward(
-    dout: Tensor,
-    q: Tensor,
-    k: Tensor,
-    v: Tensor,
-    query_documents: Tensor | None,
-    key_documents: Tensor | None,
-    out: Tensor,
-    lse: Tensor,
+def plan_backward(
+    dout: Layout,
+    q: Layout,
+    k: Layout,
+    v: Layout,
+    query_documents: Layout | None,
+    key_documents: Layout | None,
+    out: Layout,
+    lse: Layout,
     window_size: int,
-) -> Gradients:
-    """Launch the backward kernels; returns the gradients of q, k and v."""
+) -> Callable[..., Gradients]:
+    """Prepare the backward pass; arguments as for `plan_forward`, dout of any strides but D's.
+
+    Returns:
+        A function of dout, q, k, v, query_documents, key_documents, the output and the logarithms.
+        It returns the gradients of q, k and v.
+    """
+    device = q.device
     B, L, H, D = q.shape
     T, G = k.shape[1], k.shape[2]
-    dq, dk, dv = (torch.empty(x.shape, dtype=x.dtype, device=x.device) for x in (q, k, v))
-    if q.numel() == 0:
-        return dq, dk.zero_(), dv.zero_()
-    delta = torch.empty_like(lse)
-    strides = [size for x in (q, k, v, dout) for size in x.stride()[:3]]
-    sizes = {"L": L, "P": T - L, "G": G, "J": H // G, "D": D, "scale": D**-0.5}
-    sizes["W"] = min(window_size, T)
-    num_rows = L * (H // G)
+    J = H // G
+    sizes = (
+        *(x.strides[:3] for x in (q, k, v, dout)),
+        *(L, T - L, min(window_size, T), D**-0.5),
+        *(G, J, D),
+    )
 
-    tiles = choose_tiles(BACKWARD_QUERIES, num_rows, k)
-    num_tiles = triton.cdiv(num_rows, tiles.block_m)
-    flags = {"HAS_DOCUMENTS": query_documents is not None, "EVEN_D": tiles.block_d == D}
-    _query_kernel[(B * num_tiles * G,)](
-        q,
-        k,
-        v,
-        dout,
-        query_documents,
-        key_documents,
-        out,
-        lse,
-        dq,
-        delta,
-        *strides,
-        num_tiles=num_tiles,
-        BLOCK_M=tiles.block_m,
-        BLOCK_N=tiles.block_n,
-        BLOCK_D=tiles.block_d,
-        num_warps=tiles.num_warps,
-        num_stages=tiles.num_stages,
-        maxnreg=tiles.max_registers,
-        **sizes,
-        **flags,
-    )
-    tiles = choose_tiles(BACKWARD_KEYS, num_rows, k)
-    num_tiles = triton.cdiv(T, tiles.block_n)
-    _key_kernel[(B * num_tiles * G,)](
-        q,
-        k,
-        v,
-        dout,
-        query_documents,
-        key_documents,
-        lse,
-        delta,
-        dk,
-        dv,
-        *strides,
-        num_tiles=num_tiles,
-        BLOCK_M=tiles.block_m,
-        BLOCK_N=tiles.block_n,
-        BLOCK_D=tiles.block_d,
-        num_warps=tiles.num_warps,
-        num_stages=tiles.num_stages,
-        maxnreg=tiles.max_registers,
-        **sizes,
-        **flags,
-    )
-    return dq, dk, dv
+    def launch(kernel: Any, tiles: Tiles, num_tiles: int) -> Launch:
+        blocks = tiles.block_m, tiles.block_n, tiles.block_d
+        return Launch(kernel, (B * G * num_tiles,), *sizes, *blocks, **tiles.options())
+
+    tiles = choose_tiles(BACKWARD_QUERIES, L * J, k)
+    queries = launch(_query_kernel, tiles, triton.cdiv(L * J, tiles.block_m))
+    tiles = choose_tiles(BACKWARD_KEYS, L * J, k)
+    keys = launch(_key_kernel, tiles, triton.cdiv(T, tiles.block_n))
+    shape, pool_shape, lse_shape, dtype = q.shape, k.shape, lse.shape, q.dtype
+    is_empty = 0 in q.shape
+
+    def run(*inputs: Tensor | None) -> Gradients:
+        dout, q, k, v, query_documents, key_documents, out, lse = inputs
+        dq = torch.empty(shape, dtype=dtype, device=device)
+        dk = torch.empty(pool_shape, dtype=dtype, device=device)
+        dv = torch.empty(pool_shape, dtype=dtype, device=device)
+        if is_empty:
+            return dq, dk.zero_(), dv.zero_()
+        delta = torch.empty(lse_shape, dtype=torch.float32, device=device)
+        given = q, k, v, dout, query_documents, key_documents
+        queries(*given, out, lse, dq, delta)
+        keys(*given, lse, delta, dk, dv)
+        return dq, dk, dv
+
+    return run

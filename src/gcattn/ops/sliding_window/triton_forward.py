@@ -4,22 +4,16 @@ Letters as in `tiles`. Logarithms have base 2: the logits carry a factor of log2
 """
 # mypy: allow-untyped-defs, allow-incomplete-defs
 
+from collections.abc import Callable
+
 import torch
 import triton
 import triton.language as tl
 from torch import Tensor
 
-from gcattn.ops.sliding_window.tiles import (
-    FORWARD,
-    LOG2_E,
-    are_of_document,
-    choose_tiles,
-    key_tiles,
-    load_tile,
-)
-
-# finite, so that a row that has seen no key yet never meets infinity minus infinity
-_LOWEST = tl.constexpr(-3.4e38)
+from gcattn.ops.launch import Launch, Layout
+from gcattn.ops.sliding_window.tiles import FORWARD, are_of_document, choose_tiles, key_tiles
+from gcattn.ops.tiles import LOG2_E, LOWEST, load_rows, store_rows
 
 
 @triton.jit
@@ -31,14 +25,13 @@ def _attend(
     stride_vl,
     first_key,
     num_keys,
-    D,
     visible,  # [BLOCK_M, BLOCK_N], read if MASKED
     highest,
     total,
     mixed,
     scale,
     MASKED: tl.constexpr,
-    EVEN_D: tl.constexpr,
+    D: tl.constexpr,
     BLOCK_N: tl.constexpr,
     BLOCK_D: tl.constexpr,
 ):
@@ -46,8 +39,8 @@ def _attend(
     j = first_key + tl.arange(0, BLOCK_N)
     used = j < num_keys
     j = j.to(tl.int64)
-    k = load_tile(k_ptr, j * stride_kl, used, D, MASKED, EVEN_D, BLOCK_D)
-    v = load_tile(v_ptr, j * stride_vl, used, D, MASKED, EVEN_D, BLOCK_D)
+    k = load_rows(k_ptr, j * stride_kl, used, MASKED, D, BLOCK_D)
+    v = load_rows(v_ptr, j * stride_vl, used, MASKED, D, BLOCK_D)
     scores = tl.dot(q, tl.trans(k), input_precision="ieee") * (scale * LOG2_E)
     if MASKED:
         scores = tl.where(visible, scores, float("-inf"))
@@ -65,35 +58,27 @@ def _forward_kernel(
     q_ptr,  # [B, L, H, D]
     k_ptr,  # [B, P + L, G, D]
     v_ptr,
-    query_documents_ptr,  # [B, L]
-    key_documents_ptr,  # [B, P + L]
+    query_documents_ptr,  # [B, L] or None
+    key_documents_ptr,  # [B, P + L] or None
     out_ptr,  # [B, L, H, D]
     lse_ptr,  # [B, H, L]
-    stride_qb,
-    stride_ql,
-    stride_qh,
-    stride_kb,
-    stride_kl,
-    stride_kg,
-    stride_vb,
-    stride_vl,
-    stride_vg,
+    q_strides,  # of B, L, H
+    k_strides,  # of B, P + L, G
+    v_strides,
     L,
     P,
-    G,
-    J,
-    D,
     W,
-    num_tiles,
     scale,
-    HAS_DOCUMENTS: tl.constexpr,
-    EVEN_D: tl.constexpr,
+    G: tl.constexpr,
+    J: tl.constexpr,
+    D: tl.constexpr,
     BLOCK_M: tl.constexpr,
     BLOCK_N: tl.constexpr,
     BLOCK_D: tl.constexpr,
 ):
     """One program owns one tile of query rows of one (batch, kv head)."""
     pid = tl.program_id(0)
+    num_tiles = tl.cdiv(L * J, BLOCK_M)
     g = (pid % G).to(tl.int64)
     tile = (pid // G) % num_tiles
     b = (pid // G // num_tiles).to(tl.int64)
@@ -104,16 +89,15 @@ def _forward_kernel(
     column = P + i  # where the query stands among the keys
     i = i.to(tl.int64)
     h = g * J + row % J
-    q = load_tile(
-        q_ptr + b * stride_qb, i * stride_ql + h * stride_qh, used, D, True, EVEN_D, BLOCK_D
-    )
-    k_ptr += b * stride_kb + g * stride_kg
-    v_ptr += b * stride_vb + g * stride_vg
+    q_ptr += b * q_strides[0]
+    q = load_rows(q_ptr, i * q_strides[1] + h * q_strides[2], used, True, D, BLOCK_D)
+    k_ptr += b * k_strides[0] + g * k_strides[2]
+    v_ptr += b * v_strides[0] + g * v_strides[2]
 
     last_row = tl.minimum(first_row + BLOCK_M, L * J) - 1
     first, last = P + first_row // J, P + last_row // J
     begin, full_begin, full_end = key_tiles(first, last, W, BLOCK_N)
-    if HAS_DOCUMENTS:
+    if query_documents_ptr is not None:
         query_documents_ptr += b * L
         key_documents_ptr += b * (P + L)
         query_document = tl.load(query_documents_ptr + i, mask=used, other=0)
@@ -123,13 +107,13 @@ def _forward_kernel(
         # a tile that two documents meet in is masked like one at the edge of the window
         full_end = tl.where(plain & (unlike == 0), full_end, full_begin)
 
-    highest = tl.full([BLOCK_M], _LOWEST, tl.float32)
+    highest = tl.full([BLOCK_M], LOWEST, tl.float32)
     total = tl.zeros([BLOCK_M], tl.float32)
     mixed = tl.zeros([BLOCK_M, BLOCK_D], tl.float32)
     for first_key in range(full_begin, full_end, BLOCK_N):
         highest, total, mixed = _attend(
-            q, k_ptr, v_ptr, stride_kl, stride_vl, first_key, P + L, D, used,
-            highest, total, mixed, scale, False, EVEN_D, BLOCK_N, BLOCK_D,
+            q, k_ptr, v_ptr, k_strides[1], v_strides[1], first_key, P + L, used,
+            highest, total, mixed, scale, False, D, BLOCK_N, BLOCK_D,
         )  # fmt: skip
     # the tiles before and behind those, in one loop
     num_before = (full_begin - begin) // BLOCK_N
@@ -140,12 +124,12 @@ def _forward_kernel(
         j = first_key + tl.arange(0, BLOCK_N)
         distance = column[:, None] - j[None, :]
         visible = (distance >= 0) & (distance < W)
-        if HAS_DOCUMENTS:
+        if query_documents_ptr is not None:
             key_document = tl.load(key_documents_ptr + j, mask=j < P + L, other=0)
             visible = visible & (query_document[:, None] == key_document[None, :])
         highest, total, mixed = _attend(
-            q, k_ptr, v_ptr, stride_kl, stride_vl, first_key, P + L, D, visible,
-            highest, total, mixed, scale, True, EVEN_D, BLOCK_N, BLOCK_D,
+            q, k_ptr, v_ptr, k_strides[1], v_strides[1], first_key, P + L, visible,
+            highest, total, mixed, scale, True, D, BLOCK_N, BLOCK_D,
         )  # fmt: skip
 
     # a query that sees nothing gives zero; an infinite sum keeps it out of the backward pass
@@ -154,61 +138,53 @@ def _forward_kernel(
     mixed = mixed / total[:, None]
     lse = tl.where(is_blind, float("inf"), highest + tl.log2(total))
     tl.store(lse_ptr + (b * G * J + h) * L + i, lse, mask=used)
-    d = tl.arange(0, BLOCK_D)
-    at = ((b * L + i) * G * J + h) * D
-    tl.store(
-        out_ptr + at[:, None] + d[None, :],
-        mixed.to(out_ptr.dtype.element_ty),
-        mask=used[:, None] & (d < D)[None, :],
-    )
+    store_rows(out_ptr, ((b * L + i) * G * J + h) * D, mixed, used, D, BLOCK_D)
 
 
-def sliding_window_forward(
-    q: Tensor,
-    k: Tensor,
-    v: Tensor,
-    query_documents: Tensor | None,
-    key_documents: Tensor | None,
+def plan_forward(
+    q: Layout,
+    k: Layout,
+    v: Layout,
+    query_documents: Layout | None,
+    key_documents: Layout | None,
     window_size: int,
-) -> tuple[Tensor, Tensor]:
-    """Launch the forward kernel.
+) -> Callable[..., tuple[Tensor, Tensor]]:
+    """Prepare the forward pass; q, k and v may have any strides but D's, the rest is contiguous.
 
-    Returns the output [B, L, H, D] and, in base 2, the logarithm of each softmax's sum [B, H, L].
+    Returns:
+        A function of q, k, v, query_documents and key_documents. It returns the output,
+        [B, L, H, D], and, in base 2, the logarithm of each softmax's sum, [B, H, L].
     """
+    device = q.device
     B, L, H, D = q.shape
-    G = k.shape[2]
-    out = torch.empty(q.shape, dtype=q.dtype, device=q.device)
-    lse = torch.empty((B, H, L), dtype=torch.float32, device=q.device)
-    if q.numel() == 0:
-        return out, lse
-    tiles = choose_tiles(FORWARD, L * (H // G), k)
-    num_tiles = triton.cdiv(L * (H // G), tiles.block_m)
-    _forward_kernel[(B * num_tiles * G,)](
-        q,
-        k,
-        v,
-        query_documents,
-        key_documents,
-        out,
-        lse,
-        *q.stride()[:3],
-        *k.stride()[:3],
-        *v.stride()[:3],
-        L=L,
-        P=k.shape[1] - L,
-        G=G,
-        J=H // G,
-        D=D,
-        W=min(window_size, k.shape[1]),
-        num_tiles=num_tiles,
-        scale=D**-0.5,
-        HAS_DOCUMENTS=query_documents is not None,
-        EVEN_D=tiles.block_d == D,
-        BLOCK_M=tiles.block_m,
-        BLOCK_N=tiles.block_n,
-        BLOCK_D=tiles.block_d,
-        num_warps=tiles.num_warps,
-        num_stages=tiles.num_stages,
-        maxnreg=tiles.max_registers,
+    T, G = k.shape[1], k.shape[2]
+    J = H // G
+    tiles = choose_tiles(FORWARD, L * J, k)
+    launch = Launch(
+        _forward_kernel,
+        (B * G * triton.cdiv(L * J, tiles.block_m),),
+        q.strides[:3],
+        k.strides[:3],
+        v.strides[:3],
+        L,
+        T - L,
+        min(window_size, T),
+        D**-0.5,
+        G,
+        J,
+        D,
+        tiles.block_m,
+        tiles.block_n,
+        tiles.block_d,
+        **tiles.options(),
     )
-    return out, lse
+    is_empty = 0 in q.shape
+
+    def run(*inputs: Tensor | None) -> tuple[Tensor, Tensor]:
+        out = torch.empty(q.shape, dtype=q.dtype, device=device)
+        lse = torch.empty((B, H, L), dtype=torch.float32, device=device)
+        if not is_empty:
+            launch(*inputs, out, lse)
+        return out, lse
+
+    return run
