@@ -59,7 +59,7 @@ def test_missing_weights_are_refused(copy):
     name = sorted(weights)[-1]
     del weights[name]
     save_file(weights, file, metadata={"format": "pt"})
-    with pytest.raises(ValueError, match=f"1 of its tensors are not in its files, {name}"):
+    with pytest.raises(ValueError, match=f"lacks 1 tensors, {name} among them"):
         load_causal_lm(str(copy), device="cpu")
 
 

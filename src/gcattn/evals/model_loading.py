@@ -84,6 +84,11 @@ def load_causal_lm(
             f"The model {source} is damaged: {len(missing)} of its tensors are not in its files, "
             f"{missing[0]} among them."
         )
+    for name, weight in model.named_parameters():
+        if weight.is_floating_point() and not weight.isfinite().all():
+            raise ValueError(
+                f"The model {source} is damaged: {name} holds NaN or infinite weights."
+            )
     if dtype == "auto" and target.type == "cpu" and model.dtype.itemsize == 2:
         model = model.float()
     return model.to(target).eval()

@@ -47,6 +47,9 @@ from gcattn.ops.chunk_topk import ChunkSelection
 
 logger = logging.get_logger(__name__)
 
+# names that tensors of output layers begin with
+HEADS = ("lm_head.", "score.")
+
 
 class DRTPreTrainedModel(PreTrainedModel):
     """What transformers needs to know about a DRT."""
@@ -75,6 +78,26 @@ class DRTPreTrainedModel(PreTrainedModel):
             multiple = pad_to_multiple_of or 1
             check_special_ids(self.config, -(-new_num_tokens // multiple) * multiple)
         return super().resize_token_embeddings(new_num_tokens, pad_to_multiple_of, mean_resizing)
+
+    @classmethod
+    def from_pretrained(cls, *args: Any, **kwargs: Any) -> Any:
+        """Load as transformers does, but no weights that are not those of the configuration.
+
+        Raises:
+            ValueError: The file holds tensors that would be ignored, or lacks some of the decoder.
+        """
+        wanted = kwargs.pop("output_loading_info", False)
+        loaded: Any = super().from_pretrained(*args, output_loading_info=True, **kwargs)
+        model, report = loaded
+        for keys, what in (("unexpected_keys", "has besides"), ("missing_keys", "lacks")):
+            # heads come and go: a language model becomes a classifier
+            if names := sorted(k for k in report[keys] if not k.startswith(HEADS)):
+                raise ValueError(
+                    f"The weights and the configuration disagree: the file {what} {len(names)} "
+                    f"tensors, {names[0]} among them. A field of config.json is not the one that "
+                    "the model was trained with."
+                )
+        return loaded if wanted else model
 
     @classmethod
     def register_for_auto_class(cls, auto_class: str = "AutoModel") -> None:
