@@ -66,6 +66,19 @@ def test_op_writes_a_picture_of_the_anchor_shapes(capsys, tmp_path, monkeypatch)
     assert (tmp_path / "bench_op_anchors.png").read_bytes().startswith(b"\x89PNG")
 
 
+def test_op_measures_short_shapes_on_a_cpu(capsys, tmp_path, monkeypatch):
+    measured = []
+
+    def record(shapes, *arguments, **options):
+        measured.extend(shapes)
+        raise ValueError("enough")
+
+    monkeypatch.setattr("gcattn.bench.operator.bench_operator", record)
+    run(capsys, f"bench op --shapes all --device cpu --out {tmp_path}")
+    assert len(measured) == 5
+    assert max(shape.batch * shape.length for shape in measured) <= 1024
+
+
 def test_op_prints_and_writes_no_number_when_an_operator_is_wrong(capsys, tmp_path, monkeypatch):
     everyone = contestants_module.contestants()
     right = everyone[0]

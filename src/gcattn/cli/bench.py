@@ -84,10 +84,10 @@ def op(
     on_gpu = target.type == "cuda"
     dtype = dtype or ("bfloat16" if on_gpu else "float32")
     all_lengths = read_lengths(
-        lengths, "1k,2k,4k,8k,16k,32k,64k,128k,256k,512k,1m", "1k,2k", on_gpu
+        lengths, "1k,2k,4k,8k,16k,32k,64k,128k,256k,512k,1m", "256,512", on_gpu
     )
     taking_part = read_contestants(only)
-    anchors = anchor_shapes(dtype, length=16_384 if on_gpu else 512) if shapes != "lengths" else []
+    anchors = anchor_shapes(dtype, length=16_384 if on_gpu else 256) if shapes != "lengths" else []
     series = []
     if shapes != "anchors":
         first = OperatorShape(
