@@ -109,9 +109,16 @@ def random_model(config: DRTConfig, seed: int = 0) -> DRTForCausalLM:
 
 
 def random_tokens(config: DRTConfig, B: int, T: int, seed: int = 0) -> Tensor:
-    """Draw token ids [B, T]."""
+    """Draw token ids [B, T]; the last id is left out, tests pad with it."""
     generator = torch.Generator().manual_seed(seed)
-    return torch.randint(0, config.vocab_size, (B, T), generator=generator)
+    return torch.randint(0, config.vocab_size - 1, (B, T), generator=generator)
+
+
+def never_pads(model: DRTForCausalLM) -> DRTForCausalLM:
+    """Let a model hardly ever prefer the last id, with which tests pad."""
+    with torch.no_grad():
+        model.lm_head.weight[-1] = 0
+    return model
 
 
 def assert_within_budget(

@@ -11,19 +11,21 @@ from transformers import TextIteratorStreamer
 from gcattn import DRTCache
 from gcattn.chunking import prompt_breaks
 from gcattn.models.cache_name import CACHE_NAME
-from gcattn.testing import random_config, random_model, random_tokens
+from gcattn.testing import never_pads, random_config, random_model, random_tokens
 
 GREEDY = {"do_sample": False, "max_new_tokens": 23, "pad_token_id": 60}
 
 
 @pytest.fixture(scope="module")
 def model():
-    return random_model(random_config(3, chunk_size=6, num_retrieval_groups=2, num_upper_layers=4))
+    return never_pads(
+        random_model(random_config(3, chunk_size=6, num_retrieval_groups=2, num_upper_layers=4))
+    )
 
 
 @pytest.fixture(scope="module", params=["next_chunk", "from_landmark"])
 def either(request):
-    return random_model(random_config(8, chunk_size=7, retrieval_serves=request.param))
+    return never_pads(random_model(random_config(8, chunk_size=7, retrieval_serves=request.param)))
 
 
 def continue_greedily(model, ids, num_tokens, **kwargs):

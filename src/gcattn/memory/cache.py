@@ -5,7 +5,7 @@ Shapes: B batch.
 
 import threading
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from typing import TYPE_CHECKING
 
 import torch
@@ -14,6 +14,7 @@ from transformers.cache_utils import Cache
 
 from gcattn.memory.carried import CarriedState, Snapshot
 from gcattn.memory.chunk_memory import ChunkMemory, ChunkSource, EncodedChunks
+from gcattn.memory.fixed_stream import FixedStream, fixed_shapes
 from gcattn.memory.stream import Stream
 from gcattn.memory.tiers import MemoryTier, make_memory
 
@@ -57,10 +58,42 @@ class DRTCache(Stream, Cache):
         Stream.__init__(self, self.config)
         expected_chunks = -(-self.expected_tokens // (self.config.chunk_size - 1))
         self.memory: ChunkMemory = make_memory(self._memory_tier, expected_chunks)
+        self._fixed: FixedStream | None = None
+        self._is_fixed = False  # the fixed stream is ahead of the carried states
+        self.num_single = 0  # calls of one token in a row, while rows kept their places
 
     def states(self) -> dict[str, CarriedState]:
         """Return every carried state, by the name that it is saved under."""
+        self.settle()
         return super().states() | {"memory": self.memory}
+
+    def fixed(self) -> FixedStream:
+        """Return what is held in fixed shapes; it goes back by itself before anyone else looks."""
+        if not self._is_fixed:
+            shapes = fixed_shapes(self.config, self, self.memory)
+            if self._fixed is None or self._fixed.shapes != shapes:
+                with torch.inference_mode(False):  # so that later calls may write in any mode
+                    self._fixed = FixedStream(self.config, self, self.memory)
+            self._fixed.fill(self, self.memory)
+            self._is_fixed = True
+        assert self._fixed is not None
+        return self._fixed
+
+    @property
+    def num_ahead(self) -> Tensor | int:
+        """Tokens of each row, [B], that the carried states have not been told of."""
+        return self._fixed.advanced if self._is_fixed and self._fixed is not None else 0
+
+    def settle(self) -> None:
+        """Take back what tokens in fixed shapes have left."""
+        if self._is_fixed and self._fixed is not None:
+            self._fixed.settle(self)
+            self._is_fixed = False
+
+    def __getstate__(self) -> dict[str, object]:
+        """Leave out the tensors of fixed shapes: a copy makes its own."""
+        self.settle()
+        return vars(self) | {"_fixed": None}
 
     @property
     def chunks(self) -> ChunkSource | None:
@@ -78,13 +111,21 @@ class DRTCache(Stream, Cache):
         Raises:
             ValueError: Another thread is in a call on this cache.
         """
-        with _claimed(self):
+        with self.claimed():
             before = self.snapshot()
             try:
                 yield
             except BaseException:  # an interrupt as well
                 self.roll_back(before)
                 raise
+
+    def claimed(self) -> AbstractContextManager[None]:
+        """Keep other threads off.
+
+        Raises:
+            ValueError: Another thread is in a call on this cache.
+        """
+        return _claimed(self)
 
     def snapshot(self) -> dict[str, Snapshot]:
         """Return what `roll_back` needs, without copying a tensor."""
@@ -125,6 +166,7 @@ class DRTCache(Stream, Cache):
 
     def reorder_cache(self, beam_idx: Tensor) -> None:
         """Keep the rows `beam_idx` [B'], in this order; rows that repeat share their chunks."""
+        self.num_single = 0
         for state in self.states().values():
             state.select_rows(beam_idx)
 

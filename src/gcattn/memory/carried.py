@@ -38,6 +38,10 @@ class CarriedState:
         """Return everything that is kept, by name."""
         return dict(self._held)
 
+    def replace(self, tensors: dict[str, Tensor]) -> None:
+        """Hold other tensors by the same names."""
+        self._held = dict(tensors)
+
     def restore(self, tensors: dict[str, Tensor], device: torch.device) -> None:
         """Take back what `tensors` returned; it is read on `device`."""
         self._held = {name: x.to(device) for name, x in tensors.items()}

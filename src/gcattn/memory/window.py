@@ -70,6 +70,11 @@ class WindowCache(CarriedState):
         # a view keeps all of a tensor alive: right for a token more, not for a segment of a prompt
         return kept.clone() if x.shape[1] > 2 * self._window_size else kept
 
+    def replace(self, tensors: dict[str, Tensor]) -> None:
+        """Hold other tensors by the same names; they may have unused columns."""
+        super().replace(tensors)
+        self._all_used = False
+
     def restore(self, tensors: dict[str, Tensor], device: torch.device) -> None:
         """Take back what `tensors` returned; it is read on `device`."""
         super().restore(tensors, device)

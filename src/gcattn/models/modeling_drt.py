@@ -36,6 +36,7 @@ from gcattn.models.outputs import DRTModelOutput, HiddenStates
 from gcattn.models.packing import PACKING_ARGUMENTS, packed_documents
 from gcattn.models.retrieval_group import RetrievalGroup
 from gcattn.models.token_ids import check_ids, check_special_ids
+from gcattn.models.token_step import decode_token
 from gcattn.nn.chunk_encoder import ChunkEncoder
 from gcattn.nn.convolution import ColumnConvolution
 from gcattn.nn.decoder_layer import DecoderLayer, RetrievalDecoderLayer
@@ -187,9 +188,18 @@ class DRTModel(DRTPreTrainedModel):
             output_hidden_states = self.config.output_hidden_states
         retrieval = self._default_retrieval() if retrieval is None else retrieval
         trace = HiddenStates(wanted=bool(output_hidden_states))
-        keep = 0
-        if isinstance(logits_to_keep, int) and not (output_hidden_states or output_retrieval):
+        keep, wants_more = 0, output_hidden_states or output_retrieval
+        if isinstance(logits_to_keep, int) and not wants_more:
             keep = min(logits_to_keep, embeds.shape[1])
+        if (
+            embeds.shape[1] == 1
+            and chunk_breaks is None
+            and document_ids is None
+            and not wants_more
+        ):
+            token = decode_token(self, self._run, stream, input_ids, embeds, attention_mask)
+            if token is not None:
+                return DRTModelOutput(last_hidden_state=token, **named_cache(stream))
         missing = embeds.shape[1] - (0 if chunk_breaks is None else chunk_breaks.shape[1])
         if chunk_breaks is not None and inputs_embeds is not None and missing > 0:
             chunk_breaks = F.pad(chunk_breaks, (missing, 0))  # a soft prompt stands in front

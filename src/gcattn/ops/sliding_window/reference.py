@@ -27,6 +27,8 @@ def sliding_window_reference(
     cost is linear in L and no [L, L] mask exists.
     """
     B, L, H, _ = q.shape
+    if L == 1 and k.shape[1] <= window_size:
+        return _one_query(q, k, v, query_documents, key_documents)
     past = k.shape[1] - L
     block = min(window_size, L)
     num_blocks = -(-L // block)
@@ -56,6 +58,27 @@ def sliding_window_reference(
         attn_mask=mask.flatten(0, 1).unsqueeze(1),
     )  # [B · num_blocks, H, block, D]
     return out.transpose(1, 2).reshape(B, num_blocks * block, H, -1)[:, :L]
+
+
+def _one_query(
+    q: Tensor,
+    k: Tensor,
+    v: Tensor,
+    query_documents: Tensor | None,
+    key_documents: Tensor | None,
+) -> Tensor:
+    """Attend with one query that reaches every key of its document: nothing has to be cut."""
+    mask = None
+    if query_documents is not None and key_documents is not None:
+        mask = (query_documents == key_documents)[:, None, None]  # [B, 1, 1, P + 1]
+    out = F.scaled_dot_product_attention(
+        q.transpose(1, 2),
+        k.transpose(1, 2),
+        v.transpose(1, 2),
+        attn_mask=mask,
+        enable_gqa=q.shape[2] != k.shape[2],
+    )  # [B, H, 1, D]
+    return out.transpose(1, 2)
 
 
 def _heads_first(x: Tensor, num_heads: int) -> Tensor:
