@@ -109,7 +109,7 @@ class FixedStream(Stream):
             self._fill_group(memory, group, held.tensors(), fixed)
         self._base = torch.stack([torch.zeros_like(state.open_length), state.open_length])
         self._base = torch.cat([self._base, state.next_position[None]])
-        self.advanced.zero_()
+        self.advanced = torch.zeros_like(self.advanced)
         self._reset_counters()
         self._running = []
 
@@ -150,7 +150,7 @@ class FixedStream(Stream):
         self.open_chunk.settle(stream.open_chunk)
         length, position = state.open_length + self.advanced, state.next_position + self.advanced
         stream.position.move(replace(state, open_length=length, next_position=position))
-        self.advanced.zero_()
+        self.advanced = torch.zeros_like(self.advanced)
 
     def begin(self, embeds: Tensor, running: list[bool]) -> None:
         """Put the next tokens in place, [B, 1, E]; `running` rows read theirs."""
@@ -168,8 +168,9 @@ class FixedStream(Stream):
         self.log.extend(input_ids, numbers[:, None])
         self.advanced = self.advanced + running
 
-    def fail(self) -> None:
-        """Forget a token that was not read to its end."""
+    def go_back(self, advanced: Tensor) -> None:
+        """Return to where rows had read `advanced` tokens, [B], and forget one that failed."""
+        self.advanced = advanced
         self._reset_counters()
 
     def _reset_counters(self) -> None:

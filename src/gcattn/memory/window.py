@@ -3,6 +3,8 @@
 Shapes: B batch, L new columns, P kept columns, G key/value heads, D head dim, W window.
 """
 
+from typing import Self
+
 import torch
 from torch import Tensor
 
@@ -47,6 +49,11 @@ class WindowCache(CarriedState):
         order = (documents >= 0).int().argsort(dim=1, stable=True)
         self._kept = self._last(order)
         self._held["documents"] = documents.gather(1, self._kept)
+
+    def begun(self, layout: ChunkLayout) -> Self:
+        """Register the columns of this call; returns the window."""
+        self.begin(layout)
+        return self
 
     def extend(self, layer: int, keys: Tensor, values: Tensor) -> tuple[Tensor, Tensor]:
         """Put a layer's kept columns in front of its new ones, [B, L, G, D] → [B, P + L, G, D]."""

@@ -7,6 +7,7 @@ Shapes: B batch, T tokens, L columns, C chunks touched, F chunks finished, S slo
 K retrieved chunks, E hidden size, V vocabulary, R retrieval groups.
 """
 
+from dataclasses import replace
 from typing import Any
 
 import torch
@@ -256,7 +257,10 @@ class DRTModel(DRTPreTrainedModel):
             hidden = hidden + (memory.landmarks.sum() + memory.keys.sum() + memory.values.sum())
 
         hidden = plan.upper_columns(hidden)
-        context = self._context(plan.upper, stream.upper_window, hidden.dtype)
+        if plan.upper is plan.layout:
+            context = replace(context, window=stream.upper_window.begun(plan.upper))
+        else:
+            context = self._context(plan.upper, stream.upper_window, hidden.dtype)
         selections = []
         for group, last in zip(self.retrieval_groups, stream.last_retrievals, strict=True):
             hidden, selection = group(hidden, plan, memory, last, context, retrieval, trace)
@@ -284,10 +288,9 @@ class DRTModel(DRTPreTrainedModel):
     def _context(
         self, layout: ChunkLayout, window: WindowCache, dtype: torch.dtype
     ) -> ColumnContext:
-        window.begin(layout)
         config = self.config
         rotation = rotary_angles(layout.positions, config.head_dim, config.rope_theta, dtype)
-        return ColumnContext(rotation, layout.documents, window)
+        return ColumnContext(rotation, layout.documents, window.begun(layout))
 
     def _embed(self, input_ids: Tensor | None, inputs_embeds: Tensor | None) -> Tensor:
         if (input_ids is None) == (inputs_embeds is None):

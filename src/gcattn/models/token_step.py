@@ -93,12 +93,14 @@ def decode_token(
         fixed = stream.fixed()
         if fixed.embeds.dtype != embeds.dtype or fixed.embeds.device != embeds.device:
             return None
+        log, advanced = stream.log.snapshot(), fixed.advanced
         fixed.begin(embeds, running)
         try:
             hidden = _run(model, partial(_compute, decoder, fixed), fixed)
             fixed.commit(input_ids, state.num_chunks)
         except BaseException:  # an interrupt as well
-            fixed.fail()
+            stream.log.roll_back(log)
+            fixed.go_back(advanced)
             raise
         return hidden
 
@@ -115,8 +117,13 @@ def _run(model: nn.Module, compute: Callable[[], Tensor], fixed: FixedStream) ->
     if fixed.num_computed == COMPUTED_BEFORE_CAPTURE:
         reason = reason_not_to_capture(model, fixed.embeds.device)
         if reason is None:
-            fixed.captured = CapturedToken(model, compute, fixed.fail)
-            return fixed.captured.replay()
+            go_back = partial(fixed.go_back, fixed.advanced)
+            try:
+                fixed.captured = CapturedToken(model, compute, go_back)
+                return fixed.captured.replay()
+            except RuntimeError as error:  # a lack of memory as well
+                reason = f"capturing failed: {error}"
+                go_back()
         if fixed.embeds.is_cuda:
             logger.warning_once(f"Tokens are decoded without a CUDA graph: {reason}.")
     return compute()
