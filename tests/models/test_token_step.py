@@ -7,6 +7,7 @@ import torch
 
 from gcattn import DRTCache, load_cache, save_cache
 from gcattn.memory.fixed_stream import FixedStream
+from gcattn.models import token_step
 from gcattn.testing import random_config, random_model, random_tokens
 
 EXACT = {"rtol": 0, "atol": 1e-10}
@@ -147,3 +148,19 @@ def test_beams_change_rows_after_every_token_and_run_as_planned(steps):
     assert not steps
     model.generate(ids, max_new_tokens=20, do_sample=False, pad_token_id=60)
     assert len(steps) > 10
+
+
+@pytest.mark.gpu
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
+@pytest.mark.parametrize("seed", range(6))
+def test_a_captured_token_equals_a_computed_one(seed, monkeypatch):
+    model = random_model(random_config(seed, chunk_size=33)).float().cuda()
+    ids = random_tokens(model.config, 2, 120, seed).cuda()
+    logits = []
+    for captures in (False, True):
+        monkeypatch.setattr(token_step, "CAPTURES_GRAPHS", captures)
+        cache = DRTCache(model.config)
+        model(ids[:, :50], past_key_values=cache)
+        steps = [model(ids[:, i : i + 1], past_key_values=cache).logits for i in range(50, 120)]
+        logits.append(torch.cat(steps, dim=1))
+    torch.testing.assert_close(logits[1], logits[0], rtol=1e-4, atol=1e-4)
