@@ -278,7 +278,7 @@ class DRTConfig(PreTrainedConfig):
                 f"landmark_pooling needs a hidden_size that num_attention_heads = "
                 f"{self.num_attention_heads} divides, got {self.hidden_size}."
             )
-        for name in ("initial_score_scale", "retrieval_temperature", "rope_theta", "rms_norm_eps"):
+        for name in _POSITIVE:
             if not 0 < getattr(self, name) < float("inf"):
                 raise ValueError(f"{name} must be above 0 and finite, got {getattr(self, name)}.")
         if not isfinite(self.sink_logit):
@@ -353,3 +353,10 @@ _LEAST = {
     "embedding_convolution_size": 1,
     "key_convolution_size": 1,
 }
+_POSITIVE = (
+    "initial_score_scale",
+    "retrieval_temperature",
+    "rope_theta",
+    "rms_norm_eps",
+    "initializer_range",
+)
