@@ -53,7 +53,8 @@ def load_causal_lm(
     """
     from transformers import AutoConfig, AutoModelForCausalLM
 
-    import gcattn.models  # noqa: F401  so that Auto classes know DRTs
+    # importing them registers DRTs with the Auto classes
+    from gcattn.models.modeling_drt import DRTPreTrainedModel, check_loading_report
 
     if dtype not in DTYPES:
         raise ValueError(f"dtype must be one of {', '.join(DTYPES)}, got {dtype!r}.")
@@ -78,6 +79,8 @@ def load_causal_lm(
         )
     model, report = loaded
     _check_shapes(source, report)
+    if isinstance(model, DRTPreTrainedModel):
+        check_loading_report(report)
     missing = sorted(report["missing_keys"])
     if missing:
         raise ValueError(

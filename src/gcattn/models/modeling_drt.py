@@ -7,6 +7,7 @@ Shapes: B batch, T tokens, L columns, C chunks touched, F chunks finished, S slo
 K retrieved chunks, E hidden size, V vocabulary, R retrieval groups.
 """
 
+from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
 
@@ -53,6 +54,22 @@ logger = logging.get_logger(__name__)
 HEADS = ("lm_head.", "score.")
 
 
+def check_loading_report(report: Mapping[str, Any]) -> None:
+    """Refuse weights that are not those of the configuration, heads aside.
+
+    Raises:
+        ValueError: The file holds tensors that would be ignored, or lacks some of the decoder.
+    """
+    for keys, what in (("unexpected_keys", "has besides"), ("missing_keys", "lacks")):
+        # heads come and go: a language model becomes a classifier
+        if names := sorted(k for k in report[keys] if not k.startswith(HEADS)):
+            raise ValueError(
+                f"The weights and the configuration disagree: the file {what} {len(names)} "
+                f"tensors, {names[0]} among them. A field of config.json is not the one that "
+                "the model was trained with."
+            )
+
+
 class DRTPreTrainedModel(PreTrainedModel):
     """What transformers needs to know about a DRT."""
 
@@ -90,16 +107,11 @@ class DRTPreTrainedModel(PreTrainedModel):
         """
         wanted = kwargs.pop("output_loading_info", False)
         loaded: Any = super().from_pretrained(*args, output_loading_info=True, **kwargs)
+        if wanted:  # whoever asks for the report reads it
+            return loaded
         model, report = loaded
-        for keys, what in (("unexpected_keys", "has besides"), ("missing_keys", "lacks")):
-            # heads come and go: a language model becomes a classifier
-            if names := sorted(k for k in report[keys] if not k.startswith(HEADS)):
-                raise ValueError(
-                    f"The weights and the configuration disagree: the file {what} {len(names)} "
-                    f"tensors, {names[0]} among them. A field of config.json is not the one that "
-                    "the model was trained with."
-                )
-        return loaded if wanted else model
+        check_loading_report(report)
+        return model
 
     @classmethod
     def register_for_auto_class(cls, auto_class: str = "AutoModel") -> None:
