@@ -154,3 +154,13 @@ def test_the_base_model_takes_the_same_arguments():
         model(ids, output_attentions=True)
     with pytest.raises(ValueError, match=r"\['chunk_break'\]; see DRTModel.forward"):
         model(ids, chunk_break=None)
+
+
+def test_a_plan_made_in_inference_mode_serves_where_gradients_are_recorded():
+    model = random_model(random_config(5))
+    ids = random_tokens(model.config, 2, 37)
+    with torch.inference_mode():
+        expected = model(ids, use_cache=True).logits
+    found = model(ids, use_cache=True).logits
+    found.sum().backward()
+    torch.testing.assert_close(found.detach(), expected.clone(), rtol=0, atol=1e-10)

@@ -139,9 +139,11 @@ def _views(
 def _fixed_row(
     num_tokens: int, chunk_size: int, from_landmark: bool, num_upper: int, device: torch.device
 ) -> tuple[tuple[TableLayout, TableLayout, TableBlocks], Tensor, Tensor, ChunkState]:
-    layout, state = plan_chunks(1, num_tokens, chunk_size)
-    views = _views(layout, from_landmark, num_upper, device)
-    return views, layout.num_finished, layout.chunk_of_token, state
+    # kept from call to call: made in inference mode it could not serve where gradients are recorded
+    with torch.inference_mode(False):
+        layout, state = plan_chunks(1, num_tokens, chunk_size)
+        views = _views(layout, from_landmark, num_upper, device)
+        return views, layout.num_finished, layout.chunk_of_token, state
 
 
 def _fixed_grid(key: tuple[int, int, bool, int, torch.device], B: int) -> CallPlan:
