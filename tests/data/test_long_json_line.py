@@ -80,7 +80,8 @@ def test_a_malformed_line_is_refused(line):
 def short_lines(monkeypatch):
     """Take every line for a long one."""
     monkeypatch.setattr("gcattn.data.file_readers.LONG_LINE", 16)
-    monkeypatch.setattr("gcattn.data.file_readers.PIECE", 8)
+    for module in ("file_readers", "text_column"):
+        monkeypatch.setattr(f"gcattn.data.{module}.PIECE", 8)
 
 
 def test_long_lines_are_read_and_refused_like_short_ones(short_lines, tmp_path):

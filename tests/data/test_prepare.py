@@ -95,7 +95,8 @@ def test_counts_below_one_are_refused(jsonl, tmp_path, tokenizer):
 
 
 def test_a_document_that_breaks_off_in_its_middle_leaves_no_trace(tmp_path, monkeypatch):
-    monkeypatch.setattr("gcattn.data.file_readers.PIECE", 64)
+    for module in ("file_readers", "text_column"):
+        monkeypatch.setattr(f"gcattn.data.{module}.PIECE", 64)
     monkeypatch.setattr("gcattn.data.prepare._BATCH_CHARACTERS", 64)
     monkeypatch.setattr("gcattn.data.text_pieces.PART_CHARACTERS", 32)
     good, bad = b"The wind rose and fell. " * 20, b"It rained all the day. " * 20 + b"\xff"

@@ -132,7 +132,8 @@ def test_shards_and_tokenizers_do_not_depend_on_where_texts_are_cut(tmp_path, mo
     for size in (2**16, 100):
         monkeypatch.setattr(text_pieces, "PART_CHARACTERS", size)
         monkeypatch.setattr("gcattn.data.prepare._BATCH_CHARACTERS", 5 * size)
-        monkeypatch.setattr("gcattn.data.file_readers.PIECE", size + 1)
+        for module in ("file_readers", "text_column"):
+            monkeypatch.setattr(f"gcattn.data.{module}.PIECE", size + 1)
         shards.append(prepare_shards(source, tmp_path / f"shards{size}", shard_tokens=9))
         tokenizers.append(
             train_tokenizer([text, iter([text[:99], text[99:]])], 290, tmp_path / f"{size}")

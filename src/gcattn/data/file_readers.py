@@ -11,13 +11,12 @@ from typing import Any
 
 from gcattn.data.compressed_files import DataFile
 from gcattn.data.long_json_line import LongJsonObject
+from gcattn.data.parquet_reader import read_parquet
 from gcattn.data.source_files import kind_of
+from gcattn.data.text_column import PIECE, check_column, checked_text, pieces_of
 
-# bytes read at a time, and characters of a piece
-PIECE = 2**20
 # a longer line of a jsonl file is read in pieces
 LONG_LINE = 2**22
-_SHOWN_COLUMNS = 20
 
 
 def read_file(file: Path, text_column: str) -> Iterator[Iterator[str]]:
@@ -29,44 +28,6 @@ def read_file(file: Path, text_column: str) -> Iterator[Iterator[str]]:
     kind = kind_of(file)
     assert kind is not None, "find_files returns files of known kinds"
     return _READERS[kind](file, text_column)
-
-
-def pieces_of(place: str, text_column: str, value: Any) -> Iterator[str]:
-    """Cut a text; leave out what is empty, refuse what is no text.
-
-    Raises:
-        ValueError: The value is no text, or holds half a character.
-    """
-    if value is None:
-        return
-    if not isinstance(value, str):
-        raise ValueError(
-            f"{place}: column {text_column!r} must hold text, got {type(value).__name__}; "
-            "name another with --text-column."
-        )
-    for start in range(0, len(value), PIECE):
-        yield _checked(place, value[start : start + PIECE])
-
-
-def check_column(place: str, text_column: str, columns: Iterable[str]) -> None:
-    """Raise ValueError, naming the columns there are, unless `text_column` is one of them, once."""
-    names = list(columns)
-    if text_column not in names:
-        raise ValueError(
-            f"{place} has no column {text_column!r}; its columns are: {_some(names)}. "
-            "Choose one with --text-column."
-        )
-    if names.count(text_column) > 1:
-        raise ValueError(
-            f"{place} has the column {text_column!r} {names.count(text_column)} times; which one "
-            "is meant can't be told: rename or remove the others."
-        )
-
-
-def _some(names: list[str]) -> str:
-    shown = [name if len(name) <= 40 else f"{name[:40]}…" for name in names[:_SHOWN_COLUMNS]]
-    rest = len(names) - len(shown)
-    return ", ".join(shown) + (f" and {rest} more" if rest else "")
 
 
 def _read_txt(file: Path, text_column: str) -> Iterator[Iterator[str]]:
@@ -117,7 +78,7 @@ def _pieces_of_long_line(parts: Iterator[bytes], text_column: str, place: str) -
     line = LongJsonObject(_decoded(place, parts))
     try:
         for piece in line.text(text_column):
-            yield _checked(place, piece)
+            yield checked_text(place, piece)
     except ValueError as error:
         message = str(error)
         if not message.startswith(place):
@@ -181,23 +142,8 @@ def _decoded(place: str, parts: Iterable[bytes]) -> Iterator[str]:
         ) from error
 
 
-def _checked(place: str, text: str) -> str:
-    """Refuse half a surrogate pair, which JSON can hold and no encoder takes."""
-    try:
-        text.encode()
-    except UnicodeEncodeError as error:
-        raise ValueError(f"{place}: expected UTF-8 text ({error.reason}).") from error
-    return text
-
-
-def _read_parquet(file: Path, text_column: str) -> Iterator[Iterator[str]]:
-    from gcattn.data.parquet_reader import read_parquet
-
-    return read_parquet(file, text_column)
-
-
 _READERS = {
-    ".parquet": _read_parquet,
+    ".parquet": read_parquet,
     ".jsonl": _read_jsonl,
     ".json": _read_json,
     ".txt": _read_txt,

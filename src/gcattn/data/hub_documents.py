@@ -3,7 +3,7 @@
 from collections.abc import Iterator
 from typing import Any
 
-from gcattn.data.file_readers import check_column, pieces_of
+from gcattn.data.text_column import check_column, pieces_of
 
 _LOADERS = {"parquet": "parquet", "jsonl": "json", "json": "json", "txt": "text"}
 _COMPRESSIONS = {"gz", "zst", "xz", "bz2"}

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from gcattn.data.file_readers import PIECE, check_column, pieces_of
+from gcattn.data.text_column import PIECE, check_column, pieces_of
 
 # rows of one batch, and the bytes that they may be of together
 _MOST_ROWS = 32
