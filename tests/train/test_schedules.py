@@ -92,5 +92,5 @@ def test_a_spread_of_temperatures_reaches_the_retrievers_while_training_only(
     run_training(make_config("retrieval.temperature_spread=2", "training.steps=2"))
     assert seen == {(True, 2), (False, 1)}
     for bad in ("0.5", ".inf", ".nan"):
-        with pytest.raises(ValueError, match=r"retrieval.temperature_spread must be a number"):
+        with pytest.raises(ValueError, match=r"retrieval.temperature_spread must"):
             make_config(f"retrieval.temperature_spread={bad}")
