@@ -32,12 +32,12 @@ def read_file(file: Path, text_column: str) -> Iterator[Iterator[str]]:
 
 def _read_txt(file: Path, text_column: str) -> Iterator[Iterator[str]]:
     with DataFile(file) as stream:
-        yield _decoded(str(file), iter(lambda: stream.read(PIECE), b""))
+        yield decoded(str(file), iter(lambda: stream.read(PIECE), b""))
 
 
 def _read_json(file: Path, text_column: str) -> Iterator[Iterator[str]]:
     with DataFile(file) as stream:
-        text = "".join(_decoded(str(file), iter(lambda: stream.read(PIECE), b"")))
+        text = "".join(decoded(str(file), iter(lambda: stream.read(PIECE), b"")))
     records = _parse(text, str(file), text_column)
     for number, record in enumerate(records if isinstance(records, list) else [records], start=1):
         yield _pieces_of_record(record, text_column, f"{file}, record {number}")
@@ -75,7 +75,7 @@ def _rest_of_line(begin: bytes, stream: DataFile) -> Iterator[bytes]:
 
 
 def _pieces_of_long_line(parts: Iterator[bytes], text_column: str, place: str) -> Iterator[str]:
-    line = LongJsonObject(_decoded(place, parts))
+    line = LongJsonObject(decoded(place, parts))
     try:
         for piece in line.text(text_column):
             yield checked_text(place, piece)
@@ -88,7 +88,7 @@ def _pieces_of_long_line(parts: Iterator[bytes], text_column: str, place: str) -
 
 
 def _pieces_of_line(line: bytes, text_column: str, place: str) -> Iterator[str]:
-    (text,) = _decoded(place, [line])
+    (text,) = decoded(place, [line])
     yield from _pieces_of_record(_parse(text, place, text_column), text_column, place)
 
 
@@ -117,7 +117,7 @@ def _object(text_column: str, pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     return result
 
 
-def _decoded(place: str, parts: Iterable[bytes]) -> Iterator[str]:
+def decoded(place: str, parts: Iterable[bytes]) -> Iterator[str]:
     """Decode UTF-8, without the mark that some editors put in front of it.
 
     Raises:

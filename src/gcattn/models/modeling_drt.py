@@ -240,6 +240,40 @@ class DRTModel(DRTPreTrainedModel):
         )
         return in_wanted_form(output, return_dict, self.config)
 
+    @torch.no_grad()
+    def encode_chunks(
+        self,
+        input_ids: Tensor,
+        *,
+        attention_mask: Tensor | None = None,
+        chunk_breaks: Tensor | None = None,
+        document_ids: Tensor | None = None,
+    ) -> EncodedChunks:
+        """Return the landmarks, keys and values of the chunks that a text fills; for inference.
+
+        They depend on the lower decoder and the chunk encoder alone, so nothing else runs: this is
+        the quick way to make a memory. See `DRTForCausalLM.forward` for the arguments.
+
+        Raises:
+            ValueError: The model retrieves nothing, or an argument has the wrong shape.
+        """
+        if self.chunk_encoder is None:
+            raise ValueError('A model with retrieval_method="none" has no chunk memory to fill.')
+        embeds, stream = self._embed(input_ids, None), Stream(self.config)
+        plan = plan_call(
+            self.config,
+            (embeds.shape[0], embeds.shape[1]),
+            embeds.device,
+            stream,
+            attention_mask=attention_mask,
+            chunk_breaks=chunk_breaks,
+            document_ids=document_ids,
+            num_logits=1,
+        )
+        _, _, encoded = self._run_lower(embeds, plan, stream, HiddenStates(wanted=False))
+        assert isinstance(encoded, EncodedChunks)  # the stream keeps nothing
+        return encoded
+
     def _run(
         self,
         embeds: Tensor,
@@ -249,6 +283,22 @@ class DRTModel(DRTPreTrainedModel):
         trace: HiddenStates,
     ) -> tuple[Tensor, tuple[ChunkSelection, ...]]:
         """Run the diagram: embeddings [B, T, E] in, normed columns and what was retrieved out."""
+        hidden, context, memory = self._run_lower(embeds, plan, stream, trace)
+        hidden = plan.upper_columns(hidden)
+        if plan.upper is plan.layout:
+            context = replace(context, window=stream.upper_window.begun(plan.upper))
+        else:
+            context = self._context(plan.upper, stream.upper_window, hidden.dtype)
+        selections = []
+        for group, last in zip(self.retrieval_groups, stream.last_retrievals, strict=True):
+            hidden, selection = group(hidden, plan, memory, last, context, retrieval, trace)
+            selections.append(selection)
+        return self.norm(hidden), tuple(s for s in selections if s is not None)
+
+    def _run_lower(
+        self, embeds: Tensor, plan: CallPlan, stream: Stream, trace: HiddenStates
+    ) -> tuple[Tensor, ColumnContext, ChunkSource | None]:
+        """Run the half below retrieval: columns [B, L, E], and what can be retrieved."""
         landmark = self.embed_landmark(torch.zeros((), dtype=torch.long, device=embeds.device))
         hidden = plan.layout.columns_from_tokens(embeds, landmark.to(embeds.dtype))  # [B, L, E]
         trace.record(hidden, plan.layout)
@@ -267,17 +317,7 @@ class DRTModel(DRTPreTrainedModel):
         ):
             # nothing is added, but the encoder takes part: several processes wait for its gradient
             hidden = hidden + (memory.landmarks.sum() + memory.keys.sum() + memory.values.sum())
-
-        hidden = plan.upper_columns(hidden)
-        if plan.upper is plan.layout:
-            context = replace(context, window=stream.upper_window.begun(plan.upper))
-        else:
-            context = self._context(plan.upper, stream.upper_window, hidden.dtype)
-        selections = []
-        for group, last in zip(self.retrieval_groups, stream.last_retrievals, strict=True):
-            hidden, selection = group(hidden, plan, memory, last, context, retrieval, trace)
-            selections.append(selection)
-        return self.norm(hidden), tuple(s for s in selections if s is not None)
+        return hidden, context, memory
 
     def _remember(self, hidden: Tensor, plan: CallPlan, stream: Stream) -> ChunkSource | None:
         """Encode the chunks that this call finishes and add them to the memory."""

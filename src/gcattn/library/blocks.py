@@ -1,0 +1,146 @@
+"""How a library is divided: into blocks that are read, written and resumed each by itself.
+
+A block is a group of small files, or a segment of a large one. Where blocks begin and end follows
+from the sizes of the files alone, in bytes, so every process of a build knows all of them without
+reading what is not its own, and a build that was killed finds the same ones again.
+
+A document is read by itself: from its first token, with nothing before it. A segment in the middle
+of one has a *halo* in front, the chunks that its own ones depend on; they are read and not kept.
+
+Shapes: n tokens, halo included; S slots per chunk.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from gcattn.library.encoding import EncodedText, joined
+from gcattn.library.files import SourceFile
+from gcattn.library.readers import kind_of
+
+if TYPE_CHECKING:
+    from gcattn.models.configuration_drt import DRTConfig
+
+# of English text; decides no more than how much a block holds
+BYTES_PER_TOKEN = 4
+
+
+@dataclass(frozen=True)
+class FileGroup:
+    """Files whose tokens make up one block, or one large file that makes up several.
+
+    Attributes:
+        number: Number of the group.
+        files: In the order of their documents.
+        is_large: One text file that is read in segments.
+    """
+
+    number: int
+    files: tuple[SourceFile, ...]
+    is_large: bool
+
+
+@dataclass(frozen=True)
+class Span:
+    """A document, or the part of it that a block holds.
+
+    Attributes:
+        start: First token in the block.
+        stop: Behind the last.
+    """
+
+    start: int
+    stop: int
+
+
+@dataclass(frozen=True)
+class TokenBlock:
+    """Tokens that one call of the model, or several, read together.
+
+    Attributes:
+        ids: Token ids, int32 [n].
+        places: Line or page of each token, int32 [n].
+        halo: Tokens in front that are read and not kept, a whole number of chunks.
+        spans: Documents, one behind the other; the first one includes the halo.
+        is_last: The last block of its group.
+    """
+
+    ids: np.ndarray
+    places: np.ndarray
+    halo: int
+    spans: tuple[Span, ...]
+    is_last: bool
+
+
+def group_files(files: Iterable[SourceFile], block_tokens: int) -> Iterator[FileGroup]:
+    """Gather files into groups of about `block_tokens` tokens; a larger text file stands alone."""
+    block_bytes = block_tokens * BYTES_PER_TOKEN
+    number, num_bytes = 0, 0
+    held: list[SourceFile] = []
+    for file in files:
+        is_large = file.num_bytes > block_bytes and kind_of(file) == "text"
+        if held and (is_large or num_bytes + file.num_bytes > block_bytes):
+            yield FileGroup(number, tuple(held), is_large=False)
+            number, held, num_bytes = number + 1, [], 0
+        if is_large:
+            yield FileGroup(number, (file,), is_large=True)
+            number += 1
+        else:
+            held.append(file)
+            num_bytes += file.num_bytes
+    if held:
+        yield FileGroup(number, tuple(held), is_large=False)
+
+
+def block_of(texts: Iterable[EncodedText]) -> TokenBlock:
+    """Put whole documents one behind the other."""
+    texts = list(texts)
+    stops = np.cumsum([len(text.ids) for text in texts]).tolist()
+    starts = [0, *stops[:-1]]
+    whole = joined(texts)
+    spans = tuple(Span(start, stop) for start, stop in zip(starts, stops, strict=True))
+    return TokenBlock(whole.ids, whole.places, 0, spans, is_last=True)
+
+
+def segments(
+    texts: Iterable[EncodedText], config: DRTConfig, block_tokens: int
+) -> Iterator[TokenBlock]:
+    """Cut one document into segments of about `block_tokens` tokens, without ever holding it whole.
+
+    Args:
+        texts: The document in parts.
+        config: Of the model, whose chunks a segment is made of whole.
+        block_tokens: Tokens of a segment, without its halo.
+    """
+    per_chunk = config.chunk_size - 1
+    size = max(block_tokens // per_chunk, 1) * per_chunk
+    halo_size = halo_chunks(config) * per_chunk
+    held, halo = joined(()), 0
+    for text in texts:
+        held = joined((held, text))
+        # a segment is let go when something follows it: the last one says that it is the last
+        while len(held.ids) > halo + size:
+            end = halo + size
+            yield _segment(held, halo, end, is_last=False)
+            start = max(end - halo_size, 0)
+            held = EncodedText(held.ids[start:], held.places[start:])
+            halo = end - start
+    yield _segment(held, halo, len(held.ids), is_last=True)
+
+
+def _segment(held: EncodedText, halo: int, end: int, *, is_last: bool) -> TokenBlock:
+    span = Span(0, end)
+    return TokenBlock(held.ids[:end], held.places[:end], halo, (span,), is_last)
+
+
+def halo_chunks(config: DRTConfig) -> int:
+    """Return how many chunks before it a chunk's landmark, keys and values depend on."""
+    reach = config.num_lower_layers * (config.window_size - 1)
+    reach += config.embedding_convolution_size - 1
+    # what a key or a landmark takes over from the chunk before depends on that one's own halo
+    overlaps = config.key_convolution_size > 1 or config.landmark_overlap > 0
+    return -(-reach // config.chunk_size) + overlaps
