@@ -176,7 +176,7 @@ class NeedleRows(Dataset[dict[str, Tensor]]):
         return exercises
 
     def _draw(self, rng: Random, task: NeedleTask, length: int) -> Exercise:
-        exercise = task.draw(rng, self._words, self._haystack)
+        exercise = task.draw_within(rng, self._words, self._haystack, length)
         if exercise.num_tokens > length:
             raise ValueError(
                 f"The task {str(task)!r} takes {exercise.num_tokens} tokens, a row has "

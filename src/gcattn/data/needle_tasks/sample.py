@@ -80,9 +80,9 @@ def draw_sample(
     if depth is not None and not 0 <= depth <= 1:
         raise ValueError(f"depth must lie in [0, 1], got {depth}.")
     rng = Random(f"{seed} {vocabulary.split} {task} {length} {depth} {index}")
-    exercise = task.draw(rng, vocabulary, haystack)
-    needed = exercise.num_tokens - len(exercise.questions[-1].closing)
     spread = min(LENGTH_SPREAD, length // 8)
+    exercise = task.draw_within(rng, vocabulary, haystack, length - spread)
+    needed = exercise.num_tokens - len(exercise.questions[-1].closing)
     if length < needed + spread:
         raise ValueError(
             f"The task {str(task)!r} needs a length of at least {needed + spread} tokens, got "

@@ -24,6 +24,13 @@ from gcattn.data.needle_tasks.secrets import (
 from gcattn.data.needle_tasks.self_copy import self_copy
 from gcattn.data.needle_tasks.variables import variables
 from gcattn.data.needle_tasks.vocabulary import NeedleVocabulary
+from gcattn.data.needle_tasks.worded import (
+    worded_multi_key,
+    worded_multi_query,
+    worded_multi_value,
+    worded_single,
+    worded_variables,
+)
 
 Draw = Callable[[Random, NeedleVocabulary, Haystack, int], Exercise]
 
@@ -42,7 +49,14 @@ _TASKS: dict[str, tuple[Draw, int | None]] = {
     "three-hop-varied": (three_hop_varied, 8),
     "variables": (variables, 3),
     "self-copy": (self_copy, 16),
+    "worded-single": (worded_single, None),
+    "worded-multi-key": (worded_multi_key, 4),
+    "worded-multi-value": (worded_multi_value, 3),
+    "worded-multi-query": (worded_multi_query, 3),
+    "worded-variables": (worded_variables, 3),
 }
+# exercises of the worded tasks differ in size: so many are drawn until one has room
+_TRIES = 32
 TASK_NAMES = tuple(_TASKS)
 
 
@@ -54,7 +68,7 @@ class NeedleTask:
         name: One of `TASK_NAMES`.
         count: Keys (multi-key), values (multi-value), questions (multi-query), chains (two-hop,
             three-hop, their direct and varied forms), variables of a value (variables) or tokens
-            to go on with (self-copy).
+            to go on with (self-copy); the worded forms count the same.
 
     Raises:
         ValueError: There is no such task, or the count does not fit it.
@@ -86,3 +100,13 @@ class NeedleTask:
         """Draw an exercise."""
         draw, default = _TASKS[self.name]
         return draw(rng, vocabulary, haystack, self.count or default or 1)
+
+    def draw_within(
+        self, rng: Random, vocabulary: NeedleVocabulary, haystack: Haystack, room: int
+    ) -> Exercise:
+        """Draw until an exercise takes at most `room` tokens; after many tries return the last."""
+        for _ in range(_TRIES):
+            exercise = self.draw(rng, vocabulary, haystack)
+            if exercise.num_tokens <= room:
+                break
+        return exercise

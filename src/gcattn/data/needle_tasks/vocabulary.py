@@ -2,20 +2,21 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Iterable
+from functools import cached_property
 from random import Random
 from typing import TYPE_CHECKING, get_args
 
 from gcattn.data.needle_tasks.phrases import Phrases, TokenIds
+from gcattn.data.needle_tasks.split import split_of
+from gcattn.data.needle_tasks.texts import Texts
+from gcattn.data.needle_tasks.wordings import Wordings, wordings_of
 from gcattn.data.synthetic_facts import Split
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerFast
 
 MIN_IDS = 64
-# one in this many keys, values and numbers belongs to validation, the others to training
-_VALIDATION_SHARE = 4
 _DIGITS = 7
 
 
@@ -65,8 +66,10 @@ class NeedleVocabulary:
         self.key_tokens = key_tokens
         self.value_tokens = value_tokens
         self.phrases = Phrases.encode(tokenizer)
-        self._tokenizer = tokenizer
-        spaced, plain = self._encode(" 1"), self._encode("1")
+        # without the wrapper's cost: a row of training holds hundreds of short texts
+        self._backend = tokenizer.backend_tokenizer
+        self._backend.no_truncation()
+        spaced, plain = self.encode(" 1"), self.encode("1")
         is_apart = len(spaced) > len(plain) and spaced[-len(plain) :] == plain
         self.number_opening = spaced[: -len(plain)] if is_apart else ()
         self.special_ids = frozenset(
@@ -79,6 +82,33 @@ class NeedleVocabulary:
                 f"The tokenizer has {len(self.ids)} tokens for keys and values, at least {MIN_IDS} "
                 "are needed."
             )
+
+    @cached_property
+    def wordings(self) -> Wordings:
+        """What statements and questions in anybody's words are worded with."""
+        return wordings_of(self.split)
+
+    @cached_property
+    def texts(self) -> Texts:
+        """Draws keys and values as text, words of one token each among them."""
+        decode = self._backend.decode
+        spaced = [decode([token]) for token in self.ids]
+        common = [text[1:] for text in spaced if text[:1] == " " and text[1:].isalpha()]
+        return Texts(self.split, [word for word in common if len(word) > 1])
+
+    def encode(self, text: str) -> TokenIds:
+        """Return the ids of a text."""
+        return tuple(self._backend.encode(text, add_special_tokens=False).ids)
+
+    def encode_part(self, text: str, start: int, stop: int) -> tuple[TokenIds, int, int]:
+        """Return the ids of a text, and which of them hold its characters [start, stop)."""
+        encoding = self._backend.encode(text, add_special_tokens=False)
+        places = [
+            place
+            for place, (first, last) in enumerate(encoding.offsets)
+            if first < stop and last > start
+        ]
+        return tuple(encoding.ids), places[0], places[-1] + 1
 
     def draw_keys(self, rng: Random, count: int) -> list[TokenIds]:
         """Draw `count` different keys."""
@@ -97,20 +127,10 @@ class NeedleVocabulary:
         while True:
             number = rng.randrange(10 ** (_DIGITS - 1), 10**_DIGITS)
             if split_of((number,)) == self.split:
-                return self._encode(f"{space}{number}")
-
-    def _encode(self, text: str) -> TokenIds:
-        return tuple(self._tokenizer.encode(text, add_special_tokens=False))
+                return self.encode(f"{space}{number}")
 
     def _draw(self, rng: Random, num_tokens: int) -> TokenIds:
         while True:
             ids = tuple(rng.choices(self.ids, k=num_tokens))
             if split_of(ids) == self.split:
                 return ids
-
-
-def split_of(ids: TokenIds) -> Split:
-    """Return the split that a key, a value or a number belongs to."""
-    digest = hashlib.blake2b(b"".join(i.to_bytes(8, "little") for i in ids), digest_size=8)
-    is_validation = int.from_bytes(digest.digest(), "little") % _VALIDATION_SHARE == 0
-    return "validation" if is_validation else "train"

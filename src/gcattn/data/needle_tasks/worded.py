@@ -1,0 +1,180 @@
+"""Needles in anybody's words: keys, values and wordings drawn anew for every exercise.
+
+The other tasks hide one sentence; these hide what a letter, a table, a log or a program might say,
+among statements that differ from it in little, and ask in the same or in other words.
+"""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Sequence
+from random import Random
+
+from gcattn.data.needle_tasks.exercise import Exercise, Needle, Question
+from gcattn.data.needle_tasks.haystack import Haystack
+from gcattn.data.needle_tasks.phrases import TokenIds
+from gcattn.data.needle_tasks.vocabulary import NeedleVocabulary
+from gcattn.data.needle_tasks.wordings import Wording, fill, joined
+
+# what stands in front of and behind a statement, and a question
+_BEFORE = ("\n", "\n\n", " ")
+_BEHIND = ("\n", "\n\n", " ")
+_BEHIND_LINE = ("\n", "\n\n")
+_BEFORE_QUESTION = ("\n", "\n\n")
+_BEHIND_ANSWER = ("\n", ".\n", "\n\n")
+# of statements about other keys, those in the words of the asked one
+_SAME_WORDING_SHARE = 0.7
+# of exercises with several keys, those that say something else of the asked key too
+_SECOND_FACT_SHARE = 0.2
+# of several asked keys in training, those asked for one after the other; evaluation asks at once
+_ONE_BY_ONE_SHARE = 0.5
+_NUM_CHAINS = 2
+# of variables, whose names hold no space
+_NAME_KINDS = ("letters", "code", "hyphenated", "hex")
+
+
+def worded_single(rng: Random, words: NeedleVocabulary, haystack: Haystack, count: int) -> Exercise:
+    """One statement, and a question for its value."""
+    return worded_multi_key(rng, words, haystack, 1)
+
+
+def worded_multi_key(
+    rng: Random, words: NeedleVocabulary, haystack: Haystack, count: int
+) -> Exercise:
+    """`count` keys with a value each, most in the same words; one is asked for.
+
+    At times the asked key is stated a second time, with something else than what is asked.
+    """
+    wording = words.wordings.draw(rng)
+    keys, values = _pairs(rng, words, count)
+    groups = _statements(rng, words, wording, keys, values)
+    if count > 1 and rng.random() < _SECOND_FACT_SHARE:
+        other = words.wordings.draw(rng)
+        if other.noun != wording.noun and other.style != wording.style:
+            value = words.texts.draw(rng, words.texts.draw_kind(rng))[0]
+            groups.append((_statement(rng, words, other, keys[0], value),))
+    prompt = fill(rng.choice(wording.questions), key=keys[0])
+    return Exercise(tuple(groups), (_question(rng, words, prompt, values[0], (0,)),))
+
+
+def worded_multi_value(
+    rng: Random, words: NeedleVocabulary, haystack: Haystack, count: int
+) -> Exercise:
+    """One key with `count` values in the same words, asked for in the order of the text."""
+    wording = words.wordings.draw(rng)
+    key = words.texts.draw(rng, words.texts.draw_kind(rng))[0]
+    values = words.texts.draw(rng, words.texts.draw_kind(rng), count)
+    group = tuple(_statement(rng, words, wording, key, value) for value in values)
+    form = rng.choice(words.wordings.value_lists)
+    prompt = fill(form, key=key, noun=wording.noun, nouns=f"{wording.noun}s")
+    question = _question(rng, words, prompt, joined(values), tuple(range(count)))
+    return Exercise((group,), (question,))
+
+
+def worded_multi_query(
+    rng: Random, words: NeedleVocabulary, haystack: Haystack, count: int
+) -> Exercise:
+    """Twice `count` keys with a value each; `count` are asked for, at once or one by one."""
+    wording = words.wordings.draw(rng)
+    keys, values = _pairs(rng, words, 2 * count)
+    groups = _statements(rng, words, wording, keys, values, num_same=count)
+    if words.split == "train" and rng.random() < _ONE_BY_ONE_SHARE:
+        form = rng.choice(wording.questions)
+        questions = [
+            _question(rng, words, fill(form, key=keys[i]), values[i], (i,)) for i in range(count)
+        ]
+        return Exercise(tuple(groups), tuple(questions))
+    form = rng.choice(words.wordings.key_lists)
+    prompt = fill(form, keys=joined(keys[:count]), noun=wording.noun, nouns=f"{wording.noun}s")
+    question = _question(rng, words, prompt, joined(values[:count]), tuple(range(count)))
+    return Exercise(tuple(groups), (question,))
+
+
+def worded_variables(
+    rng: Random, words: NeedleVocabulary, haystack: Haystack, count: int
+) -> Exercise:
+    """Two values, each handed on through `count` variables; those of one value are asked for."""
+    form = rng.choice(words.wordings.assignments)
+    kind = rng.choice(_NAME_KINDS)
+    names = words.texts.draw(rng, kind, _NUM_CHAINS * count)
+    values = words.texts.draw(rng, "number", _NUM_CHAINS)
+    groups = []
+    opens_free = not form.value.startswith("{")
+    for number, value in enumerate(values):
+        chain = names[number * count : (number + 1) * count]
+        said = [fill(form.value, name=chain[0], value=value)]
+        said += [
+            fill(form.copy, name=name, other=other) for other, name in itertools.pairwise(chain)
+        ]
+        groups.append(
+            tuple(
+                _needle(rng, words, text, name, opens_free=opens_free)
+                for text, name in zip(said, chain, strict=True)
+            )
+        )
+    prompt = fill(form.question, value=values[0])
+    question = _question(rng, words, prompt, joined(names[:count]), tuple(range(count)))
+    return Exercise(tuple(groups), (question,))
+
+
+def _pairs(rng: Random, words: NeedleVocabulary, count: int) -> tuple[list[str], list[str]]:
+    keys = words.texts.draw_keys(rng, words.texts.draw_kind(rng), count)
+    return keys, words.texts.draw(rng, words.texts.draw_kind(rng), count)
+
+
+def _statements(
+    rng: Random,
+    words: NeedleVocabulary,
+    wording: Wording,
+    keys: Sequence[str],
+    values: Sequence[str],
+    num_same: int = 1,
+) -> list[tuple[Needle, ...]]:
+    """State every key; the first `num_same` in the given words, the others mostly so."""
+    groups: list[tuple[Needle, ...]] = []
+    for number, (key, value) in enumerate(zip(keys, values, strict=True)):
+        is_same = number < num_same or rng.random() < _SAME_WORDING_SHARE
+        said = wording if is_same else words.wordings.draw(rng)
+        groups.append((_statement(rng, words, said, key, value),))
+    return groups
+
+
+def _statement(
+    rng: Random, words: NeedleVocabulary, wording: Wording, key: str, value: str
+) -> Needle:
+    front, _, behind = wording.statement.partition("{value}")
+    front, behind = fill(front, key=key), fill(behind, key=key)
+    opens_free = not wording.statement.startswith("{")
+    return _needle(rng, words, front + value + behind, value, len(front), opens_free=opens_free)
+
+
+def _needle(
+    rng: Random,
+    words: NeedleVocabulary,
+    text: str,
+    part: str,
+    place: int | None = None,
+    *,
+    opens_free: bool = True,
+) -> Needle:
+    """Encode a statement; what an answer repeats is `part`, at `place` or where it comes first.
+
+    Keys and values at its ends have a line break beside them: they would have no bounds in text.
+    """
+    before = rng.choice(_BEFORE if opens_free else _BEFORE_QUESTION)
+    behind = rng.choice(_BEHIND_LINE if text[-1].isalnum() else _BEHIND)
+    start = len(before) + (text.index(part) if place is None else place)
+    ids, first, last = words.encode_part(before + text + behind, start, start + len(part))
+    return Needle(ids, first, last)
+
+
+def _question(
+    rng: Random, words: NeedleVocabulary, text: str, answer: str, evidence: tuple[int, ...]
+) -> Question:
+    prompt = words.encode(rng.choice(_BEFORE_QUESTION) + text)
+    ids: TokenIds = words.encode(f" {answer}")
+    blank = words.number_opening
+    # a space of its own tells nothing: to evaluation it is a part of the question
+    if blank and ids[: len(blank)] == blank and (words.split != "train" or rng.random() < 0.5):
+        prompt, ids = prompt + blank, ids[len(blank) :]
+    return Question(prompt, ids, words.encode(rng.choice(_BEHIND_ANSWER)), evidence)
