@@ -36,10 +36,10 @@ test: lint
 lint: .venv-test/installed-$(KEY)
 	$(TEST)/ruff check
 	$(TEST)/ruff format --check
-	$(TEST)/mypy src
+	$(TEST)/mypy
 
 demo: .venv-demo/installed-$(KEY)
-	env -u OMP_NUM_THREADS $(DEMO)/gcattn demo --model checkpoints/gcattn-12m
+	env -u OMP_NUM_THREADS $(DEMO)/python -m experiments.demo --model checkpoints/gcattn-12m
 
 docs: .venv-docs/installed-$(KEY)
 	$(DOCS)/zensical build --clean --strict

@@ -16,8 +16,8 @@ import torch
 
 import gcattn.models.modeling_drt as modeling
 import gcattn.models.token_step as token_step
+from benchmarks.decode import bench_decoding
 from gcattn import DRTCache
-from gcattn.bench.decoding import bench_decoding
 from gcattn.models import DRTForCausalLM, drt_128m
 from gcattn.testing import random_config, random_model, random_tokens
 

@@ -20,6 +20,8 @@ from gcattn.storage.whole import new_file
 
 SOURCE = Path(__file__).parent
 REQUIRED = ("name", "date", "command", "source", "seed", "trials", "config", "metrics")
+# what a result depends on, seen from the folder of the package
+MEASURING = (".", ":/benchmarks", ":/experiments")
 COMMIT_VARIABLE = "GCATTN_COMMIT"
 PACKAGES = ("torch", "triton", "transformers", "numpy")
 
@@ -103,7 +105,7 @@ def source_version() -> dict[str, Any]:
     # a repository around an environment that holds an installed copy is not ours
     elif _git("ls-files", Path(__file__).name):
         version["commit"] = _git("rev-parse", "HEAD")
-        version["dirty"] = bool(_git("status", "--porcelain", "--", "."))
+        version["dirty"] = bool(_git("status", "--porcelain", "--", *MEASURING))
     return version
 
 
@@ -125,8 +127,10 @@ def describe_software() -> dict[str, str | None]:
 
 
 def _command_line() -> str:
-    program = Path(sys.argv[0]).name
-    return shlex.join(["gcattn" if program == "__main__.py" else program, *sys.argv[1:]])
+    spec = getattr(sys.modules["__main__"], "__spec__", None)
+    module = "" if spec is None else spec.name.removesuffix(".__main__")
+    program = f"python -m {module}" if module else Path(sys.argv[0]).name
+    return f"{'gcattn' if module == 'gcattn.cli' else program} {shlex.join(sys.argv[1:])}".rstrip()
 
 
 def _git(*arguments: str) -> str:

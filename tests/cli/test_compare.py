@@ -1,4 +1,4 @@
-"""Claims about `gcattn compare`: it trains, reports, resumes and says what failed."""
+"""Claims about `gcattn eval compare`: it trains, reports, resumes and says what failed."""
 
 import json
 import signal
@@ -45,7 +45,7 @@ def folder(tmp_path_factory):
 
 def compare(folder, *arguments):
     out, runs = folder / "compare-small.json", folder / "runs"
-    command = ["compare", str(folder / "suite.yaml"), *arguments]
+    command = ["eval", "compare", str(folder / "suite.yaml"), *arguments]
     with pytest.raises(SystemExit) as end:
         cli.main([*command, "--runs", str(runs), "--out", str(out)])
     return end.value.code, out
@@ -102,7 +102,15 @@ def test_mistakes_are_one_line(folder, capsys, arguments, message):
 @pytest.mark.slow
 def test_a_comparison_that_is_stopped_keeps_a_checkpoint_of_the_run(folder, tmp_path):
     runs, suite = tmp_path / "runs", str(folder / "suite.yaml")
-    program = [sys.executable, "-m", "gcattn.cli", "compare", suite, "base.training.steps=10000"]
+    program = [
+        sys.executable,
+        "-m",
+        "gcattn.cli",
+        "eval",
+        "compare",
+        suite,
+        "base.training.steps=10000",
+    ]
     command = [*program, "--runs", str(runs), "--out", str(tmp_path / "compare-small.json")]
     process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True)
     log = runs / "window-lr0.001-seed0.log"

@@ -1,4 +1,4 @@
-"""`gcattn data` and `gcattn tokenizer` from the command line."""
+"""`gcattn data` from the command line."""
 
 import json
 
@@ -6,13 +6,12 @@ import pytest
 import typer
 from typer.testing import CliRunner
 
-from gcattn.cli.data import data_app, tokenizer_app
+from gcattn.cli.data import data_app
 from gcattn.data import TokenShards, load_tokenizer
 from gcattn.storage.full_disk import DiskFullError
 
 app = typer.Typer()
 app.add_typer(data_app, name="data")
-app.add_typer(tokenizer_app, name="tokenizer")
 
 
 def run(*arguments):
@@ -27,9 +26,9 @@ def test_prepare_writes_shards_and_says_what_they_hold(jsonl, tmp_path):
     assert f"3 documents, {shards.num_tokens} tokens" in result.output
 
 
-def test_tokenizer_train_then_prepare_with_it(jsonl, tmp_path, texts):
-    arguments = ("train", jsonl, "--vocab-size", 300, "--out", tmp_path / "tokenizer")
-    result = run("tokenizer", *arguments)
+def test_a_tokenizer_is_made_then_prepare_with_it(jsonl, tmp_path, texts):
+    arguments = ("tokenizer", jsonl, "--vocab-size", 300, "--out", tmp_path / "tokenizer")
+    result = run("data", *arguments)
     assert result.exit_code == 0, result.output
     arguments = ("prepare", jsonl, "--tokenizer", tmp_path / "tokenizer", "--out", tmp_path / "out")
     assert run("data", *arguments).exit_code == 0
@@ -39,14 +38,14 @@ def test_tokenizer_train_then_prepare_with_it(jsonl, tmp_path, texts):
     assert [tokenizer.decode(shards.document(i)) for i in range(5)] == list(texts)
 
 
-@pytest.mark.parametrize("command", ["data prepare", "tokenizer train"])
+@pytest.mark.parametrize("command", ["data prepare", "data tokenizer"])
 def test_what_is_invalid_is_counted_and_reported_when_it_may_be_left_out(tmp_path, command):
     source = tmp_path / "source.jsonl"
     lines = [json.dumps({"text": f"text {number}"}) for number in range(30)]
     lines[3:3] = ["no JSON"] * 25
     source.write_text("\n".join(lines), encoding="utf-8")
     arguments = [*command.split(), source, "--out", tmp_path / "out"]
-    arguments += ["--vocab-size", 260] if command == "tokenizer train" else []
+    arguments += ["--vocab-size", 260] if command == "data tokenizer" else []
     assert "source.jsonl, line 4: not valid JSON" in str(run(*arguments).exception)
     assert not (tmp_path / "out").exists()
     result = run(*arguments, "--skip-invalid")

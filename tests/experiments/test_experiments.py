@@ -1,16 +1,10 @@
 """The experiments run end to end and write what they say they write."""
 
-import json
-
 import pytest
-import torch
 
-from gcattn.cli import main
-from gcattn.experiments.corpus import TRAIN_DOCUMENT_TOKENS, make_corpus
-from gcattn.experiments.memory_tiers import measure_memory_tiers
-from gcattn.experiments.retrieval import _margins, compare_retrieval
-from gcattn.experiments.short_sequences import train_short_sequences
-from gcattn.models import drt_tiny
+from experiments.corpus import TRAIN_DOCUMENT_TOKENS, make_corpus
+from experiments.retrieval import _margins, compare_retrieval
+from experiments.short_sequences import train_short_sequences
 
 
 @pytest.fixture(scope="module")
@@ -70,30 +64,3 @@ def test_loss_falls_on_short_sequences(corpus, tmp_path):
     models = train_short_sequences(corpus, tmp_path, steps=20, seeds=[0])
     for model in models.values():
         assert model["last_training_loss"][0] < model["first_training_loss"][0]
-
-
-def test_memory_tiers_hold_bytes_where_they_should_and_agree_bitwise():
-    config = drt_tiny(vocab_size=200)
-    metrics = measure_memory_tiers(
-        config, [1500, 6000], device="cpu", dtype=torch.float32, num_tokens=64
-    )
-    assert metrics["logits_are_equal"] == {"1500": True, "6000": True}
-    device, host = (metrics["tiers"][tier]["6000"]["bytes"] for tier in ("device", "host"))
-    # 400 chunks of the context and 4 that decoding finished
-    assert host["host"] == 404 * 2 * 16 * 64 * 4
-    assert host["device"] < device["device"] / 4
-    assert device["host"] == 0
-
-
-def test_memory_command_writes_result_and_picture(tmp_path, capsys):
-    with pytest.raises(SystemExit) as ended:
-        options = f"--preset drt_tiny --lengths 1k --tokens 64 --device cpu --out {tmp_path}"
-        main(["experiment", "memory", *options.split()])
-    assert ended.value.code == 0
-    result = json.loads((tmp_path / "memory_tiers.json").read_text())
-    assert result["config"]["lengths"] == [1024]
-    assert (tmp_path / "memory_tiers.png").stat().st_size > 10_000
-    with pytest.raises(SystemExit) as ended:
-        main(["experiment", "memory", "--preset", "drt_huge"])
-    assert ended.value.code == 2
-    assert "--preset must be one of drt_tiny" in capsys.readouterr().err

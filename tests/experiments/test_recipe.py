@@ -4,9 +4,10 @@ import json
 
 import pytest
 
-from gcattn.cli import main
-from gcattn.experiments.corpus import TRAIN_DOCUMENT_TOKENS, make_corpus
-from gcattn.experiments.recipe import RECIPES, recipe_config
+from experiments import chunks, recipe
+from experiments.corpus import TRAIN_DOCUMENT_TOKENS, make_corpus
+from experiments.recipe import RECIPES, recipe_config
+from gcattn.cli.program import run_command
 
 
 def config(name, tmp_path, steps=100):
@@ -36,11 +37,11 @@ def test_the_papers_recipe_has_none_of_ours(tmp_path):
 def test_command_trains_asks_and_writes_result_and_picture(tmp_path, capsys):
     corpus = make_corpus(tmp_path / "corpus", 64, {TRAIN_DOCUMENT_TOKENS: 2})
     validation = corpus.validation[TRAIN_DOCUMENT_TOKENS]
-    command = ["experiment", "recipe", "--train", str(corpus.train), "--validation"]
+    command = ["--train", str(corpus.train), "--validation"]
     command += [str(validation), "--recipes", "base,random", "--steps", "10", "--seeds", "1"]
     command += ["--lengths", "200,300", "--samples", "1", "--runs", str(tmp_path / "runs")]
     with pytest.raises(SystemExit) as ended:
-        main([*command, "--out", str(tmp_path)])
+        run_command(recipe.command, "experiments.recipe", [*command, "--out", str(tmp_path)])
     assert ended.value.code == 0
     result = json.loads((tmp_path / "recipe.json").read_text())
     assert set(result["metrics"]) == {"base", "random"}
@@ -52,9 +53,10 @@ def test_command_trains_asks_and_writes_result_and_picture(tmp_path, capsys):
 
 
 def test_an_unknown_recipe_is_refused(tmp_path, capsys):
-    command = ["experiment", "recipe", "--train", str(tmp_path), "--validation", str(tmp_path)]
+    command = ["--train", str(tmp_path), "--validation", str(tmp_path)]
     with pytest.raises(SystemExit) as ended:
-        main([*command, "--recipes", "base,soup", "--out", str(tmp_path)])
+        command += ["--recipes", "base,soup", "--out", str(tmp_path)]
+        run_command(recipe.command, "experiments.recipe", command)
     assert ended.value.code == 2
     assert "got soup" in capsys.readouterr().err
 
@@ -62,12 +64,13 @@ def test_an_unknown_recipe_is_refused(tmp_path, capsys):
 def test_chunk_sizes_and_counts_are_compared(tmp_path, capsys, monkeypatch):
     corpus = make_corpus(tmp_path / "corpus", 64, {TRAIN_DOCUMENT_TOKENS: 2})
     validation = corpus.validation[TRAIN_DOCUMENT_TOKENS]
-    monkeypatch.setattr("gcattn.experiments.chunk_sizes.ROW_TOKENS", 480)
-    command = ["experiment", "chunks", "--train", str(corpus.train), "--validation"]
+    monkeypatch.setattr("experiments.chunks.ROW_TOKENS", 480)
+    command = ["--train", str(corpus.train), "--validation"]
     command += [str(validation), "--sizes", "8,16", "--counts", "2", "--steps", "10"]
     command += ["--seeds", "1", "--lengths", "200", "--samples", "1", "--out", str(tmp_path)]
     with pytest.raises(SystemExit) as ended:
-        main([*command, "--runs", str(tmp_path / "runs")])
+        command += ["--runs", str(tmp_path / "runs")]
+        run_command(chunks.command, "experiments.chunks", command)
     assert ended.value.code == 0, capsys.readouterr().err
     result = json.loads((tmp_path / "chunks.json").read_text())
     assert list(result["metrics"]) == ["S8-K2", "S16-K2"]

@@ -1,4 +1,4 @@
-"""`gcattn compare`: models trained on the same rows and measured on the same documents."""
+"""`gcattn eval compare`: models trained on the same rows and measured on the same documents."""
 
 from __future__ import annotations
 
@@ -57,7 +57,7 @@ def compare(
         chosen = [r for r in everything if r.model in names]
     if report_only:
         chosen = []
-    command = ["compare", str(suite), *(overrides or []), "--runs", str(runs), "--run"]
+    command = ["eval", "compare", str(suite), *(overrides or []), "--runs", str(runs), "--run"]
     failed = run_all(
         chosen,
         runs,

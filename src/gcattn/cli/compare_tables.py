@@ -1,4 +1,4 @@
-"""What `gcattn compare` prints: one table of losses, one of what retrieval is worth."""
+"""What `gcattn eval compare` prints: one table of losses, one of what retrieval is worth."""
 
 from __future__ import annotations
 

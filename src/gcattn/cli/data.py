@@ -1,4 +1,4 @@
-"""`gcattn data` and `gcattn tokenizer`: corpora and tokenizers from the command line."""
+"""`gcattn data`: corpora and tokenizers from the command line."""
 
 from __future__ import annotations
 
@@ -16,8 +16,9 @@ from gcattn.cli.progress import document_progress
 if TYPE_CHECKING:
     from gcattn.data import TokenShards
 
-data_app = typer.Typer(no_args_is_help=True, help="Make token shards for training and evaluation.")
-tokenizer_app = typer.Typer(no_args_is_help=True, help="Make tokenizers.")
+data_app = typer.Typer(
+    no_args_is_help=True, help="Make tokenizers, and token shards for training and evaluation."
+)
 
 _SHOWN_REPORTS = 20
 
@@ -154,8 +155,8 @@ def verify(
         )
 
 
-@tokenizer_app.command()
-def train(
+@data_app.command()
+def tokenizer(
     source: Source,
     out: Out,
     vocab_size: Annotated[

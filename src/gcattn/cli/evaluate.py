@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 import typer
 
 from gcattn.cli.limits import MOST
-from gcattn.cli.paths import RESULTS, expand
+from gcattn.cli.paths import RESULTS, check_writable, expand
 from gcattn.cli.progress import reading_progress
 from gcattn.cli.table_printing import print_table
 
@@ -154,15 +154,6 @@ def parse_changes(changes: Sequence[str] | None) -> dict[str, Any]:
 def short_name(path: Path) -> str:
     """Name a path by its last two parts: the run of a model, the corpus of a split."""
     return "/".join(path.parts[-2:])
-
-
-def check_writable(folder: Path) -> None:
-    """Fail before the evaluation rather than after it; make nothing."""
-    import tempfile
-
-    nearest = next(path for path in (folder, *folder.absolute().parents) if path.exists())
-    with tempfile.TemporaryFile(dir=nearest):
-        pass
 
 
 def _report(results: Sequence[LengthResult], entropy: float, file: Path, picture: Path) -> None:

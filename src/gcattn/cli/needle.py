@@ -14,12 +14,11 @@ from gcattn.cli.evaluate import (
     Dtype,
     Model,
     Tier,
-    check_writable,
     parse_changes,
     short_name,
 )
 from gcattn.cli.limits import MOST
-from gcattn.cli.paths import RESULTS, expand
+from gcattn.cli.paths import RESULTS, check_writable, expand
 from gcattn.cli.progress import reading_progress
 from gcattn.cli.table_printing import print_table
 

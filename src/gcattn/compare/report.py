@@ -10,13 +10,14 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from statistics import mean, stdev
+from statistics import mean
 from typing import Any
 
 import torch
 from torch import Tensor
 
 from gcattn.compare.suite import Suite, suite_texts
+from gcattn.evals.spread import mean_and_spread
 
 
 def compare(suite: Suite, evaluations: Sequence[dict[str, Any]]) -> dict[str, Any]:
@@ -91,7 +92,7 @@ def _text(
         gains = [base - x for x in ours]
         grows = [x[:, seen] - x[:, 0] for x in gains]
         text["gain"] = _by_position([x.mean(0) for x in gains])
-        text["long_range_gain"] = _spread([float(x.mean()) for x in grows])
+        text["long_range_gain"] = mean_and_spread([float(x.mean()) for x in grows])
         if len(base) > 1:
             error = float(torch.stack(grows).mean(0).std()) / math.sqrt(len(base))
             text["long_range_gain"]["standard_error"] = error
@@ -131,13 +132,6 @@ def _by_position(seeds: list[Tensor]) -> dict[str, Any]:
     values: dict[str, Any] = {"mean": _numbers(stacked.mean(0))}
     if len(seeds) > 1:
         values["standard_deviation"] = _numbers(stacked.std(0))
-    return values
-
-
-def _spread(seeds: list[float]) -> dict[str, Any]:
-    values: dict[str, Any] = {"mean": mean(seeds)}
-    if len(seeds) > 1:
-        values["standard_deviation"] = stdev(seeds)
     return values
 
 

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
+from gcattn.evals.device import choose_device
 from gcattn.memory.tiers import MemoryTier
 from gcattn.models.saved_model import check_saved_model
 
@@ -58,7 +59,7 @@ def load_causal_lm(
 
     if dtype not in DTYPES:
         raise ValueError(f"dtype must be one of {', '.join(DTYPES)}, got {dtype!r}.")
-    target = _resolve_device(device)
+    target = choose_device(device)
     _check_source(source)
     check_saved_model(source)
     with _quiet(), _one_sentence(source):
@@ -165,24 +166,6 @@ def _changed(config: PreTrainedConfig, changes: Mapping[str, Any]) -> PreTrained
             hint = f"; did you mean {close[0]}?" if close else "."
             raise ValueError(f"DRTConfig has no field {name!r}{hint}")
     return DRTConfig.from_dict(config.to_dict() | dict(changes))
-
-
-def _resolve_device(device: str) -> torch.device:
-    has_gpu = torch.cuda.is_available()
-    if device == "auto":
-        return torch.device("cuda" if has_gpu else "cpu")
-    try:
-        target = torch.device(device)
-    except RuntimeError as error:
-        raise ValueError(f"{device!r} is not a device; expected auto, cpu or cuda.") from error
-    if target.type == "cuda" and not has_gpu:
-        raise ValueError(f"There is no GPU for device {device!r}; use cpu.")
-    try:
-        # "meta" holds no numbers, and torch knows names of devices that are not there
-        torch.zeros(1, device=target).item()
-    except (RuntimeError, AssertionError, ImportError) as error:
-        raise ValueError(f"Device {device!r} can't compute here; use auto, cpu or cuda.") from error
-    return target
 
 
 @contextmanager

@@ -2,7 +2,7 @@
 
 Copying needs "what followed this token?", and a question needs "what was just said?". Attention
 learns to look one token back only after many millions of tokens; a few weights per channel give it
-from the first step (docs/retrieval.md has what that changes).
+from the first step (docs/training.md has what that changes).
 
 Shapes: B batch, L columns, S slots per chunk, E hidden size, n taps.
 """

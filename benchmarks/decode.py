@@ -1,0 +1,219 @@
+"""`python -m benchmarks.decode`: the time of a generated token by the length of the context.
+
+Tokens are generated greedily, one call each, and a token's time is what a user waits for: from an
+idle device to the next token's id. Contexts are random chunks put into the memory; a full-attention
+Transformer of the same sizes has a cache of as many random tokens.
+"""
+
+import time
+from collections.abc import Callable, Sequence
+from functools import partial
+from typing import Annotated, Any
+
+import numpy as np
+import torch
+import typer
+from torch import Tensor
+from torch.nn.attention import SDPBackend, sdpa_kernel
+
+from benchmarks.filled_cache import filled_cache
+from benchmarks.full_attention import filled_full_cache, full_attention_model
+from benchmarks.op_timing import OUT_OF_MEMORY
+from benchmarks.options import (
+    Batch,
+    Device,
+    FullAttention,
+    Lengths,
+    Out,
+    Presets,
+    Seed,
+    begin,
+    check_memory,
+    model_dtype,
+    read_lengths,
+    read_presets,
+)
+from benchmarks.report import progress_console, report
+from benchmarks.timing import release_memory, wait_for
+from gcattn.cli.limits import MOST
+from gcattn.cli.paths import RESULTS
+from gcattn.cli.program import run_command
+from gcattn.memory import MemoryTier
+from gcattn.models import DRTConfig, DRTForCausalLM
+from gcattn.models.cache_name import named_cache
+
+# the first calls warm up
+WARMUP_TOKENS = 4
+PEER_BACKENDS = [SDPBackend.FLASH_ATTENTION, SDPBackend.EFFICIENT_ATTENTION, SDPBackend.MATH]
+
+
+def bench_decoding(
+    config: DRTConfig,
+    lengths: Sequence[int],
+    device: torch.device,
+    dtype: torch.dtype,
+    *,
+    tiers: Sequence[MemoryTier] = ("device", "host"),
+    batch: int = 1,
+    num_tokens: int = 192,
+    with_full_attention: bool = False,
+    seed: int = 0,
+    on_progress: Callable[[str], None] = lambda _: None,
+) -> dict[str, Any]:
+    """Generate behind contexts of several lengths.
+
+    Args:
+        config: Of the model.
+        lengths: Context lengths in tokens.
+        device: CPU or CUDA.
+        dtype: Of weights and memory.
+        tiers: Where old chunks are kept.
+        batch: Rows that generate at once.
+        num_tokens: Timed tokens; every (S - 1)-th closes a chunk and retrieves anew.
+        with_full_attention: Measure a full-attention Transformer of the same sizes too.
+        seed: Of weights, contexts and first token.
+        on_progress: Told what begins.
+
+    Returns:
+        For each way to keep the past and each length: milliseconds per token (median, 90th
+        percentile, and the median of tokens that close a chunk), and the bytes that the past takes.
+    """
+    torch.manual_seed(seed)
+    # a method of PreTrainedModel hides its type
+    model: Any = DRTForCausalLM(config).eval()
+    model.to(device=device, dtype=dtype)
+    results: dict[str, Any] = {}
+
+    def drt(tier: MemoryTier, length: int) -> dict[str, Any]:
+        cache = filled_cache(model, tier, batch, length, seed)
+        period = config.chunk_size - 1
+        row = _decode(model, cache, batch, num_tokens, period)
+        return row | {"bytes": cache.num_bytes()}
+
+    for tier in tiers:
+        name = f"gcattn, {tier} memory"
+        results[name] = _by_length(name, partial(drt, tier), lengths, device, on_progress)
+    if with_full_attention:
+        del model
+        release_memory(device)
+        peer = full_attention_model(config, device, dtype)
+
+        def full(length: int) -> dict[str, Any]:
+            cache = filled_full_cache(peer, batch, length, num_tokens + WARMUP_TOKENS)
+            # cuDNN, which torch prefers on some GPUs, plans anew for every length of the keys
+            with sdpa_kernel(PEER_BACKENDS):
+                row = _decode(peer, cache, batch, num_tokens, None)
+            per_token = 2 * config.num_key_value_heads * config.head_dim * dtype.itemsize
+            held = batch * length * per_token * config.num_hidden_layers
+            return row | {"bytes": {"device": held, "host": 0}}
+
+        name = "full attention (SDPA)"
+        results[name] = _by_length(name, full, lengths, device, on_progress)
+    return results
+
+
+def _by_length(
+    name: str,
+    measure: Callable[[int], dict[str, Any]],
+    lengths: Sequence[int],
+    device: torch.device,
+    on_progress: Callable[[str], None],
+) -> dict[str, Any]:
+    rows: dict[str, Any] = {}
+    for length in lengths:
+        on_progress(f"{name}: {length:,} tokens of context")
+        try:
+            rows[str(length)] = measure(length)
+        except torch.OutOfMemoryError:
+            rows[str(length)] = {"unavailable": OUT_OF_MEMORY}
+        release_memory(device)
+    return rows
+
+
+@torch.inference_mode()
+def _decode(
+    model: Any, cache: Any, batch: int, num_tokens: int, period: int | None
+) -> dict[str, Any]:
+    """Generate behind a cache whose open chunk, if it has chunks, is empty."""
+    device = model.device
+    token = torch.zeros(batch, 1, dtype=torch.long, device=device)
+    times, closing = [], []
+    for number in range(WARMUP_TOKENS + num_tokens):
+        wait_for(device)
+        began = time.perf_counter()
+        token = _next(model, cache, token)
+        wait_for(device)
+        if number < WARMUP_TOKENS:
+            continue
+        times.append((time.perf_counter() - began) * 1e3)
+        if period is not None and (number + 1) % period == 0:
+            closing.append(times[-1])
+    low, middle, high = (float(x) for x in np.percentile(times, [20, 50, 90]))
+    return {
+        "median_ms": middle,
+        "p20_ms": low,
+        "p90_ms": high,
+        "tokens": num_tokens,
+        "closing_median_ms": float(np.median(closing)) if closing else None,
+        "tokens_per_second": batch / middle * 1e3,
+    }
+
+
+def _next(model: Any, cache: Any, token: Tensor) -> Tensor:
+    logits = model(token, **named_cache(cache), use_cache=True, logits_to_keep=1).logits
+    return logits[:, -1:].argmax(-1)  # [B, 1]
+
+
+def command(
+    preset: Presets = None,
+    lengths: Lengths = None,
+    batch: Batch = 1,
+    tokens: Annotated[int, typer.Option(min=2, max=MOST, help="Timed tokens.")] = 192,
+    full_attention: FullAttention = None,
+    seed: Seed = 0,
+    device: Device = "auto",
+    out: Out = RESULTS,
+) -> None:
+    """Time a generated token behind long contexts, with memory on the device and on the host."""
+    from benchmarks.plots import plot_decoding
+    from benchmarks.tables import decoding_table
+    from gcattn.results import write_result
+
+    target = begin(device, out)
+    on_gpu = target.type == "cuda"
+    dtype = model_dtype(target)
+    configs = read_presets(preset, "drt_128m" if on_gpu else "drt_tiny")
+    all_lengths = read_lengths(lengths, "1k,4k,16k,64k,256k,1m", "1k,16k", on_gpu)
+    with_full = on_gpu if full_attention is None else full_attention
+    check_memory(target, configs, batch * max(all_lengths) + batch * tokens)
+    console = progress_console()
+    metrics = {
+        name: bench_decoding(
+            config,
+            all_lengths,
+            target,
+            dtype,
+            batch=batch,
+            num_tokens=tokens,
+            with_full_attention=with_full,
+            seed=seed,
+            on_progress=console.print,
+        )
+        for name, config in configs.items()
+    }
+    config = {
+        "presets": list(configs),
+        "lengths": all_lengths,
+        "batch": batch,
+        "tokens": tokens,
+        "dtype": str(dtype).removeprefix("torch."),
+        "device": target.type,
+        "contexts": "random chunks put into the memory; random keys and values of full attention",
+    }
+    file = write_result("decoding", config, metrics, folder=out, seed=seed, trials=tokens)
+    plot_decoding(metrics, file.with_suffix(".png"))
+    report(decoding_table(metrics), file, file.with_suffix(".png"), num_labels=3)
+
+
+if __name__ == "__main__":
+    run_command(command, "benchmarks.decode")

@@ -1,1 +1,0 @@
-"""Benchmarks: operator, prefill, training step and decoding, each beside its peers."""

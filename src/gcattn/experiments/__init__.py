@@ -1,1 +1,0 @@
-"""The experiments that anyone new to the method runs first, on a corpus made by our own code."""
