@@ -16,6 +16,7 @@ import torch
 from torch import Tensor
 
 from gcattn.memory.carried import CarriedState, Snapshot
+from gcattn.ops.chunk_topk import ChunkSelection, RetrievalNoise, Selection, chunk_topk
 
 
 class RetrievedChunks(NamedTuple):
@@ -39,8 +40,37 @@ class ChunkSource(Protocol):
     def documents(self) -> Tensor | None:
         """Document of each chunk, [B, N]; -1 where the row has fewer chunks; None: only one."""
 
+    def select(self, queries: Tensor, num_visible: Tensor, choice: "Choice") -> ChunkSelection:
+        """Choose chunks for queries [B, C, E] among the first `num_visible` [B, C] of each."""
+
     def fetch(self, indices: Tensor, weights: Tensor) -> RetrievedChunks:
         """Bring the chunks [B, C, K] to where they are read."""
+
+
+@dataclass(frozen=True)
+class Choice:
+    """How chunks are chosen; see `chunk_topk`."""
+
+    top_k: int
+    documents: Tensor | None = None  # of each query, [B, C]; with a memory of several documents
+    noise: RetrievalNoise = "none"
+    selection: Selection = "learned"
+
+
+def select_by_scan(
+    source: "ChunkSource", queries: Tensor, num_visible: Tensor, choice: Choice
+) -> ChunkSelection:
+    """Choose by scoring all landmarks of a source, which lie beside the model."""
+    return chunk_topk(
+        queries,
+        source.landmarks,
+        num_visible,
+        choice.top_k,
+        query_documents=choice.documents,
+        landmark_documents=source.documents,
+        noise=choice.noise,
+        selection=choice.selection,
+    )
 
 
 @dataclass(frozen=True)
@@ -52,6 +82,10 @@ class EncodedChunks:
     keys: Tensor  # [B, F, S, G, D]
     values: Tensor  # [B, F, S, G, D]
     lengths: Tensor  # [B, F]
+
+    def select(self, queries: Tensor, num_visible: Tensor, choice: Choice) -> ChunkSelection:
+        """Choose chunks for queries [B, C, E] among the first `num_visible` [B, C] of each."""
+        return select_by_scan(self, queries, num_visible, choice)
 
     def fetch(self, indices: Tensor, weights: Tensor) -> RetrievedChunks:
         """Read in place: the pool is what the encoder returned."""
@@ -122,6 +156,10 @@ class ChunkMemory(CarriedState, ABC):
             chunks.lengths[row, new],
         )
         return self
+
+    def select(self, queries: Tensor, num_visible: Tensor, choice: Choice) -> ChunkSelection:
+        """Choose chunks for queries [B, C, E] among the first `num_visible` [B, C] of each."""
+        return select_by_scan(self, queries, num_visible, choice)
 
     def fetch(self, indices: Tensor, weights: Tensor) -> RetrievedChunks:
         """Bring the chunks [B, C, K] to where they are read."""

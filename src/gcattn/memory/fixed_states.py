@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from gcattn.chunking import ChunkLayout
-from gcattn.memory.chunk_memory import ChunkMemory, RetrievedChunks
+from gcattn.memory.chunk_memory import Choice, ChunkMemory, RetrievedChunks, select_by_scan
 from gcattn.memory.column_tail import ColumnTail
 from gcattn.memory.last_retrieval import LastRetrieval
 from gcattn.memory.open_chunk import OpenChunk
@@ -193,6 +193,10 @@ class FixedChunks:
         self.lengths = torch.zeros(self.keys.shape[:2], dtype=torch.long, device=pool.device)
         self.landmarks = memory.landmarks[:, :0].clone()
         self.documents = self.lengths[:, :0]
+
+    def select(self, queries: Tensor, num_visible: Tensor, choice: Choice) -> ChunkSelection:
+        """Choose chunks for queries [B, C, E] among the first `num_visible` [B, C] of each."""
+        return select_by_scan(self, queries, num_visible, choice)
 
     def fetch(self, indices: Tensor, weights: Tensor) -> RetrievedChunks:
         """Read in place."""

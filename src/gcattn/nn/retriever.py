@@ -10,9 +10,9 @@ import torch
 from torch import Tensor, nn
 
 from gcattn.chunking import ChunkLayout
-from gcattn.memory.chunk_memory import ChunkSource
+from gcattn.memory.chunk_memory import Choice, ChunkSource
 from gcattn.nn.rms_norm import RMSNorm
-from gcattn.ops.chunk_topk import ChunkSelection, RetrievalNoise, Selection, chunk_topk
+from gcattn.ops.chunk_topk import ChunkSelection, RetrievalNoise, Selection
 
 if TYPE_CHECKING:
     from gcattn.models.configuration_drt import DRTConfig
@@ -70,15 +70,10 @@ class Retriever(nn.Module):
         num_visible = layout.num_visible
         if self.is_off:
             num_visible = torch.zeros_like(num_visible)
-        indices, weights = chunk_topk(
+        indices, weights = memory.select(
             queries,
-            memory.landmarks,
             num_visible,
-            retrieval.top_k,
-            query_documents=layout.chunk_documents,
-            landmark_documents=memory.documents,
-            noise=retrieval.noise,
-            selection=self.selection,
+            Choice(retrieval.top_k, layout.chunk_documents, retrieval.noise, self.selection),
         )
         if self.training and not queries.shape[1]:
             weights = weights + queries.sum()  # of nothing: the norm takes part nevertheless

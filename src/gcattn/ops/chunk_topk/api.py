@@ -8,7 +8,7 @@ from typing import Literal, NamedTuple, get_args
 import torch
 from torch import Tensor
 
-from gcattn.ops.chunk_topk.reference import select_chunks_reference
+from gcattn.ops.chunk_topk.reference import best_chunks_reference
 from gcattn.ops.chunk_topk.triton_operator import triton_select_chunks
 from gcattn.ops.chunk_topk.weights import weigh_chunks
 from gcattn.ops.implementation import KERNEL_DTYPES, Impl, runs_triton
@@ -72,8 +72,8 @@ def chunk_topk(
         raise ValueError(f'The retrieval_noise must be "gumbel" or "none", got {noise!r}.')
     if selection not in get_args(Selection):
         raise ValueError(f'selection must be "learned" or "random", got {selection!r}.')
-    _check_shapes(queries, landmarks, num_visible, query_documents, landmark_documents)
-    uses_triton = runs_triton(impl, queries, _unfit_for_triton(queries, landmarks))
+    check_shapes(queries, landmarks, num_visible, query_documents, landmark_documents)
+    uses_triton = runs_triton(impl, queries, unfit_for_triton(queries, landmarks))
     if queries.shape[1] == 0:  # as for most decoded tokens: nobody asks
         indices = num_visible.new_zeros(queries.shape[0], 0, top_k, dtype=torch.long)
         wide = torch.promote_types(queries.dtype, torch.float32)
@@ -96,7 +96,7 @@ def chunk_topk(
                 is_scored,
             )
         else:
-            indices = select_chunks_reference(
+            indices, _ = best_chunks_reference(
                 queries,
                 landmarks,
                 num_visible,
@@ -109,20 +109,25 @@ def chunk_topk(
     return ChunkSelection(indices, weigh_chunks(queries, landmarks, indices))
 
 
-def _unfit_for_triton(queries: Tensor, landmarks: Tensor) -> str:
+def unfit_for_triton(queries: Tensor, landmarks: Tensor) -> str:
     """Say what the kernel cannot do; nothing if it can."""
     if queries.dtype in KERNEL_DTYPES and landmarks.dtype in KERNEL_DTYPES:
         return ""
     return f"takes bfloat16, float16 or float32, got {queries.dtype} and {landmarks.dtype}"
 
 
-def _check_shapes(
+def check_shapes(
     queries: Tensor,
     landmarks: Tensor,
     num_visible: Tensor,
     query_documents: Tensor | None,
     landmark_documents: Tensor | None,
 ) -> None:
+    """Refuse arguments whose shapes do not fit each other.
+
+    Raises:
+        ValueError: They don't.
+    """
     if queries.dim() != 3 or landmarks.dim() != 3 or queries.shape[::2] != landmarks.shape[::2]:
         raise ValueError(
             "queries [B, C, E] and landmarks [B, N, E] must agree in B and E, "

@@ -3,6 +3,8 @@
 Shapes: B batch, C querying chunks, N past chunks, K retrieved chunks, E hidden size.
 """
 
+from typing import NamedTuple
+
 import torch
 from torch import Tensor
 
@@ -10,7 +12,14 @@ from torch import Tensor
 SCORE_BLOCK = 8192
 
 
-def select_chunks_reference(
+class BestChunks(NamedTuple):
+    """The best visible chunks, best first; equal scores in the order of the chunks."""
+
+    indices: Tensor  # [B, C, K], -1 where there are fewer
+    scores: Tensor  # [B, C, K], noise included, minus infinity where there are fewer
+
+
+def best_chunks_reference(
     queries: Tensor,
     landmarks: Tensor,
     num_visible: Tensor,
@@ -19,8 +28,8 @@ def select_chunks_reference(
     top_k: int,
     is_scored: bool,
     is_noisy: bool,
-) -> Tensor:
-    """Choose the best visible chunks, [B, C, K], -1 where there are fewer; arguments as in `api`.
+) -> BestChunks:
+    """Choose the best visible chunks; arguments as in `api`.
 
     Chunks are scored, or left to the noise alone, and the best so far compete with the next block.
     """
@@ -46,7 +55,7 @@ def select_chunks_reference(
         # a stable sort, unlike topk, gives equal scores to the earlier chunk on every device
         order = scores.argsort(dim=-1, descending=True, stable=True)[..., :top_k]
         best_scores, best_indices = scores.gather(-1, order), indices.gather(-1, order)
-    return best_indices.masked_fill(best_scores == -torch.inf, -1)
+    return BestChunks(best_indices.masked_fill(best_scores == -torch.inf, -1), best_scores)
 
 
 def _gumbel(like: Tensor) -> Tensor:

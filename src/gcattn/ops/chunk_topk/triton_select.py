@@ -122,7 +122,24 @@ def _keys_kernel(
     tl.store(keys_ptr + at, keys, mask=(column < width)[:, None] & (c < C)[None, :])
 
 
-def select_chunks(
+def select_chunks(*arguments) -> Tensor:
+    """Choose the best chunks, [B, C, K], -1 where there are fewer; arguments as `best_keys` has."""
+    return places_of(best_keys(*arguments))
+
+
+def scores_of(keys: Tensor) -> Tensor:
+    """Return the scores that keys were made of, float32; minus infinity for invisible chunks."""
+    ordered = (keys >> 32).to(torch.int32)
+    scores = (ordered ^ ((ordered >> 31) & 0x7FFFFFFF)).view(torch.float32)
+    return torch.where(keys == _INVISIBLE, -torch.inf, scores)
+
+
+def places_of(keys: Tensor) -> Tensor:
+    """Return the places of the chunks that keys stand for, -1 for invisible ones."""
+    return torch.where(keys == _INVISIBLE, -1, _PLACES - (keys & _PLACES))
+
+
+def best_keys(
     queries: Tensor,
     landmarks: Tensor,
     num_visible: Tensor,
@@ -132,7 +149,7 @@ def select_chunks(
     top_k: int,
     is_scored: bool,
 ) -> Tensor:
-    """Launch the kernel on block after block of chunks and keep the best, [B, C, K]."""
+    """Launch the kernel on block after block of chunks and keep the best keys, [B, C, K]."""
     B, C, E = queries.shape
     N = landmarks.shape[1]
     width = min(N, max(top_k, MAX_KEYS // max(1, B * C)))
@@ -176,4 +193,4 @@ def select_chunks(
             num_stages=num_stages,
         )
         best.copy_(keys.topk(top_k, dim=-1).values)
-    return torch.where(best == _INVISIBLE, -1, _PLACES - (best & _PLACES))
+    return best

@@ -21,17 +21,32 @@ def weigh_chunks(queries: Tensor, landmarks: Tensor, indices: Tensor) -> Tensor:
     wide = torch.promote_types(queries.dtype, torch.float32)
     if N == 0:
         return queries.new_zeros(indices.shape, dtype=wide)
-    filled, chosen = indices >= 0, indices.clamp_min(0)
+    chosen = indices.clamp_min(0)
+    if min(DENSE_LIMIT, C * K) < N:
+        rows = torch.arange(B, device=queries.device)[:, None, None]
+        return weigh_read(queries, landmarks[rows, chosen], indices >= 0)
     # in half precision near-equal scores would round together
     with torch.autocast(queries.device.type, enabled=False):
-        if min(DENSE_LIMIT, C * K) >= N:
-            scores = (queries.to(wide) @ landmarks.to(wide).mT).gather(-1, chosen)
-        else:
-            rows = torch.arange(B, device=queries.device)[:, None, None]
-            read = landmarks[rows, chosen].to(wide)  # [B, C, K, E]
-            scores = (queries.to(wide).unsqueeze(2) * read).sum(-1)
-        scores = scores * E**-0.5
-        # a row with nothing chosen is softmaxed over zeros and emptied afterwards: no NaN in the
-        # gradient
-        scores = scores.masked_fill(~filled & filled.any(-1, keepdim=True), -torch.inf)
-        return torch.where(filled, scores.softmax(-1), 0)
+        scores = (queries.to(wide) @ landmarks.to(wide).mT).gather(-1, chosen)
+        return _softmax(scores * E**-0.5, indices >= 0)
+
+
+def weigh_read(queries: Tensor, landmarks: Tensor, filled: Tensor) -> Tensor:
+    """Weigh chunks by landmarks that were read for each of them, [B, C, K, E].
+
+    Args:
+        queries: One query per chunk, [B, C, E].
+        landmarks: Landmark of each chosen chunk; anything where the slot is empty.
+        filled: Whether there is a chunk, bool [B, C, K].
+    """
+    wide = torch.promote_types(queries.dtype, torch.float32)
+    with torch.autocast(queries.device.type, enabled=False):
+        scores = (queries.to(wide).unsqueeze(2) * landmarks.to(wide)).sum(-1)
+        return _softmax(scores * queries.shape[-1] ** -0.5, filled)
+
+
+def _softmax(scores: Tensor, filled: Tensor) -> Tensor:
+    # a row with nothing chosen is softmaxed over zeros and emptied afterwards: no NaN in the
+    # gradient
+    scores = scores.masked_fill(~filled & filled.any(-1, keepdim=True), -torch.inf)
+    return torch.where(filled, scores.softmax(-1), 0)
