@@ -14,7 +14,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from gcattn.memory.cache import DRTCache
-from gcattn.memory.sizes import SIZES
+from gcattn.memory.sizes import ADDED_SIZES, SIZES
 from gcattn.memory.tiers import MemoryTier
 from gcattn.memory.token_log import UNKNOWN
 from gcattn.storage.manifest import check_folder
@@ -27,13 +27,6 @@ TENSORS, MANIFEST = "cache.safetensors", "cache.json"
 FORMAT_VERSION = 2
 # tensors that format 1 saved under other names
 RENAMED = {"open_chunk": "open_chunk.states", "last_columns": "last_columns.states"}
-# fields that caches made before them lack, with what they stood for
-ADDED_SIZES = {
-    "self_attention": "window",
-    "embedding_convolution_size": 1,
-    "key_convolution_size": 1,
-    "landmark_overlap": 0,
-}
 
 
 def save_cache(cache: DRTCache, folder: str | Path) -> None:

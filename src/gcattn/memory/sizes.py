@@ -21,6 +21,13 @@ SIZES = (
     "key_convolution_size",
     "landmark_overlap",
 )
+# fields that memories made before them lack, with what they stood for
+ADDED_SIZES = {
+    "self_attention": "window",
+    "embedding_convolution_size": 1,
+    "key_convolution_size": 1,
+    "landmark_overlap": 0,
+}
 
 
 def check_same_sizes(made_for: "DRTConfig", config: "DRTConfig") -> None:

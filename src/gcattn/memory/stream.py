@@ -6,10 +6,13 @@ extends it. Selecting rows, counting bytes, saving, loading and rolling back fol
 """
 
 from contextlib import AbstractContextManager, nullcontext
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
+import torch
 from torch import Tensor
 
+from gcattn.chunking import ChunkState
 from gcattn.memory.carried import CarriedState
 from gcattn.memory.chunk_memory import ChunkSource, EncodedChunks
 from gcattn.memory.chunk_tail import ChunkTail
@@ -73,6 +76,36 @@ class Stream:
     def call(self) -> AbstractContextManager[None]:
         """Enclose one call: it is committed at the end, or leaves no trace if it fails."""
         return nullcontext()
+
+
+class ReadingStream(Stream):
+    """A stream that reads for others: it goes on from call to call and keeps no chunk.
+
+    Whoever reads takes the chunks as they are finished; see `DRTModel.encode_chunks`.
+    """
+
+    remembers = True
+
+    def __init__(self, config: "DRTConfig") -> None:
+        super().__init__(config)
+        self.log = TokenLog(remembers=False)  # a log of a billion tokens is no one's need
+
+    def begin_at(self, position: int, num_rows: int = 1) -> None:
+        """Begin within a document: what comes before is not known, or comes as a halo.
+
+        Args:
+            position: Columns of the document before, landmarks included; a chunk begins there.
+            num_rows: Rows that begin there.
+        """
+        state = ChunkState.start(num_rows)
+        started = torch.ones_like(state.started)
+        at = torch.full_like(state.next_position, position)
+        self.position.move(replace(state, next_position=at, started=started))
+
+    def select_rows(self, rows: Tensor) -> None:
+        """Keep the given rows [B'] in their order."""
+        for state in self.states().values():
+            state.select_rows(rows)
 
 
 def _window(config: "DRTConfig", remembers: bool) -> WindowCache:

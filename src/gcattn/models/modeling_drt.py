@@ -21,7 +21,7 @@ from gcattn.chunking import ChunkLayout
 from gcattn.memory.cache import DRTCache
 from gcattn.memory.chunk_memory import ChunkSource, EncodedChunks
 from gcattn.memory.sizes import check_same_sizes
-from gcattn.memory.stream import Stream
+from gcattn.memory.stream import ReadingStream, Stream
 from gcattn.memory.window import WindowCache
 from gcattn.models.cache_name import given_cache, named_cache
 from gcattn.models.call_plan import CallPlan, plan_call
@@ -248,30 +248,33 @@ class DRTModel(DRTPreTrainedModel):
         attention_mask: Tensor | None = None,
         chunk_breaks: Tensor | None = None,
         document_ids: Tensor | None = None,
+        stream: ReadingStream | None = None,
     ) -> EncodedChunks:
         """Return the landmarks, keys and values of the chunks that a text fills; for inference.
 
         They depend on the lower decoder and the chunk encoder alone, so nothing else runs: this is
-        the quick way to make a memory. See `DRTForCausalLM.forward` for the arguments.
+        the quick way to make a memory. See `DRTForCausalLM.forward` for the arguments; a `stream`
+        is what a text that comes in segments goes on from.
 
         Raises:
             ValueError: The model retrieves nothing, or an argument has the wrong shape.
         """
         if self.chunk_encoder is None:
             raise ValueError('A model with retrieval_method="none" has no chunk memory to fill.')
-        embeds, stream = self._embed(input_ids, None), Stream(self.config)
+        embeds, here = self._embed(input_ids, None), stream or Stream(self.config)
         plan = plan_call(
             self.config,
             (embeds.shape[0], embeds.shape[1]),
             embeds.device,
-            stream,
+            here,
             attention_mask=attention_mask,
             chunk_breaks=chunk_breaks,
             document_ids=document_ids,
             num_logits=1,
         )
-        _, _, encoded = self._run_lower(embeds, plan, stream, HiddenStates(wanted=False))
-        assert isinstance(encoded, EncodedChunks)  # the stream keeps nothing
+        _, _, encoded = self._run_lower(embeds, plan, here, HiddenStates(wanted=False))
+        here.position.move(plan.state)
+        assert isinstance(encoded, EncodedChunks)  # neither stream keeps chunks
         return encoded
 
     def _run(

@@ -1,0 +1,16 @@
+"""Memories that users own: read once, kept in a folder, opened by any number of streams."""
+
+from gcattn.memory.saved.description import Description, PartEntry
+from gcattn.memory.saved.documents import Document
+from gcattn.memory.saved.memory import Passage, SavedMemory, open_memory
+from gcattn.memory.saved.writer import MemoryWriter
+
+__all__ = [
+    "Description",
+    "Document",
+    "MemoryWriter",
+    "PartEntry",
+    "Passage",
+    "SavedMemory",
+    "open_memory",
+]
