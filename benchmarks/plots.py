@@ -10,14 +10,13 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, LogLocator, NullLocator
 
 from gcattn.evals.lengths import format_length
-from gcattn.evals.plot import FAINT, INK
-from gcattn.storage.whole import new_file
+from gcattn.figures import BLUE, INK, ORANGE, make_plain, new_figure, save
 
 # ours first and strongest; the others keep their colour from picture to picture
 COLOURS = {
-    "gcattn": "#1f6fb2",
+    "gcattn": BLUE,
     "gcattn reference": "#8fb8dc",
-    "gather + SDPA": "#d9822b",
+    "gather + SDPA": ORANGE,
     "SDPA full causal": "#b3372f",
     "gcattn sliding window": "#2f8f5b",
     "flex sliding window": "#8cc9a4",
@@ -25,13 +24,13 @@ COLOURS = {
     "MoBA (fla)": "#c06c9c",
     "sliding window": "#8cc9a4",
     "sliding window, +2 layers": "#2f8f5b",
-    "gcattn, device memory": "#1f6fb2",
-    "gcattn, host memory": "#d9822b",
+    "gcattn, device memory": BLUE,
+    "gcattn, host memory": ORANGE,
     "full attention (SDPA)": "#b3372f",
 }
 OTHER = "#4d5661"
 # DRTs, those with most reading layers first
-READERS = ("#1f6fb2", "#7d5ba6", "#c06c9c", "#8fb8dc")
+READERS = (BLUE, "#7d5ba6", "#c06c9c", "#8fb8dc")
 # the top of an axis is at least so many times its bottom
 LEAST_RANGE = 5.0
 
@@ -57,7 +56,7 @@ def plot_operator(metrics: dict[str, Any], lengths: Sequence[int], file: str | P
     ]
     rows = {name: [shape["contestants"][name] for shape in shapes] for name in names}
     parts = [p for p in parts if _is_measured(p[2], rows.values())]
-    figure = Figure(figsize=(4.2 * len(parts), 4.6), dpi=160, layout="constrained")
+    figure = new_figure(4.2 * len(parts), 4.6)
     panels = figure.subplots(1, len(parts), squeeze=False)[0]
     for axes, (title, unit, read) in zip(panels, parts, strict=True):
         for name in names:
@@ -73,13 +72,13 @@ def plot_operator(metrics: dict[str, Any], lengths: Sequence[int], file: str | P
         color=INK,
     )
     _legend_below(figure, panels)
-    _save(figure, file)
+    save(figure, file)
 
 
 def plot_anchors(metrics: dict[str, Any], count: int, file: str | Path) -> None:
     """Draw forward, and forward with backward, of the first `count` shapes as bars."""
     shapes = metrics["shapes"][:count]
-    figure = Figure(figsize=(4.4 * count + 1.2, 4.4), dpi=160, layout="constrained")
+    figure = new_figure(4.4 * count + 1.2, 4.4)
     panels = figure.subplots(1, count, sharey=True, squeeze=False)[0]
     present = {n for s in shapes for n, row in s["contestants"].items() if "forward" in row}
     for axes, shape in zip(panels, shapes, strict=True):
@@ -99,11 +98,11 @@ def plot_anchors(metrics: dict[str, Any], count: int, file: str | Path) -> None:
         _label_plainly(axes.xaxis, few=False)
         axes.set_xlabel("milliseconds", color=INK)
         axes.set_title(shape["label"], fontsize=10, color=INK)
-        _plain(axes, "x")
+        make_plain(axes, "x")
     figure.suptitle(
         "upper bar: forward, lower bar: forward + backward (medians)", fontsize=10, color=INK
     )
-    _save(figure, file)
+    save(figure, file)
 
 
 def plot_prefill(metrics: dict[str, Any], file: str | Path) -> None:
@@ -182,7 +181,7 @@ def _draw_presets(
     rows = [by_length.values() for models in metrics.values() for by_length in models.values()]
     parts = [part for part in parts if _is_measured(part[1], rows)]
     count = len(metrics)
-    figure = Figure(figsize=(5.4 * count + 0.6, 3.5 * len(parts)), dpi=160, layout="constrained")
+    figure = new_figure(5.4 * count + 0.6, 3.5 * len(parts))
     panels = figure.subplots(len(parts), count, squeeze=False)
     for column, (preset, models) in enumerate(metrics.items()):
         for row, (unit, read) in enumerate(parts):
@@ -199,7 +198,7 @@ def _draw_presets(
                 _draw_curve(axes, name, _colour(name, models), lengths, points)
             _label(axes, f"{preset}, {what}", over, unit, lengths)
     _legend_below(figure, panels.flat)
-    _save(figure, file)
+    save(figure, file)
 
 
 def _is_measured(read: Read, series: Iterable[Iterable[dict[str, Any]]]) -> bool:
@@ -281,7 +280,7 @@ def _draw_bars(axes: Axes, points: dict[str, Point | None], unit: str) -> None:
     axes.set_xlim(0, axes.get_xlim()[1] * 1.12)  # room for the numbers
     axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:,.10g}"))
     axes.set_xlabel(unit, color=INK)
-    _plain(axes, "x")
+    make_plain(axes, "x")
 
 
 def _label(axes: Axes, title: str, over: str, unit: str, lengths: Sequence[int]) -> None:
@@ -301,7 +300,7 @@ def _label(axes: Axes, title: str, over: str, unit: str, lengths: Sequence[int])
         axes.set_ylim(low / stretch, high * stretch)
     few = high < 100 * low
     _label_plainly(axes.yaxis, few)
-    _plain(axes, "both")
+    make_plain(axes, "both")
 
 
 def _label_plainly(axis: Axis, few: bool) -> None:
@@ -329,16 +328,3 @@ def _legend_below(figure: Figure, panels: Iterable[Axes]) -> None:
         frameon=False,
         fontsize=9,
     )
-
-
-def _plain(axes: Axes, axis: Any) -> None:
-    axes.grid(axis=axis, which="major", color=FAINT, linewidth=0.8)
-    axes.set_axisbelow(True)
-    axes.tick_params(colors=INK, which="both")
-    for side in ("top", "right"):
-        axes.spines[side].set_visible(False)
-
-
-def _save(figure: Figure, file: str | Path) -> None:
-    with new_file(file, "wb") as stream:
-        figure.savefig(stream, format="png")

@@ -5,11 +5,9 @@ from pathlib import Path
 from typing import Any
 
 from matplotlib.axes import Axes
-from matplotlib.figure import Figure
 
 from gcattn.evals.lengths import format_length
-from gcattn.evals.plot import INK
-from gcattn.storage.whole import new_file
+from gcattn.figures import INK, new_figure, save
 
 
 def plot_grid(
@@ -47,13 +45,12 @@ def plot_grid(
         ("validation loss, nats per token", loss, "{:.2f}", False),
         ("training, thousand tokens/s", speed, "{:.1f}", True),
     ]
-    figure = Figure(figsize=(3.5 * len(maps), 3.4), dpi=160, layout="constrained")
+    figure = new_figure(3.5 * len(maps), 3.4)
     for axes, (title, table, form, more_is_better) in zip(
         figure.subplots(1, len(maps), squeeze=False)[0], maps, strict=True
     ):
         _draw(axes, title, table, form, more_is_better, sizes, counts)
-    with new_file(file, "wb") as stream:
-        figure.savefig(stream, format="png")
+    save(figure, file)
 
 
 def _draw(

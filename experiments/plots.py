@@ -4,24 +4,22 @@ from pathlib import Path
 from typing import Any
 
 from matplotlib.axes import Axes
-from matplotlib.figure import Figure
 
 from gcattn.evals.lengths import format_length
-from gcattn.evals.plot import FAINT, INK
-from gcattn.storage.whole import new_file
+from gcattn.figures import BLUE, GREY, INK, ORANGE, make_plain, new_figure, save
 
 COLOURS = {
-    "learned": "#1f6fb2",
-    "with_gca": "#1f6fb2",
-    "random": "#d9822b",
-    "none": "#7a828c",
-    "without_gca": "#7a828c",
+    "learned": BLUE,
+    "with_gca": BLUE,
+    "random": ORANGE,
+    "none": GREY,
+    "without_gca": GREY,
 }
 
 
 def plot_retrieval(metrics: dict[str, Any], length: int, file: str | Path) -> None:
     """Draw recalled and other losses of each method, every seed a dot, and the learning curves."""
-    figure = Figure(figsize=(9.0, 4.2), dpi=160, layout="constrained")
+    figure = new_figure(9.0, 4.2)
     bars, curves = figure.subplots(1, 2)
     for place, (name, method) in enumerate(metrics["methods"].items()):
         measured = method["lengths"][str(length)]
@@ -46,8 +44,8 @@ def plot_retrieval(metrics: dict[str, Any], length: int, file: str | Path) -> No
         _draw_curves(curves, name, method["validation_curves"])
     _label_curves(curves)
     bars.legend(frameon=False, fontsize=9, title="retrieval", title_fontsize=9)
-    _plain(bars)
-    _save(figure, file)
+    make_plain(bars)
+    save(figure, file)
 
 
 def plot_recipes(metrics: dict[str, Any], file: str | Path) -> None:
@@ -55,7 +53,7 @@ def plot_recipes(metrics: dict[str, Any], file: str | Path) -> None:
     names = list(metrics)[::-1]
     lengths = list(metrics[names[0]]["lengths"])
     size = (1.6 + 2.8 * len(lengths), 1.1 + 0.3 * len(names))
-    figure = Figure(figsize=size, dpi=160, layout="constrained")
+    figure = new_figure(*size)
     panels = figure.subplots(1, len(lengths), sharey=True, squeeze=False)[0]
     for axes, length in zip(panels, lengths, strict=True):
         for place, name in enumerate(names):
@@ -67,19 +65,19 @@ def plot_recipes(metrics: dict[str, Any], file: str | Path) -> None:
         axes.set_xlim(0, 100)
         axes.set_yticks(range(len(names)), names)
         axes.set_xlabel("whole answers right, %")
-        _plain(axes)
-    _save(figure, file)
+        make_plain(axes)
+    save(figure, file)
 
 
 def plot_short_sequences(metrics: dict[str, Any], file: str | Path) -> None:
     """Draw the validation loss of the model with and without cross-attention."""
-    figure = Figure(figsize=(6.4, 4.2), dpi=160, layout="constrained")
+    figure = new_figure(6.4, 4.2)
     axes = figure.add_subplot()
     for name, model in metrics.items():
         _draw_curves(axes, name, [curve["validation"] for curve in model["curves"]])
     _label_curves(axes)
     axes.legend(frameon=False, fontsize=9)
-    _save(figure, file)
+    save(figure, file)
 
 
 def _draw_curves(axes: Axes, name: str, curves: list[list[list[float]]]) -> None:
@@ -94,16 +92,4 @@ def _label_curves(axes: Axes) -> None:
     axes.set_ylabel("validation loss, nats per token")
     axes.set_title("every line is one seed", fontsize=10, color=INK)
     axes.set_ylim(bottom=0)
-    _plain(axes)
-
-
-def _plain(axes: Axes) -> None:
-    axes.grid(axis="y", color=FAINT, linewidth=0.8)
-    axes.set_axisbelow(True)
-    for side in ("top", "right"):
-        axes.spines[side].set_visible(False)
-
-
-def _save(figure: Figure, file: str | Path) -> None:
-    with new_file(file, "wb") as stream:
-        figure.savefig(stream, format="png")
+    make_plain(axes)

@@ -131,15 +131,6 @@ def test_every_configuration_field_is_read():
     assert fields - read - READ_BY_TRANSFORMERS == set()
 
 
-def test_results_are_written_by_commands():
-    from gcattn.results import read_result
-
-    for file in (ROOT / "results").rglob("*.json"):
-        result = read_result(file)
-        assert result["command"]
-        assert result["name"] == file.stem
-
-
 def test_links_between_documents_lead_somewhere(texts):
     lost = []
     for name, text in texts.items():
@@ -162,12 +153,6 @@ def test_readme_snippets_run(tmp_path, monkeypatch):
     names = {"__name__": "readme"}
     for number, snippet in enumerate(snippets):
         exec(compile(snippet, f"README.md, snippet {number}", "exec"), names)
-
-
-def test_readme_tables_are_those_of_the_results():
-    command = [sys.executable, "tools/readme_tables.py", "--check"]
-    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
-    assert done.returncode == 0, done.stdout + done.stderr
 
 
 def test_the_package_version_is_that_of_the_citation(texts):

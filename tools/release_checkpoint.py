@@ -1,21 +1,21 @@
-"""Make a checkpoint ready to be handed out: `python tools/release_checkpoint.py RUN NAME`.
+"""Make a checkpoint ready to be handed out: `python -m tools.release_checkpoint RUN NAME`.
 
 Writes checkpoints/NAME: weights in bfloat16 in files of at most 15 MB, tokenizer, the training
-configuration, and a model card whose numbers come from the result files given with `--result`.
+configuration, and a model card whose numbers come from the study given with `--study`.
 """
 
 import argparse
-import json
 import shutil
 from pathlib import Path
 from typing import Any
 
 import torch
 import yaml
-from needle_table import needle_table
-from table_parts import origins
 
 from gcattn.evals.model_loading import load_causal_lm
+from results.collect import Line
+from results.tables.needles import score_table
+from results.tables.study import scores, source, values
 
 ROOT = Path(__file__).parents[1]
 SHARD_SIZE = "15MB"
@@ -31,13 +31,13 @@ def main() -> None:
     parser.add_argument(
         "--averaged", type=int, default=1, help="the weights are the mean of so many last stages"
     )
-    parser.add_argument("--result", type=Path, nargs="*", default=[], help="needle result files")
+    parser.add_argument("--study", required=True, help="name of the study of its needles")
     arguments = parser.parse_args()
     folder = ROOT / "checkpoints" / arguments.name
     if not (folder / "config.json").exists():
         save_weights(arguments.run, folder)
     card = model_card(
-        arguments.name, folder, arguments.data, arguments.result, averaged=arguments.averaged
+        arguments.name, folder, arguments.data, arguments.study, averaged=arguments.averaged
     )
     (folder / "README.md").write_text(card, encoding="utf-8")
     print(folder)
@@ -54,9 +54,7 @@ def save_weights(run: Path, folder: Path) -> None:
         file.chmod(0o644)
 
 
-def model_card(
-    name: str, folder: Path, data: str, results: list[Path], *, averaged: int = 1
-) -> str:
+def model_card(name: str, folder: Path, data: str, study: str, *, averaged: int = 1) -> str:
     """Return the card: what the model is, how it was made, what it can do."""
     model = load_causal_lm(str(folder), device="cpu", dtype="float32")
     stages = sorted(folder.glob("training*.yaml"))
@@ -68,6 +66,7 @@ def model_card(
         commands += f", and `python tools/average_weights.py` of the last {averaged} models"
         if model.config.softmax_off_by_one:
             commands += f" with `--sink-logit {model.config.sink_logit:g}`"
+    lines_of_study = scores(study)
     lines = [
         "---",
         "license: apache-2.0",
@@ -84,7 +83,7 @@ def model_card(
         f"- **Needles:** {', '.join(tasks)}; keys and values of evaluation are never those of "
         "training",
         f"- **Commands:** {commands}, with the data prepared to the paths in the files"
-        f"{_commit(results)}",
+        f"{_commit(lines_of_study)}",
         "- **Licence of the weights:** Apache-2.0",
         "",
         "```sh",
@@ -96,18 +95,14 @@ def model_card(
         "Exact match of the whole answer, generated greedily; a question may end anywhere in a "
         "chunk. Beside it the lenient score of the first token under the true text.",
     ]
-    read = [json.loads(result.read_text(encoding="utf-8")) for result in results]
-    lines += ["", needle_table(read) + origins(read).rstrip("\n")]
+    lines += ["", score_table(lines_of_study) + source(study, lines_of_study).rstrip("\n")]
     return "\n".join(lines) + "\n"
 
 
-def _commit(results: list[Path]) -> str:
-    """Return the commit that the weights were made and first asked with, if a result names it."""
-    for result in results:
-        commit = json.loads(result.read_text(encoding="utf-8"))["source"].get("commit")
-        if commit is not None:
-            return f"; rows with needles are those of commit {commit[:10]}"
-    return ""
+def _commit(lines: list[Line]) -> str:
+    """Return the commit that the weights were made and first asked with, if a score names it."""
+    commits = [commit for commit in values(lines, "commit") if commit is not None]
+    return f"; rows with needles are those of commit {commits[0][:10]}" if commits else ""
 
 
 def _tokens(config: dict[str, Any]) -> int:

@@ -8,14 +8,12 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from matplotlib import colormaps
-from matplotlib.figure import Figure
 from matplotlib.ticker import PercentFormatter
 
 from gcattn.evals.lengths import format_length
 from gcattn.evals.needle_cells import NeedleCell
 from gcattn.evals.needle_report import by_task_and_length, summarise
-from gcattn.evals.plot import INK
-from gcattn.storage.whole import new_file
+from gcattn.figures import INK, new_figure, save
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -43,7 +41,7 @@ def plot_needles(cells: Sequence[NeedleCell], title: str, file: str | Path) -> N
     width = max(2.6, 0.8 * len(lengths) + 1.2)
     height = max(2.4, 0.3 * len(depths) + 1.2)
     size = (max(5.0, num_columns * width + 1.2), num_rows * height + 0.8)
-    figure = Figure(figsize=size, dpi=160, layout="constrained")
+    figure = new_figure(*size)
     panels = figure.subplots(num_rows, num_columns, squeeze=False, sharey=True)
     totals = by_task_and_length(cells)
     image: Any = None
@@ -74,8 +72,7 @@ def plot_needles(cells: Sequence[NeedleCell], title: str, file: str | Path) -> N
         fontsize=10,
         color=INK,
     )
-    with new_file(file, "wb") as stream:
-        figure.savefig(stream, format="png")
+    save(figure, file)
 
 
 def _write_values(axes: Axes, grid: np.ndarray) -> None:

@@ -8,17 +8,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from matplotlib import colormaps
-from matplotlib.figure import Figure
 
 from gcattn.evals.length_result import LengthResult
 from gcattn.evals.lengths import format_length
-from gcattn.storage.whole import new_file
+from gcattn.figures import INK, make_plain, new_figure, save
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
-INK = "#22272e"
-FAINT = "#d8dce2"
 # the first tokens of a text are costly for every model and would flatten the rest of the curve
 FIRST_POSITION = 16
 
@@ -34,7 +31,7 @@ def plot_perplexity(results: Sequence[LengthResult], title: str, file: str | Pat
     Raises:
         OSError: The file cannot be written.
     """
-    figure = Figure(figsize=(8.0, 4.8), dpi=160, layout="constrained")
+    figure = new_figure(8.0, 4.8)
     axes = figure.add_subplot()
     shades = colormaps["viridis"]
     for index, result in enumerate(results):
@@ -43,8 +40,7 @@ def plot_perplexity(results: Sequence[LengthResult], title: str, file: str | Pat
         _draw_curve(axes, result, shade, rank=len(results) - index)
     _label(axes, title)
     _mark_positions(axes, max(result.length for result in results))
-    with new_file(file, "wb") as stream:
-        figure.savefig(stream, format="png")
+    save(figure, file)
 
 
 def _draw_curve(
@@ -79,10 +75,7 @@ def _label(axes: Axes, title: str) -> None:
     axes.set_title(title, loc="left", fontsize=11, color=INK, pad=10)
     axes.set_xlabel("tokens of context before the predicted one (log scale)", color=INK)
     axes.set_ylabel("loss (nats per token)", color=INK)
-    axes.grid(color=FAINT, linewidth=0.7)
-    axes.set_axisbelow(True)
-    axes.spines["top"].set_visible(False)
-    axes.tick_params(colors=INK, which="both")
+    make_plain(axes, "both")
     axes.legend(
         frameon=False,
         fontsize=8.5,

@@ -41,7 +41,7 @@ def drt_tiny(**overrides: Any) -> DRTConfig:
         "chunk_size": 16,
         "retrieval_top_k": 4,
         "window_size": 32,
-        # chunks of 15 tokens are told apart by their landmarks' own slots (results/recipe.json)
+        # chunks of 15 tokens are told apart by their landmarks' own slots (results/recipes.jsonl)
         "landmark_pooling": False,
         "landmark_overlap": 0,
     }

@@ -1,0 +1,44 @@
+"""Writes the tables of README and docs from the studies: `python -m results.tables [--check]`.
+
+Between `<!-- table: NAME -->` and `<!-- end -->` stands what this file makes of `results/*.jsonl`;
+nobody types a number there. `--check` changes nothing and fails if a file is not up to date.
+"""
+
+import re
+import sys
+
+from gcattn.storage.whole import new_file
+from results.collect import FOLDER
+from results.tables.overview import TABLES, studies
+
+ROOT = FOLDER.parent
+BLOCK = re.compile(r"(<!-- table: ([\w-]+) -->\n).*?(<!-- end -->)", re.DOTALL)
+
+
+def main() -> int:
+    """Rewrite the files, or say which would change."""
+    only_check = "--check" in sys.argv[1:]
+    stale = []
+    pages = [ROOT / "README.md", FOLDER / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]
+    for file in pages:
+        old = file.read_text(encoding="utf-8")
+        new = BLOCK.sub(lambda m: m.group(1) + _made(m.group(2)) + m.group(3), old)
+        if new == old:
+            continue
+        stale.append(str(file.relative_to(ROOT)))
+        if not only_check:
+            with new_file(file) as stream:
+                stream.write(new)
+    if only_check and stale:
+        print(f"not what results/ says: {', '.join(stale)}")
+        print("run: python -m results.tables")
+        return 1
+    return 0
+
+
+def _made(name: str) -> str:
+    return studies() if name == "studies" else TABLES[name][1]()
+
+
+if __name__ == "__main__":
+    sys.exit(main())
