@@ -17,6 +17,7 @@ from gcattn.cli.evaluate import eval_app
 from gcattn.cli.generate import generate
 from gcattn.cli.needle import needle
 from gcattn.cli.program import TRACEBACK_VARIABLE, Group, run_program
+from gcattn.cli.ruler import ruler
 from gcattn.cli.train import train
 from gcattn.cli.verify import verify
 
@@ -44,6 +45,7 @@ app.add_typer(data_app, name="data")
 app.command()(train)
 eval_app.command()(needle)
 eval_app.command()(compare)
+eval_app.command()(ruler)
 app.add_typer(eval_app, name="eval")
 app.command()(generate)
 app.command()(verify)

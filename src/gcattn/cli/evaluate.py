@@ -156,6 +156,17 @@ def short_name(path: Path) -> str:
     return "/".join(path.parts[-2:])
 
 
+def is_whole(file: Path) -> bool:
+    """Return whether a result file exists and holds every cell of its evaluation."""
+    from gcattn.results import read_result
+
+    if not file.exists():
+        return False
+    result = read_result(file)
+    held = len(result["metrics"].get("cells", ()))
+    return bool(held == result["config"].get("num_cells", held))
+
+
 def _report(results: Sequence[LengthResult], entropy: float, file: Path, picture: Path) -> None:
     """Print one line for each length and where the files are."""
     from rich.console import Console

@@ -14,6 +14,7 @@ from gcattn.cli.evaluate import (
     Dtype,
     Model,
     Tier,
+    is_whole,
     parse_changes,
     short_name,
 )
@@ -80,14 +81,10 @@ def needle(
     from gcattn.data.needle_tasks import TASK_NAMES, NeedleTask, NeedleVocabulary
     from gcattn.data.shard_index import INDEX_FILE, sha256_of
     from gcattn.data.tokenizer_loading import load_tokenizer
+    from gcattn.evals.cell_store import CellStore
     from gcattn.evals.lengths import parse_lengths
     from gcattn.evals.model_loading import load_causal_lm
-    from gcattn.evals.needle_cells import (
-        CellStore,
-        evaluate_needles,
-        even_depths,
-        weights_fingerprint,
-    )
+    from gcattn.evals.needle_cells import evaluate_needles, even_depths, weights_fingerprint
     from gcattn.evals.needle_haystack import open_haystack
     from gcattn.evals.needle_plot import plot_needles
     from gcattn.evals.needle_report import metrics
@@ -101,7 +98,7 @@ def needle(
         raise ValueError(f"Tasks must differ, got {tasks!r}.")
     all_lengths, all_depths = parse_lengths(lengths), even_depths(depths)
     # a whole result of an earlier run stays until there is a whole one in its place
-    keeps_earlier = _is_whole(out)
+    keeps_earlier = is_whole(out)
     changed = parse_changes(changes)
     causal_lm = load_causal_lm(
         model, device=device, dtype=dtype, memory_tier=memory_tier, changes=changed
@@ -167,17 +164,6 @@ def needle(
     plot_needles(cells, f"{short_name(Path(model))} on {where}", picture)
     store.remove()
     _report(cells, file, picture)
-
-
-def _is_whole(file: Path) -> bool:
-    """Return whether a result file exists and holds every cell of its evaluation."""
-    from gcattn.results import read_result
-
-    if not file.exists():
-        return False
-    result = read_result(file)
-    held = len(result["metrics"].get("cells", ()))
-    return bool(held == result["config"].get("num_cells", held))
 
 
 def _report(cells: Sequence[NeedleCell], file: Path, picture: Path) -> None:

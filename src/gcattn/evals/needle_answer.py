@@ -15,6 +15,7 @@ import numpy as np
 import torch
 
 from gcattn.chunking.breaks import ASKING_TOKENS
+from gcattn.evals.greedy import read_contexts
 from gcattn.evals.stream_reader import StreamReader
 
 if TYPE_CHECKING:
@@ -95,17 +96,7 @@ def answer_samples(
     expected_tokens = max(sample.num_tokens for sample in samples) + early
     reader = StreamReader(model, len(samples), expected_tokens)
     begin = reader.synchronized_time()
-    for start in range(0, max(s.context.num_tokens for s in samples), segment_length):
-        segments = [
-            sample.context.tokens(
-                min(start, sample.context.num_tokens),
-                min(start + segment_length, sample.context.num_tokens),
-            )
-            for sample in samples
-        ]
-        reader.read(segments)
-        if on_tokens is not None:
-            on_tokens(sum(len(segment) for segment in segments))
+    read_contexts(reader, [sample.context for sample in samples], segment_length, on_tokens)
     read = reader.synchronized_time()
     held = reader.num_bytes()
     asked = _ask_all(reader, samples)

@@ -4,25 +4,21 @@ from __future__ import annotations
 
 import hashlib
 import json
-import shutil
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from itertools import product
-from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import torch
 
 from gcattn.data.needle_tasks import NeedleTask, draw_sample
+from gcattn.evals.cell_store import CellStore
 from gcattn.evals.needle_answer import NeedleAnswer, answer_samples
-from gcattn.storage.whole import new_file
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
 
     from gcattn.data.needle_tasks import Haystack, NeedleSample, NeedleVocabulary
-
-SETTINGS_FILE = "settings"
 
 
 @dataclass(frozen=True)
@@ -33,56 +29,6 @@ class NeedleCell:
     length: int
     depth: float
     answers: tuple[NeedleAnswer, ...]
-
-
-class CellStore:
-    """A folder that holds the finished cells of an evaluation that is under way.
-
-    Args:
-        folder: Made when the first cell is kept.
-        settings: What the cells depend on.
-
-    Raises:
-        ValueError: The folder holds cells of another evaluation.
-    """
-
-    def __init__(self, folder: Path, settings: dict[str, Any]) -> None:
-        self.folder = folder
-        self._settings = json.dumps(settings, indent=2, sort_keys=True) + "\n"
-        file = folder / SETTINGS_FILE
-        kept = [entry for entry in folder.glob("*") if entry != file] if folder.is_dir() else []
-        if not kept:
-            return
-        if not file.exists() or file.read_text(encoding="utf-8") != self._settings:
-            raise ValueError(
-                f"{folder} holds an unfinished evaluation with other settings (model, haystack or "
-                "seed); remove it or write to another file."
-            )
-
-    def load(self, task: NeedleTask, length: int, depth: float, least: int) -> NeedleCell | None:
-        """Return a finished cell of at least so many samples, cut to them."""
-        file = self._file(task, length, depth)
-        if not file.exists():
-            return None
-        stored = json.loads(file.read_text(encoding="utf-8"))
-        answers = tuple(NeedleAnswer(**answer) for answer in stored[:least])
-        return NeedleCell(str(task), length, depth, answers) if len(answers) == least else None
-
-    def save(self, task: NeedleTask, cell: NeedleCell) -> None:
-        """Keep a finished cell; the file appears whole or not at all."""
-        self.folder.mkdir(parents=True, exist_ok=True)
-        with new_file(self.folder / SETTINGS_FILE) as stream:
-            stream.write(self._settings)
-        answers = [answer.as_dict() for answer in cell.answers]
-        with new_file(self._file(task, cell.length, cell.depth)) as stream:
-            stream.write(json.dumps(answers) + "\n")
-
-    def remove(self) -> None:
-        """Delete the folder: the result holds everything."""
-        shutil.rmtree(self.folder, ignore_errors=True)
-
-    def _file(self, task: NeedleTask, length: int, depth: float) -> Path:
-        return self.folder / f"{str(task).replace(':', '-')}_{length}_{depth:.6f}"
 
 
 def evaluate_needles(
@@ -149,11 +95,12 @@ def evaluate_needles(
         answers: dict[float, list[NeedleAnswer]] = {depth: [] for depth in depths}
         missing = []
         for depth in depths:
-            cell = store.load(task, length, depth, num_samples) if store is not None else None
-            if cell is None:
+            name = _file_name(task, length, depth)
+            kept = store.load(name, num_samples) if store is not None else None
+            if kept is None:
                 missing += [(depth, index) for index in range(num_samples)]
             else:
-                answers[depth] = list(cell.answers)
+                answers[depth] = [NeedleAnswer(**answer) for answer in kept]
                 on_tokens(length * num_samples)
         for start in range(0, len(missing), batch_size):
             batch = missing[start : start + batch_size]
@@ -170,7 +117,8 @@ def evaluate_needles(
                 answers[depth].append(answer)
                 if len(answers[depth]) == num_samples:
                     if store is not None:
-                        store.save(task, _cell(task, length, depth, answers))
+                        finished = [answer.as_dict() for answer in answers[depth]]
+                        store.save(_file_name(task, length, depth), finished)
                     if on_cell is not None:
                         ended = [d for d in depths if len(answers[d]) == num_samples]
                         on_cell(cells + [_cell(task, length, d, answers) for d in ended])
@@ -182,6 +130,10 @@ def _cell(
     task: NeedleTask, length: int, depth: float, answers: dict[float, list[NeedleAnswer]]
 ) -> NeedleCell:
     return NeedleCell(str(task), length, depth, tuple(answers[depth]))
+
+
+def _file_name(task: NeedleTask, length: int, depth: float) -> str:
+    return f"{str(task).replace(':', '-')}_{length}_{depth:.6f}"
 
 
 def even_depths(count: int) -> list[float]:

@@ -13,11 +13,11 @@ class Interval(NamedTuple):
     high: float
 
 
-def wilson_interval(successes: int, trials: int, z: float = Z_95) -> Interval:
+def wilson_interval(successes: float, trials: int, z: float = Z_95) -> Interval:
     """Return Wilson's score interval, which stays honest at 0 and 100 % and for few trials.
 
     Args:
-        successes: Trials that went right.
+        successes: Trials that went right; those that went right in part count as that part.
         trials: All trials.
         z: Half-width in standard deviations; 95 % by default.
 

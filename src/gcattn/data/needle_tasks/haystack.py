@@ -1,8 +1,21 @@
 """Text to hide needles in: token shards read from any place, around the end if need be."""
 
+from typing import Protocol
+
 import numpy as np
 
 from gcattn.data.token_shards import TokenShards
+
+
+class EndlessText(Protocol):
+    """A text that can be read from any place on, as far as one likes."""
+
+    @property
+    def num_tokens(self) -> int:
+        """Tokens before the text repeats itself."""
+
+    def read(self, start: int, num_tokens: int) -> np.ndarray:
+        """Return `num_tokens` token ids from position `start` on, int64."""
 
 
 class Haystack:

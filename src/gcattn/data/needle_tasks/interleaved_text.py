@@ -5,7 +5,7 @@ from collections.abc import Iterator, Sequence
 
 import numpy as np
 
-from gcattn.data.needle_tasks.haystack import Haystack
+from gcattn.data.needle_tasks.haystack import EndlessText
 from gcattn.data.needle_tasks.phrases import TokenIds
 
 
@@ -26,7 +26,7 @@ class InterleavedText:
 
     def __init__(
         self,
-        haystack: Haystack,
+        haystack: EndlessText,
         start: int,
         num_haystack_tokens: int,
         inserts: Sequence[tuple[int, TokenIds]],

@@ -90,7 +90,7 @@ TRAINING_WORDINGS: tuple[tuple[str, ...], ...] = (
 )
 
 TRAINING_VALUE_LISTS: tuple[str, ...] = (
-    "What are all the {nouns} of {key}? The {nouns} of {key} are",
+    "Which are the {nouns} of {key}? The {nouns} of {key} are",
     "List every {noun} stated for {key}, in order:",
     "Which {nouns} were mentioned together with {key}? They were",
     "{key} was mentioned with several {nouns}. Name them all:",

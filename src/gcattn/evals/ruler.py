@@ -1,0 +1,182 @@
+"""RULER samples put to a model: read the context, ask, write freely, look for the references.
+
+The score of a sample is RULER's: the share of its references that stand anywhere in what was
+written (for questions whether one does). It is lenient, so two stricter ones stand beside it:
+whether all references were found, and whether the answer begins with one.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass
+from itertools import product
+from typing import TYPE_CHECKING, Any
+
+from gcattn.data.ruler import RulerSample, RulerSource, draw_ruler_sample
+from gcattn.evals.cell_store import CellStore
+from gcattn.evals.greedy import read_contexts, write_greedily
+from gcattn.evals.stream_reader import StreamReader
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedModel, PreTrainedTokenizerFast
+
+
+@dataclass(frozen=True)
+class RulerAnswer:
+    """What a model made of one sample.
+
+    Attributes:
+        index: Number of the sample.
+        num_tokens: Tokens of context, question and what might have been written.
+        score: RULER's score, 0 to 1.
+        all_found: Every reference (for questions: one) stands in the text.
+        begins_right: The text begins with a reference.
+        references: What it must hold.
+        text: What the model wrote.
+        seconds: Time of the sample.
+        prefill_seconds: Of these to read the context.
+    """
+
+    index: int
+    num_tokens: int
+    score: float
+    all_found: bool
+    begins_right: bool
+    references: list[str]
+    text: str
+    seconds: float
+    prefill_seconds: float
+
+
+@dataclass(frozen=True)
+class RulerCell:
+    """The answers to all samples of one task and length."""
+
+    task: str
+    length: int
+    answers: tuple[RulerAnswer, ...]
+
+
+def string_match(text: str, sample: RulerSample) -> float:
+    """Return RULER's score of what was written: substrings, capitals or not."""
+    found = [reference.lower() in text.lower() for reference in sample.references]
+    return float(any(found)) if sample.needs == "any" else sum(found) / len(found)
+
+
+def evaluate_ruler(
+    model: PreTrainedModel,
+    tokenizer: PreTrainedTokenizerFast,
+    source: RulerSource,
+    tasks: Sequence[str],
+    lengths: Sequence[int],
+    num_samples: int,
+    *,
+    seed: int = 0,
+    segment_length: int,
+    batch_size: int = 1,
+    store: CellStore | None = None,
+    on_progress: Callable[[int, int], None] | None = None,
+    on_cell: Callable[[Sequence[RulerCell]], None] | None = None,
+) -> list[RulerCell]:
+    """Put RULER's tasks to a model at some lengths.
+
+    Args:
+        model: A causal language model in evaluation mode.
+        tokenizer: Its tokenizer.
+        source: What the samples are drawn from.
+        tasks: Names of `RULER_TASKS`.
+        lengths: Tokens of context, question and what may be written.
+        num_samples: Samples of each task and length.
+        seed: Fixes all samples.
+        segment_length: Tokens of a context read by one call of the model; bounds memory.
+        batch_size: Samples put to the model side by side; only a DRT takes more than one.
+        store: Keeps finished cells; those it has already are not evaluated again.
+        on_progress: Called with the tokens read so far and those to read in all.
+        on_cell: Called after each cell that was evaluated, with all that are finished.
+
+    Raises:
+        ValueError: A length has no room for a task, or an argument is out of range.
+    """
+    if min(num_samples, segment_length, batch_size) < 1:
+        raise ValueError(
+            "num_samples, segment_length and batch_size must be at least 1, "
+            f"got {num_samples}, {segment_length} and {batch_size}."
+        )
+    for task in tasks:  # a length without room fails before hours are spent on the others
+        draw_ruler_sample(task, source, length=min(lengths), seed=seed, index=0)
+    total, done = sum(lengths) * len(tasks) * num_samples, 0
+
+    def on_tokens(num_tokens: int) -> None:
+        nonlocal done
+        done += num_tokens
+        if on_progress is not None:
+            on_progress(done, total)
+
+    cells: list[RulerCell] = []
+    for length, task in product(lengths, tasks):
+        name = f"{task}_{length}"
+        kept = store.load(name, num_samples) if store is not None else None
+        answers = [RulerAnswer(**answer) for answer in kept or ()]
+        if kept is not None:
+            on_tokens(length * num_samples)
+        for start in range(len(answers), num_samples, batch_size):
+            indices = range(start, min(start + batch_size, num_samples))
+            samples = [
+                draw_ruler_sample(task, source, length=length, seed=seed, index=index)
+                for index in indices
+            ]
+            answers += _answer(model, tokenizer, samples, indices, segment_length, on_tokens)
+            on_tokens(sum(length - sample.context.num_tokens for sample in samples))
+        cells.append(RulerCell(task, length, tuple(answers)))
+        if kept is None:
+            if store is not None:
+                store.save(name, [asdict(answer) for answer in answers])
+            if on_cell is not None:
+                on_cell(cells)
+    return cells
+
+
+def _answer(
+    model: PreTrainedModel,
+    tokenizer: PreTrainedTokenizerFast,
+    samples: Sequence[RulerSample],
+    indices: Sequence[int],
+    segment_length: int,
+    on_tokens: Callable[[int], None],
+) -> list[RulerAnswer]:
+    reader = StreamReader(model, len(samples), max(sample.num_tokens for sample in samples))
+    begin = reader.synchronized_time()
+    read_contexts(reader, [sample.context for sample in samples], segment_length, on_tokens)
+    read = reader.synchronized_time()
+    end_of_text = tokenizer.eos_token_id
+    written = write_greedily(
+        reader,
+        [sample.prompt for sample in samples],
+        samples[0].num_new_tokens,
+        lambda tokens: tokens[-1] == end_of_text,
+    )
+    end = reader.synchronized_time()
+    answers = []
+    for sample, index, tokens in zip(samples, indices, written, strict=True):
+        text = _readable(tokenizer.decode(tokens, skip_special_tokens=True))
+        score = string_match(text, sample)
+        answers.append(
+            RulerAnswer(
+                index=index,
+                num_tokens=sample.num_tokens,
+                score=score,
+                all_found=score == 1,
+                begins_right=text.lower().startswith(tuple(r.lower() for r in sample.references)),
+                references=list(sample.references),
+                text=text,
+                seconds=(end - begin) / len(samples),
+                prefill_seconds=(read - begin) / len(samples),
+            )
+        )
+    return answers
+
+
+def _readable(text: Any) -> str:
+    """Strip a text, with line breaks in place of other characters that print nothing."""
+    return re.sub(r"[\x00-\x1f]", "\n", str(text).strip()).strip()
