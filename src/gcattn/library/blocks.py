@@ -43,6 +43,11 @@ class FileGroup:
     files: tuple[SourceFile, ...]
     is_large: bool
 
+    @property
+    def num_bytes(self) -> int:
+        """Bytes of all files."""
+        return sum(file.num_bytes for file in self.files)
+
 
 @dataclass(frozen=True)
 class Span:
@@ -51,10 +56,12 @@ class Span:
     Attributes:
         start: First token in the block.
         stop: Behind the last.
+        problem: Why it could not be read, or not to its end.
     """
 
     start: int
     stop: int
+    problem: str | None = None
 
 
 @dataclass(frozen=True)
@@ -102,7 +109,8 @@ def block_of(texts: Iterable[EncodedText]) -> TokenBlock:
     stops = np.cumsum([len(text.ids) for text in texts]).tolist()
     starts = [0, *stops[:-1]]
     whole = joined(texts)
-    spans = tuple(Span(start, stop) for start, stop in zip(starts, stops, strict=True))
+    problems = [text.problem for text in texts]
+    spans = tuple(map(Span, starts, stops, problems))
     return TokenBlock(whole.ids, whole.places, 0, spans, is_last=True)
 
 
@@ -112,29 +120,26 @@ def segments(
     """Cut one document into segments of about `block_tokens` tokens, without ever holding it whole.
 
     Args:
-        texts: The document in parts.
+        texts: The document in parts; the last may say why it ends too early.
         config: Of the model, whose chunks a segment is made of whole.
         block_tokens: Tokens of a segment, without its halo.
     """
     per_chunk = config.chunk_size - 1
     size = max(block_tokens // per_chunk, 1) * per_chunk
     halo_size = halo_chunks(config) * per_chunk
-    held, halo = joined(()), 0
+    held, halo, problem = joined(()), 0, None
     for text in texts:
-        held = joined((held, text))
+        held, problem = joined((held, text)), text.problem
         # a segment is let go when something follows it: the last one says that it is the last
         while len(held.ids) > halo + size:
             end = halo + size
-            yield _segment(held, halo, end, is_last=False)
+            ids, places = held.ids[:end], held.places[:end]
+            yield TokenBlock(ids, places, halo, (Span(0, end),), is_last=False)
             start = max(end - halo_size, 0)
             held = EncodedText(held.ids[start:], held.places[start:])
             halo = end - start
-    yield _segment(held, halo, len(held.ids), is_last=True)
-
-
-def _segment(held: EncodedText, halo: int, end: int, *, is_last: bool) -> TokenBlock:
-    span = Span(0, end)
-    return TokenBlock(held.ids[:end], held.places[:end], halo, (span,), is_last)
+    span = Span(0, len(held.ids), problem)
+    yield TokenBlock(held.ids, held.places, halo, (span,), is_last=True)
 
 
 def halo_chunks(config: DRTConfig) -> int:

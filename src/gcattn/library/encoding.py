@@ -9,6 +9,7 @@ from collections import deque
 from collections.abc import Iterable, Iterator
 from concurrent.futures import Future, ProcessPoolExecutor
 from dataclasses import dataclass
+from functools import lru_cache
 from multiprocessing import get_context
 from types import TracebackType
 from typing import TYPE_CHECKING, Self, TypeVar
@@ -43,8 +44,8 @@ class EncodedText:
     problem: str | None = None
 
 
-# whole files, or parts of one
-Job = list[SourceFile] | list[MarkedText]
+# whole files, or parts of one, or why there are no more of them
+Job = list[SourceFile] | list[MarkedText] | str
 
 
 class TextEncoder:
@@ -65,6 +66,8 @@ class TextEncoder:
 
     def run(self, job: Job) -> list[EncodedText]:
         """Encode each file or part of a job."""
+        if isinstance(job, str):
+            return [_unread(job)]
         files = [item for item in job if isinstance(item, SourceFile)]
         if files:
             return [self._file(file) for file in files]
@@ -74,8 +77,7 @@ class TextEncoder:
         try:
             parts = self._parts(list(cut(read_file(file), self.cutter)))
         except (ValueError, OSError) as error:
-            nothing = np.zeros(0, dtype=np.int32)
-            return EncodedText(nothing, nothing, problem=_in_words(file, error))
+            return _unread(in_words(file, error))
         return joined(parts)
 
     def _parts(self, parts: list[MarkedText]) -> list[EncodedText]:
@@ -112,7 +114,7 @@ class EncodingPool:
     """
 
     def __init__(self, tokenizer: str, num_workers: int) -> None:
-        self.encoder = TextEncoder(tokenizer)
+        self.encoder = _encoder(tokenizer)
         self._num_workers = num_workers
         self._pool: ProcessPoolExecutor | None = None
         if num_workers:
@@ -148,6 +150,11 @@ class EncodingPool:
             yield key, future.result()
 
 
+@lru_cache(maxsize=1)
+def _encoder(tokenizer: str) -> TextEncoder:
+    return TextEncoder(tokenizer)
+
+
 _ENCODER: TextEncoder | None = None
 
 
@@ -162,7 +169,13 @@ def _run(job: Job) -> list[EncodedText]:
     return _ENCODER.run(job)
 
 
-def _in_words(file: SourceFile, error: Exception) -> str:
+def _unread(problem: str) -> EncodedText:
+    nothing = np.zeros(0, dtype=np.int32)
+    return EncodedText(nothing, nothing, problem)
+
+
+def in_words(file: SourceFile, error: Exception) -> str:
+    """Say in one sentence why a file could not be read."""
     if isinstance(error, OSError) and error.strerror:
         return f"{file.name}: {error.strerror}."
     return str(error)

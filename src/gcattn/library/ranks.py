@@ -1,0 +1,95 @@
+"""Several processes read blocks of one library; the first of them writes.
+
+Started by `torchrun`, each process reads the blocks that are its own and sends their chunks to the
+first, which puts them into the memory in the order of the library. While the first one writes, the
+others read on.
+"""
+
+from __future__ import annotations
+
+import json
+from collections import deque
+from collections.abc import Callable
+from typing import Any
+
+import torch
+import torch.distributed as dist
+from safetensors.torch import load, save
+
+from gcattn.library.reading import ReadBlock
+
+# blocks that a process may be ahead of the first one
+_AHEAD = 2
+_TENSORS = ("landmarks", "keys", "values", "lengths", "token_ids", "lines")
+_NOTES = ("counts", "problems", "is_last")
+
+
+class Ranks:
+    """The processes of one build; alone where `torch.distributed` has not been initialised.
+
+    Attributes:
+        rank: Number of this process.
+        count: How many there are.
+    """
+
+    def __init__(self) -> None:
+        together = dist.is_available() and dist.is_initialized()
+        self.rank, self.count = (dist.get_rank(), dist.get_world_size()) if together else (0, 1)
+        # chunks travel between hosts' memories, whatever connects the devices
+        self._group: Any = dist.new_group(backend="gloo") if self.count > 1 else None
+        self._sent: deque[tuple[Any, torch.Tensor]] = deque()
+
+    @property
+    def writes(self) -> bool:
+        """Whether this process holds the memory."""
+        return self.rank == 0
+
+    def agree(self, decide: Callable[[], Any]) -> Any:
+        """Return what the first process decides, in all of them; an error is raised in all."""
+        box: list[Any] = [None, None]
+        if self.writes:
+            try:
+                box[0] = decide()
+            except Exception as error:
+                box[1] = error
+        if self.count > 1:
+            dist.broadcast_object_list(box, src=0, group=self._group)
+        value, failed = box
+        if failed is not None:
+            raise failed
+        return value
+
+    def hand_over(self, block: ReadBlock | None, owner: int) -> ReadBlock | None:
+        """Bring a block from the process that read it to the first one; None elsewhere."""
+        if owner == 0 or self.count == 1:
+            return block
+        if self.rank == owner:
+            assert block is not None
+            self._send(block)
+        return self._receive(owner) if self.writes else None
+
+    def wait(self) -> None:
+        """Wait until everything that was sent has arrived, and for all others."""
+        while self._sent:
+            self._sent.popleft()[0].wait()
+        if self.count > 1:
+            dist.barrier(group=self._group)
+
+    def _send(self, block: ReadBlock) -> None:
+        note = json.dumps({name: getattr(block, name) for name in _NOTES})
+        tensors = {name: getattr(block, name).contiguous() for name in _TENSORS}
+        data = torch.frombuffer(bytearray(save(tensors, {"note": note})), dtype=torch.uint8)
+        for message in (torch.tensor([len(data)]), data):
+            self._sent.append((dist.isend(message, 0, group=self._group), message))
+        while len(self._sent) > 2 * _AHEAD:
+            self._sent.popleft()[0].wait()
+
+    def _receive(self, owner: int) -> ReadBlock:
+        size = torch.zeros(1, dtype=torch.long)
+        dist.recv(size, owner, group=self._group)
+        data = torch.empty(int(size), dtype=torch.uint8)
+        dist.recv(data, owner, group=self._group)
+        raw = bytes(data.numpy())
+        header = json.loads(raw[8 : 8 + int.from_bytes(raw[:8], "little")])
+        notes: dict[str, Any] = json.loads(header["__metadata__"]["note"])
+        return ReadBlock(**(notes | load(raw)))

@@ -1,0 +1,107 @@
+"""The model reads a block: token ids in, landmarks, keys and values of its chunks out.
+
+Shapes: n tokens, F chunks, S slots per chunk, G key/value heads, D head dim, E hidden size.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from gcattn.library.blocks import TokenBlock
+
+if TYPE_CHECKING:
+    from gcattn.models.configuration_drt import DRTConfig
+
+
+@dataclass(frozen=True)
+class ReadBlock:
+    """The chunks of a block, its halo left out, on the CPU.
+
+    Attributes:
+        landmarks: [F, E].
+        keys: [F, S, G, D].
+        values: [F, S, G, D].
+        lengths: Tokens of each chunk, [F].
+        token_ids: Of all chunks, one after the other.
+        lines: Line or page that each chunk begins on, int32 [F].
+        counts: Chunks of each of the block's documents.
+        problems: Why a document could not be read, for each of them; None: it could.
+        is_last: The last block of its group of files.
+    """
+
+    landmarks: Tensor
+    keys: Tensor
+    values: Tensor
+    lengths: Tensor
+    token_ids: Tensor
+    lines: Tensor
+    counts: list[int]
+    problems: list[str | None]
+    is_last: bool
+
+
+def read_block(model: Any, block: TokenBlock, dtype: torch.dtype) -> ReadBlock:
+    """Read a block in one call; the model must retrieve.
+
+    The same block gives the same bits in every process that has the same device and threads, since
+    the call does not depend on anything else.
+
+    Args:
+        model: A `DRTForCausalLM` in evaluation mode.
+        block: With its halo.
+        dtype: Of what is returned.
+    """
+    config: DRTConfig = model.config
+    counts, starts = _chunks(block, config.chunk_size - 1)
+    problems = [span.problem for span in block.spans]
+    if not len(block.ids):
+        pool = (0, config.chunk_size, config.num_key_value_heads, config.head_dim)
+        nothing, none = torch.zeros(pool, dtype=dtype), torch.zeros(0, dtype=torch.int32)
+        landmarks = torch.zeros(0, config.hidden_size, dtype=dtype)
+        return ReadBlock(landmarks, nothing, nothing, none, none, none, counts, problems, True)
+    ids = torch.from_numpy(block.ids).long().unsqueeze(0)  # [1, n]
+    breaks = torch.zeros_like(ids, dtype=torch.bool)
+    # the last document's open chunk closes; a segment that goes on ends with a whole chunk
+    breaks[:, -1] = True
+    documents = None
+    if len(block.spans) > 1:
+        sizes = torch.tensor([span.stop - span.start for span in block.spans])
+        documents = torch.arange(len(sizes)).repeat_interleave(sizes).unsqueeze(0)
+    full = len(block.ids) % (config.chunk_size - 1) == 0 and documents is None
+    chunks = model.base_model.encode_chunks(
+        ids.to(model.device),
+        # a text of whole chunks needs no break, and is laid out without a table
+        chunk_breaks=None if full else breaks,
+        document_ids=documents,
+    )
+    halo = block.halo // (config.chunk_size - 1)
+    landmarks, keys, values = (
+        x[0, halo:].to("cpu", dtype) for x in (chunks.landmarks, chunks.keys, chunks.values)
+    )
+    return ReadBlock(
+        landmarks,
+        keys,
+        values,
+        chunks.lengths[0, halo:].cpu(),
+        torch.from_numpy(block.ids[block.halo :]),
+        torch.from_numpy(block.places[starts]),
+        counts,
+        problems,
+        block.is_last,
+    )
+
+
+def _chunks(block: TokenBlock, per_chunk: int) -> tuple[list[int], np.ndarray]:
+    """Return how many chunks each document has, and the first token of each, halos left out."""
+    counts, starts = [], [np.zeros(0, dtype=np.int64)]
+    for number, span in enumerate(block.spans):
+        first = span.start + (0 if number else block.halo)
+        own = np.arange(first, span.stop, per_chunk)
+        counts.append(len(own))
+        starts.append(own)
+    return counts, np.concatenate(starts)
