@@ -15,6 +15,7 @@ from gcattn.cli.compare import compare
 from gcattn.cli.data import data_app
 from gcattn.cli.evaluate import eval_app
 from gcattn.cli.generate import generate
+from gcattn.cli.memory import memory_app
 from gcattn.cli.needle import needle
 from gcattn.cli.program import TRACEBACK_VARIABLE, Group, run_program
 from gcattn.cli.ruler import ruler
@@ -48,6 +49,7 @@ eval_app.command()(compare)
 eval_app.command()(ruler)
 app.add_typer(eval_app, name="eval")
 app.command()(generate)
+app.add_typer(memory_app, name="memory")
 app.command()(verify)
 
 

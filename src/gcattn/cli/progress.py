@@ -13,6 +13,8 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from rich.progress import Progress, ProgressColumn
 
+    from gcattn.library.building import BuildProgress
+
 # from one plain line to the next
 LINE_SECONDS = 15.0
 
@@ -85,6 +87,47 @@ def reading_progress() -> Iterator[Callable[[int, int], None]]:
             left = (time.monotonic() - begin) * (total - done) / max(done, 1)
             share = done / max(total, 1)
             say(f"read {done:,} of {total:,} tokens, {share:.0%}, {_clock(left)} left")
+
+        yield on_progress
+
+
+@contextmanager
+def library_progress(total_bytes: int) -> Iterator[Callable[[BuildProgress], None]]:
+    """Show files, tokens, tokens per second and the time left while a library is read.
+
+    Args:
+        total_bytes: Bytes of all its files; the share of them that is read tells the time left.
+
+    Yields:
+        To be called when the reading begins, and after every block.
+    """
+    from rich.progress import BarColumn, TaskProgressColumn, TextColumn, TimeRemainingColumn
+
+    columns = (
+        TextColumn("reading"),
+        BarColumn(),
+        TaskProgressColumn(),
+        TextColumn("{task.fields[text]} ·"),
+        TimeRemainingColumn(),
+    )
+    begin: float | None = None
+    with _bar(columns) as (bar, say):
+        task = None if bar is None else bar.add_task("reading", total=None, text="")
+
+        def on_progress(done: BuildProgress) -> None:
+            nonlocal begin
+            if begin is None:  # loading the model took its time
+                begin = time.monotonic()
+                return
+            seconds = max(time.monotonic() - begin, 1e-3)
+            rate = f"{done.tokens / seconds:,.0f} tokens/s"
+            text = f"{done.documents:,} files, {done.tokens:,} tokens, {rate}"
+            total = max(total_bytes - done.skipped_bytes, done.num_bytes, 1)
+            if bar is not None and task is not None:
+                bar.start()
+                bar.update(task, completed=done.num_bytes, total=total, text=text)
+            left = seconds * (total - done.num_bytes) / max(done.num_bytes, 1)
+            say(f"read {done.num_bytes / total:.0%}: {text}, {_clock(left)} left")
 
         yield on_progress
 

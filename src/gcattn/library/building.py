@@ -78,7 +78,7 @@ def read_into(
         tokenizer: Its tokenizer, as the library of tokenizers writes it.
         begin: What a new memory is begun with; None: there is one already.
         num_workers: Processes that tokenise ahead.
-        on_progress: Called after every block, in the process that writes.
+        on_progress: Called before the first block and after every one, in the process that writes.
         on_problem: Told of each file of a folder that could not be read; a file that was named
             itself is an error.
 
@@ -117,6 +117,8 @@ def read_into(
         run, place = ranks.agree(prepare)
         reading = _Reading(model, tokenizer, run, ranks, num_workers)
         documents = tokens = num_bytes = 0
+        if on_progress is not None and writer is not None:
+            on_progress(BuildProgress(0, 0, 0, 0))
         for group, segment, block in reading.blocks(sources, place):
             if block is None:
                 continue

@@ -8,8 +8,10 @@ others read on.
 from __future__ import annotations
 
 import json
+import os
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import torch
@@ -22,6 +24,21 @@ from gcattn.library.reading import ReadBlock
 _AHEAD = 2
 _TENSORS = ("landmarks", "keys", "values", "lengths", "token_ids", "lines")
 _NOTES = ("counts", "problems", "is_last")
+
+
+@contextmanager
+def joined_processes() -> Iterator[None]:
+    """Join the other processes that `torchrun` started, if it did, each with a GPU of its own."""
+    if int(os.environ.get("WORLD_SIZE", "1")) == 1 or dist.is_initialized():
+        yield
+        return
+    if torch.cuda.is_available():
+        torch.cuda.set_device(int(os.environ["LOCAL_RANK"]) % torch.cuda.device_count())
+    dist.init_process_group("gloo")
+    try:
+        yield
+    finally:
+        dist.destroy_process_group()
 
 
 class Ranks:

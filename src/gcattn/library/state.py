@@ -26,8 +26,6 @@ from gcattn.storage.whole import new_file
 
 DTYPES = ("bfloat16", "float16", "float32", "float64")
 STATE_FILE, VERSION = "library.json", 1
-# read by the CPU in seconds; by a GPU, which reads them in a tenth of a second
-CPU_BLOCK_TOKENS, GPU_BLOCK_TOKENS = 2**15, 2**18
 
 
 @dataclass(frozen=True)

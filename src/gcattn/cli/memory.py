@@ -1,0 +1,204 @@
+"""`gcattn memory`: files read once into a memory that is kept."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from gcattn.cli.evaluate import Dtype
+from gcattn.cli.limits import MOST
+from gcattn.cli.paths import expand
+from gcattn.cli.progress import library_progress
+
+if TYPE_CHECKING:
+    from gcattn.library.building import BuildProgress
+
+memory_app = typer.Typer(
+    no_args_is_help=True, help="Read files once into a memory that is kept, extended and shared."
+)
+_SHOWN_PROBLEMS = 20
+
+Files = Annotated[
+    list[str],
+    typer.Argument(
+        metavar="FILES…",
+        help="Files and folders: text, Markdown, source code, HTML, and PDF with gcattn[pdf].",
+    ),
+]
+Folder = Annotated[Path, typer.Argument(metavar="DIR", callback=expand, help="Folder of a memory.")]
+NewFolder = Annotated[Path, typer.Option(callback=expand, help="Folder to make.")]
+Workers = Annotated[
+    int | None,
+    typer.Option(
+        min=0, max=1024, help="Processes that tokenise ahead (default: 0 on a CPU, else 8 at most)."
+    ),
+]
+BuildDevice = Annotated[
+    str, typer.Option(help="cpu, cuda, or auto: the GPU if there is one; under torchrun, its own.")
+]
+
+
+@memory_app.command()
+def build(
+    files: Files,
+    model: Annotated[
+        str,
+        typer.Option(callback=expand, help="Folder of a saved model, or owner/name on the hub."),
+    ],
+    out: NewFolder,
+    keys_values: Annotated[
+        bool,
+        typer.Option(
+            help="Keep keys and values; without them a memory has about a hundredth of the bytes, "
+            "and what is retrieved is computed anew."
+        ),
+    ] = True,
+    block_tokens: Annotated[
+        int | None,
+        typer.Option(min=1, max=MOST, help="Tokens read at a time; bounds device memory."),
+    ] = None,
+    workers: Workers = None,
+    device: BuildDevice = "auto",
+    dtype: Dtype = "auto",
+) -> None:
+    """Read FILES into a new memory; after a kill, the same command goes on.
+
+    With `torchrun --nproc-per-node N -m gcattn.cli memory build …` N processes read together.
+    """
+    from dataclasses import replace
+
+    from gcattn.library.making import build_library, default_settings
+
+    def settings(loaded: Any) -> Any:
+        chosen = default_settings(loaded, keys_values=keys_values)
+        return chosen if block_tokens is None else replace(chosen, block_tokens=block_tokens)
+
+    with _reading(files, out) as reports:
+        build_library(
+            files,
+            out,
+            model=model,
+            device=device,
+            dtype=dtype,
+            settings=settings,
+            num_workers=_num_workers(workers, device),
+            **reports,
+        )
+
+
+@memory_app.command()
+def append(
+    folder: Folder,
+    files: Files,
+    model: Annotated[
+        str | None,
+        typer.Option(callback=expand, help="The model, if it is not where it was any more."),
+    ] = None,
+    workers: Workers = None,
+    device: BuildDevice = "auto",
+    dtype: Dtype = "auto",
+) -> None:
+    """Read more FILES into the memory in DIR; what is there stays as it is."""
+    from gcattn.library.making import append_to_library
+
+    with _reading(files, folder) as reports:
+        append_to_library(
+            files,
+            folder,
+            model=model,
+            device=device,
+            dtype=dtype,
+            num_workers=_num_workers(workers, device),
+            **reports,
+        )
+
+
+@memory_app.command()
+def info(
+    folder: Folder,
+    documents: Annotated[bool, typer.Option("--documents", help="List the files too.")] = False,
+) -> None:
+    """Say what the memory in DIR holds, and which model made it."""
+    from gcattn.library.state import read_state
+    from gcattn.memory.saved import open_memory
+
+    memory, state = open_memory(folder), read_state(folder)
+    description = memory.description
+    typer.echo(_summary(folder))
+    kept = "keys and values" if description.keys_values else "token ids, from which they are made"
+    typer.echo(f"landmarks and {kept}, {description.dtype}")
+    made_by = "" if state is None else f"{state.model}, "
+    typer.echo(f"made by {made_by}weights {description.fingerprint[:12]}")
+    if state is not None and state.unfinished is not None:
+        typer.echo(f"not finished: {' '.join(state.unfinished)}; the same command goes on")
+    for document in memory.documents if documents else ():
+        note = "deleted" if document.is_deleted else document.notes.get("problem", "")
+        size = f"{document.num_tokens:,} tokens"
+        typer.echo(f"{document.name}: {size}" + (f" ({note})" if note else ""))
+
+
+@memory_app.command()
+def verify(folder: Folder) -> None:
+    """Read all of the memory in DIR and compare it with its checksums."""
+    from gcattn.library.state import read_state
+    from gcattn.memory.saved import open_memory
+
+    read_state(folder)
+    open_memory(folder).verify()
+    typer.echo(f"{_summary(folder)}: as it was written")
+
+
+@contextmanager
+def _reading(files: list[str], folder: Path) -> Iterator[dict[str, Any]]:
+    """Show how far the reading is, and in the end what became of it."""
+    from gcattn.library.files import find_files
+    from gcattn.library.ranks import Ranks, joined_processes
+
+    problems: list[str] = []
+    with joined_processes():
+        is_first = Ranks().writes
+        total = sum(file.num_bytes for file in find_files(files)) if is_first else 0
+        with library_progress(total) as on_progress:
+
+            def report(done: BuildProgress) -> None:
+                on_progress(done)
+
+            yield {"on_progress": report, "on_problem": problems.append}
+        if not is_first:
+            return
+    typer.echo(_summary(folder))
+    if problems:
+        print(f"left out: {len(problems):,} files", file=sys.stderr)
+    for problem in problems[:_SHOWN_PROBLEMS]:
+        print(f"  {problem}", file=sys.stderr)
+    if len(problems) > _SHOWN_PROBLEMS:
+        print(f"  and {len(problems) - _SHOWN_PROBLEMS:,} more", file=sys.stderr)
+
+
+def _summary(folder: Path) -> str:
+    from gcattn.memory.saved import open_memory
+
+    memory = open_memory(folder)
+    size = sum(part.bytes for part in memory.description.parts)
+    per_token = size / max(memory.num_tokens, 1)
+    return (
+        f"{folder}: {len(memory.documents):,} files, {memory.num_tokens:,} tokens in "
+        f"{memory.num_chunks:,} chunks, {size / 1e6:,.1f} MB ({per_token:,.0f} bytes per token)"
+    )
+
+
+def _num_workers(asked: int | None, device: str) -> int:
+    import os
+
+    import torch
+
+    if asked is not None:
+        return asked
+    if device == "cpu" or not torch.cuda.is_available():
+        return 0  # the model has use for every core
+    return min(8, max((os.cpu_count() or 2) // int(os.environ.get("LOCAL_WORLD_SIZE", "1")) - 1, 1))
