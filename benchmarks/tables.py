@@ -162,6 +162,27 @@ def extremes_table(metrics: dict[str, Any]) -> Table:
     return table
 
 
+def compilation_table(metrics: dict[str, Any]) -> Table:
+    """Return the first step, later steps and graphs of each way to compile."""
+    table = _table(
+        "way", "first step s", "ms per step", "tokens/s", "first evaluation s", "graphs", "peak MiB"
+    )
+    for way, row in metrics.items():
+        if "unavailable" in row:
+            table.add_row(way, row["unavailable"])
+            continue
+        table.add_row(
+            way,
+            f"{row['first_step_seconds']:.2f}",
+            f"{row['median_ms']:.4g}",
+            f"{row['tokens_per_second']:,.0f}",
+            f"{row['first_evaluation_seconds']:.2f}",
+            str(row["graphs"]),
+            _number(row["peak_mib"], ",.0f"),
+        )
+    return table
+
+
 def _table(*columns: str) -> Table:
     table = Table(*columns)
     for number, column in enumerate(table.columns):
