@@ -5,29 +5,10 @@ from dataclasses import replace
 
 import pytest
 import torch
+from library_runs import Killed, assert_same, killed_after, read, tensors_of, write_files
 
-from conftest import tensors_of, write_files
-from gcattn.library.building import read_into
-from gcattn.library.state import LibraryState, read_state
+from gcattn.library.state import read_state
 from gcattn.memory.saved import open_memory
-
-
-class Killed(BaseException):
-    """What stops a run at some place, as a kill does: nothing catches it."""
-
-
-def read(folder, model, tokenizer, settings, sources, *, new=True, **kwargs):
-    begin = LibraryState("model", "fingerprint", settings) if new else None
-    state = tokenizer.backend_tokenizer.to_str()
-    sources = tuple(map(str, sources))
-    read_into(folder, sources, model, state, begin=begin, **kwargs)
-
-
-def assert_same(first, second):
-    (tensors, documents), (others, other_documents) = tensors_of(first), tensors_of(second)
-    assert documents == other_documents
-    for name, x in tensors.items():
-        assert torch.equal(x, others[name]), name
 
 
 @pytest.fixture(scope="module")
@@ -136,16 +117,6 @@ def test_a_folder_of_something_else_is_left_alone(texts, model, tokenizer, setti
 def test_adding_to_no_memory_says_how_one_is_made(texts, model, tokenizer, settings, tmp_path):
     with pytest.raises(FileNotFoundError, match="gcattn memory build makes one"):
         read(tmp_path / "none", model, tokenizer, settings, [texts], new=False)
-
-
-def killed_after(blocks):
-    def on_progress(progress):
-        nonlocal blocks
-        blocks -= progress.tokens > 0
-        if not blocks:
-            raise Killed
-
-    return on_progress
 
 
 def test_files_that_change_under_a_killed_run_are_noticed(model, tokenizer, settings, tmp_path):
