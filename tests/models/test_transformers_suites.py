@@ -115,6 +115,15 @@ def test_training_gives_gradients(model_class, config, inputs, checkpointing):
     assert model.get_input_embeddings().weight.grad.abs().sum() > 0
 
 
+@pytest.mark.parametrize("model_class", CLASSES)
+def test_the_first_hidden_state_holds_the_gradient_of_the_embeddings(model_class, config, inputs):
+    output = model_class(config)(**inputs, output_hidden_states=True)
+    embeds = output.hidden_states[0]
+    embeds.retain_grad()
+    output[0].flatten()[0].backward()
+    assert embeds.grad is not None and embeds.grad.abs().sum() > 0
+
+
 def test_embeddings_can_be_exchanged_resized_and_tied(config, inputs):
     model = DRTForCausalLM(config).eval()
     for size in (109, 84):

@@ -200,7 +200,7 @@ class DRTModel(DRTPreTrainedModel):
         if output_hidden_states is None:
             output_hidden_states = self.config.output_hidden_states
         retrieval = self._default_retrieval() if retrieval is None else retrieval
-        trace = HiddenStates(wanted=bool(output_hidden_states))
+        trace = HiddenStates(embeds, wanted=bool(output_hidden_states))
         keep, wants_more = 0, output_hidden_states or output_retrieval
         if isinstance(logits_to_keep, int) and not wants_more:
             keep = min(logits_to_keep, embeds.shape[1])
@@ -304,7 +304,6 @@ class DRTModel(DRTPreTrainedModel):
         """Run the half below retrieval: columns [B, L, E], and what can be retrieved."""
         landmark = self.embed_landmark(torch.zeros((), dtype=torch.long, device=embeds.device))
         hidden = plan.layout.columns_from_tokens(embeds, landmark.to(embeds.dtype))  # [B, L, E]
-        trace.record(hidden, plan.layout)
         if self.convolution is not None:
             whole = stream.last_columns.extend(hidden, plan.layout)
             hidden = self.convolution(whole, plan.layout.positions)

@@ -36,10 +36,16 @@ class DRTCausalLMOutput(CausalLMOutputWithPast):
 
 
 class HiddenStates:
-    """Collects the hidden states of the tokens after every layer, if they are wanted."""
+    """Collects the hidden states of the tokens after every layer, if they are wanted.
 
-    def __init__(self, *, wanted: bool) -> None:
-        self._states: list[Tensor] | None = [] if wanted else None
+    Args:
+        embeds: Embeddings of the tokens, [B, T, E]: the first entry, which gradients flow through.
+            Later entries are copies without the landmarks, taken beside the path of the gradient.
+        wanted: Whether to collect anything.
+    """
+
+    def __init__(self, embeds: Tensor, *, wanted: bool) -> None:
+        self._states: list[Tensor] | None = [embeds] if wanted else None
 
     def record(self, hidden: Tensor, layout: ChunkLayout) -> Tensor:
         """Collect what a layer returned, [B, L, E]; returns it unchanged."""

@@ -137,7 +137,7 @@ def _compute(decoder: Decoder, fixed: FixedStream) -> Tensor:
     blocks = layout.blocks(from_landmark=False)
     plan = CallPlan(layout, layout, blocks, 1, layout.num_finished, layout.chunk_of_token)
     retrieval = Retrieval(1)  # no landmark asks
-    trace = HiddenStates(wanted=False)
+    trace = HiddenStates(fixed.embeds, wanted=False)
     hidden, _ = decoder(fixed.embeds, plan, fixed, retrieval, trace)
     fixed.counters.move()
     return hidden
