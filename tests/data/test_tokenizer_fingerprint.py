@@ -5,9 +5,8 @@ import json
 import pytest
 
 from gcattn.data import TokenShards, load_tokenizer, prepare_shards, train_tokenizer
+from gcattn.data.tokenizer_checks import check_same_tokenizer, check_tokenizer_of_model
 from gcattn.data.tokenizer_fingerprint import (
-    check_same_tokenizer,
-    check_tokenizer_of_model,
     num_text_ids,
     tokenizer_fingerprint,
 )

@@ -183,9 +183,9 @@ def test_flipped_byte_of_a_model_is_refused_in_one_line_with_its_file(make_confi
     [
         ({"num_lower_layers": 1}, "disagree: the file has besides .* tensors, model.lower_layers"),
         ({"num_lower_layers": 3}, "disagree: the file lacks .* tensors, model.lower_layers"),
-        ({"num_retrieval_groups": 2}, "disagree: the file lacks"),
+        ({"num_retrieval_groups": 2}, "disagree: the file has besides"),
         ({"landmark_pooling": True}, "disagree: the file lacks"),
-        ({"hidden_size": 32}, "cannot be read"),
+        ({"hidden_size": 32}, "disagree: 70 tensors have other shapes"),
     ],
     ids=str,
 )
@@ -220,7 +220,7 @@ def test_weights_that_are_not_finite_are_refused(make_config):
     torch.nn.init.constant_(model.model.norm.weight, torch.nan)
     model.save_pretrained(folder)
     (folder / "manifest.json").unlink()
-    with pytest.raises(ValueError, match=r"model\.norm\.weight .* holds NaN"):
+    with pytest.raises(ValueError, match=r"model\.norm\.weight holds NaN"):
         run_training(make_config(f"model={{from: {folder}}}", f"output={folder}-2"))
 
 

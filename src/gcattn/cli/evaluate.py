@@ -76,7 +76,7 @@ def perplexity(
     A length is measured on the first tokens of documents that have so many.
     """
     from gcattn.data import TokenShards
-    from gcattn.data.tokenizer_fingerprint import check_tokenizer_of_model
+    from gcattn.data.tokenizer_checks import check_tokenizer_of_model
     from gcattn.evals.lengths import parse_lengths
     from gcattn.evals.model_loading import load_causal_lm
     from gcattn.evals.perplexity import evaluate_perplexity

@@ -14,6 +14,7 @@ from gcattn.data.shard_index import (
     sha256_of,
     shard_file,
 )
+from gcattn.data.tokenizer_fingerprint import num_text_ids, tokenizer_fingerprint
 from gcattn.storage.home import expand_home
 from gcattn.storage.manifest import MANIFEST, SMALL_BYTES, check_folder, read_manifest
 
@@ -139,7 +140,6 @@ class TokenShards:
     @cached_property
     def tokenizer_fingerprint(self) -> str:
         """What `gcattn.data.tokenizer_fingerprint` says of the tokenizer."""
-        from gcattn.data.tokenizer_fingerprint import tokenizer_fingerprint
         from gcattn.data.tokenizer_loading import load_tokenizer
 
         return tokenizer_fingerprint(load_tokenizer(self.tokenizer_folder))
@@ -147,7 +147,6 @@ class TokenShards:
     @cached_property
     def num_text_ids(self) -> int:
         """How many ids a model of the data needs."""
-        from gcattn.data.tokenizer_fingerprint import num_text_ids
         from gcattn.data.tokenizer_loading import load_tokenizer
 
         return num_text_ids(load_tokenizer(self.tokenizer_folder))

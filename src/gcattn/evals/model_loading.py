@@ -55,7 +55,7 @@ def load_causal_lm(
     from transformers import AutoConfig, AutoModelForCausalLM
 
     # importing them registers DRTs with the Auto classes
-    from gcattn.models.modeling_drt import DRTPreTrainedModel, check_loading_report
+    from gcattn.models.pretrained import DRTPreTrainedModel, check_loading_report
 
     if dtype not in DTYPES:
         raise ValueError(f"dtype must be one of {', '.join(DTYPES)}, got {dtype!r}.")

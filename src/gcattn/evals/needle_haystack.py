@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 from gcattn.data.needle_tasks import Haystack
 from gcattn.data.synthetic_shards import prepare_synthetic_shards
 from gcattn.data.token_shards import TokenShards
-from gcattn.data.tokenizer_fingerprint import check_tokenizer_of_model
+from gcattn.data.tokenizer_checks import check_tokenizer_of_model
 from gcattn.evals.perplexity import check_vocabulary
 
 if TYPE_CHECKING:

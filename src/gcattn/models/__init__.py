@@ -2,7 +2,7 @@
 
 from gcattn.models.causal_lm import DRTForCausalLM
 from gcattn.models.configuration_drt import DRTConfig
-from gcattn.models.modeling_drt import DRTModel, DRTPreTrainedModel
+from gcattn.models.modeling_drt import DRTModel
 from gcattn.models.presets import (
     PRESETS,
     drt_12m,
@@ -12,6 +12,7 @@ from gcattn.models.presets import (
     drt_tiny,
     paper_128m,
 )
+from gcattn.models.pretrained import DRTPreTrainedModel
 from gcattn.models.sequence_classification import DRTForSequenceClassification
 
 __all__ = [

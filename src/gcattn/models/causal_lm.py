@@ -15,8 +15,9 @@ from gcattn.models.configuration_drt import DRTConfig
 from gcattn.models.defaults import in_wanted_form
 from gcattn.models.generation import DRTGenerationMixin
 from gcattn.models.head_loss import summed_loss
-from gcattn.models.modeling_drt import DRTModel, DRTPreTrainedModel
+from gcattn.models.modeling_drt import DRTModel
 from gcattn.models.outputs import DRTCausalLMOutput
+from gcattn.models.pretrained import DRTPreTrainedModel
 from gcattn.models.token_ids import check_ids
 from gcattn.nn.retriever import Retrieval
 

@@ -7,137 +7,37 @@ Shapes: B batch, T tokens, L columns, C chunks touched, F chunks finished, S slo
 K retrieved chunks, E hidden size, V vocabulary, R retrieval groups.
 """
 
-from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
-from transformers.modeling_utils import PreTrainedModel
-from transformers.utils import logging
 
 from gcattn.chunking import ChunkLayout
 from gcattn.memory.cache import DRTCache
 from gcattn.memory.chunk_memory import ChunkSource, EncodedChunks
-from gcattn.memory.sizes import check_same_sizes
 from gcattn.memory.stream import ReadingStream, Stream
 from gcattn.memory.window import WindowCache
 from gcattn.models.cache_name import given_cache, named_cache
 from gcattn.models.call_plan import CallPlan, plan_call
+from gcattn.models.call_stream import stream_of_call
 from gcattn.models.configuration_drt import DRTConfig
 from gcattn.models.defaults import check_defaults, in_wanted_form
-from gcattn.models.initialization import (
-    align_cross_attention,
-    align_embeddings,
-    align_retrievers,
-    initialize_module,
-    quiet_layers,
-)
 from gcattn.models.outputs import DRTModelOutput, HiddenStates
 from gcattn.models.packing import PACKING_ARGUMENTS, packed_documents
+from gcattn.models.pretrained import DRTPreTrainedModel
 from gcattn.models.retrieval_group import RetrievalGroup
-from gcattn.models.token_ids import check_ids, check_special_ids
+from gcattn.models.token_ids import check_ids
 from gcattn.models.token_step import decode_token
 from gcattn.nn.chunk_encoder import ChunkEncoder
 from gcattn.nn.convolution import ColumnConvolution
-from gcattn.nn.decoder_layer import DecoderLayer, RetrievalDecoderLayer
-from gcattn.nn.retriever import Retrieval, Retriever
+from gcattn.nn.decoder_layer import DecoderLayer
+from gcattn.nn.retriever import Retrieval
 from gcattn.nn.rms_norm import RMSNorm
 from gcattn.nn.rotary import rotary_angles
 from gcattn.nn.self_attention import ColumnContext
 from gcattn.ops.chunk_topk import ChunkSelection
-
-logger = logging.get_logger(__name__)
-
-# names that tensors of output layers begin with
-HEADS = ("lm_head.", "score.")
-
-
-def check_loading_report(report: Mapping[str, Any]) -> None:
-    """Refuse weights that are not those of the configuration, heads aside.
-
-    Raises:
-        ValueError: The file holds tensors that would be ignored, or lacks some of the decoder.
-    """
-    for keys, what in (("unexpected_keys", "has besides"), ("missing_keys", "lacks")):
-        # heads come and go: a language model becomes a classifier
-        if names := sorted(k for k in report[keys] if not k.startswith(HEADS)):
-            raise ValueError(
-                f"The weights and the configuration disagree: the file {what} {len(names)} "
-                f"tensors, {names[0]} among them. A field of config.json is not the one that "
-                "the model was trained with."
-            )
-
-
-class DRTPreTrainedModel(PreTrainedModel):
-    """What transformers needs to know about a DRT."""
-
-    config: DRTConfig
-    base_model_prefix = "model"
-    supports_gradient_checkpointing = True
-    _no_split_modules = ["DecoderLayer", "RetrievalDecoderLayer", "EncoderLayer"]  # noqa: RUF012
-    _skip_keys_device_placement = ["cache", "past_key_values"]  # noqa: RUF012
-    _is_stateful = True
-    _can_compile_fullgraph = False
-    _supports_sdpa = True
-
-    def resize_token_embeddings(
-        self,
-        new_num_tokens: int | None = None,
-        pad_to_multiple_of: int | None = None,
-        mean_resizing: bool = True,
-    ) -> nn.Embedding:
-        """Change how many ids there are; see transformers for the arguments.
-
-        Raises:
-            ValueError: A special token of the configuration would be left outside.
-        """
-        if new_num_tokens is not None:
-            multiple = pad_to_multiple_of or 1
-            check_special_ids(self.config, -(-new_num_tokens // multiple) * multiple)
-        return super().resize_token_embeddings(new_num_tokens, pad_to_multiple_of, mean_resizing)
-
-    @classmethod
-    def from_pretrained(cls, *args: Any, **kwargs: Any) -> Any:
-        """Load as transformers does, but no weights that are not those of the configuration.
-
-        Raises:
-            ValueError: The file holds tensors that would be ignored, or lacks some of the decoder.
-        """
-        wanted = kwargs.pop("output_loading_info", False)
-        loaded: Any = super().from_pretrained(*args, output_loading_info=True, **kwargs)
-        if wanted:  # whoever asks for the report reads it
-            return loaded
-        model, report = loaded
-        check_loading_report(report)
-        return model
-
-    @classmethod
-    def register_for_auto_class(cls, auto_class: str = "AutoModel") -> None:
-        """Do nothing: the class is in an installed package, and no copy of it is saved."""
-
-    def _init_weights(self, module: nn.Module) -> None:
-        initialize_module(module, self.config.initializer_range)
-
-    def initialize_weights(self) -> None:
-        """Give every weight that was not loaded its start, then align the modules."""
-        # aligning joins several modules; `_init_weights` is never given one that holds them all
-        model: Any = self.base_model
-        # loading marks weights, which may be quantised by now; a start marks modules
-        marked = (model.norm, model.norm.weight)
-        is_new = not any(getattr(x, "_is_hf_initialized", False) for x in marked)
-        super().initialize_weights()
-        if not is_new or self.config.cross_attention_init != "aligned":
-            return
-        quiet_layers(self, self.config.initializer_range)
-        align_embeddings(model.embed_tokens, model.embed_landmark)
-        encoder: ChunkEncoder | None = model.chunk_encoder
-        if encoder is not None:
-            layers = [m for m in self.modules() if isinstance(m, RetrievalDecoderLayer)]
-            retrievers = [m for m in self.modules() if isinstance(m, Retriever)]
-            align_retrievers(retrievers, self.config.initial_score_scale)
-            align_cross_attention(encoder, [m.cross_attention for m in layers])
 
 
 class DRTModel(DRTPreTrainedModel):
@@ -188,7 +88,7 @@ class DRTModel(DRTPreTrainedModel):
         packing = {name: kwargs.pop(name) for name in PACKING_ARGUMENTS & kwargs.keys()}
         check_defaults(kwargs, type(self).__name__)
         embeds = self._embed(input_ids, inputs_embeds)
-        stream = self._stream(given_cache(cache, past_key_values), use_cache)
+        stream = stream_of_call(self, given_cache(cache, past_key_values), use_cache)
         if document_ids is None:
             document_ids = packed_documents(
                 (embeds.shape[0], embeds.shape[1]),
@@ -363,26 +263,6 @@ class DRTModel(DRTPreTrainedModel):
                 f"input_ids must be [B, T] with at least one token, got {list(embeds.shape[:-1])}."
             )
         return embeds
-
-    def _stream(self, past: DRTCache | None, use_cache: bool | None) -> Stream:
-        if use_cache is None:
-            use_cache = self.config.use_cache and not torch.is_grad_enabled()
-        if past is None and not use_cache:
-            return Stream(self.config)
-        if self.training and torch.is_grad_enabled():
-            if past is None and self._is_checkpointing():
-                logger.warning_once("Gradient checkpointing keeps no cache: use_cache=False.")
-                return Stream(self.config)
-            logger.warning_once("Gradients do not flow into a cache; train without use_cache.")
-        if past is None:
-            return DRTCache(self.config)
-        check_same_sizes(past.config, self.config)
-        return past
-
-    def _is_checkpointing(self) -> bool:
-        """Say whether layers will run again, which a cache cannot take back."""
-        layers = (m for m in self.modules() if hasattr(m, "gradient_checkpointing"))
-        return any(layer.gradient_checkpointing for layer in layers)
 
     def _default_retrieval(self) -> Retrieval:
         noise = self.config.retrieval_noise if self.training else "none"

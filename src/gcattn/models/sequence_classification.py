@@ -12,7 +12,8 @@ from transformers.modeling_outputs import SequenceClassifierOutputWithPast
 from gcattn.chunking import prompt_breaks
 from gcattn.models.configuration_drt import DRTConfig
 from gcattn.models.defaults import check_defaults, in_wanted_form
-from gcattn.models.modeling_drt import DRTModel, DRTPreTrainedModel
+from gcattn.models.modeling_drt import DRTModel
+from gcattn.models.pretrained import DRTPreTrainedModel
 from gcattn.nn.retriever import Retrieval
 
 

@@ -38,9 +38,8 @@ def build_model(section: ModelSection, shards: TokenShards) -> DRTForCausalLM:
             does not fit its configuration, or the vocabulary or the tokenizer of the data does not
             fit.
     """
-    import torch
-
-    from gcattn.data.tokenizer_fingerprint import check_tokenizer_of_model
+    from gcattn.data.tokenizer_checks import check_tokenizer_of_model
+    from gcattn.evals.model_loading import load_causal_lm
     from gcattn.models import DRTConfig, DRTForCausalLM
     from gcattn.models.saved_model import check_saved_model
 
@@ -61,15 +60,11 @@ def build_model(section: ModelSection, shards: TokenShards) -> DRTForCausalLM:
     check_vocabulary(config, shards)
     check_saved_model(source, hash_up_to=None)
     try:
-        # with the report asked for, a pair comes back
-        loaded: Any = DRTForCausalLM.from_pretrained(
-            source, config=config, dtype=torch.float32, output_loading_info=True
-        )
-    except Exception as error:
-        reason = " ".join(str(error).split())[:200]
-        raise ValueError(f"model.from: {source} cannot be read: {reason}") from error
-    model, report = loaded
-    _check_weights(model, report, source)
+        model = load_causal_lm(source, device="cpu", dtype="float32", changes=section.overrides)
+    except ValueError as error:
+        raise ValueError(f"model.from: {error}") from error
+    if not isinstance(model, DRTForCausalLM):
+        raise ValueError(f"model.from: {source} holds a {type(model).__name__}, expected a DRT.")
     return model
 
 
@@ -94,22 +89,6 @@ def check_vocabulary(config: DRTConfig, shards: TokenShards) -> None:
                 f"The data in {shards.folder} hold token {largest}, but their tokenizer has "
                 f"{num_ids} tokens; prepare the data again."
             )
-
-
-def _check_weights(model: DRTForCausalLM, report: dict[str, Any], source: str) -> None:
-    """Refuse weights that are not those of the configuration, which loading would pass over."""
-    import torch
-
-    for keys, what in (("missing_keys", "lacks"), ("unexpected_keys", "has besides")):
-        if names := sorted(report[keys]):
-            raise ValueError(
-                f"model.from: the weights and the configuration of {source} disagree: the file "
-                f"{what} {len(names)} tensors, {names[0]} among them. A key of the section 'model' "
-                "or of config.json is not the one it was trained with."
-            )
-    for name, weight in model.named_parameters():
-        if not torch.isfinite(weight).all():
-            raise ValueError(f"model.from: {name} of {source} holds NaN or infinite weights.")
 
 
 def _check_fits_memory(config: DRTConfig) -> None:

@@ -18,7 +18,7 @@ from gcattn.data.needle_tasks import NeedleRows
 from gcattn.data.shard_dataset import ShardDataset
 from gcattn.data.synthetic_facts import Split
 from gcattn.data.token_shards import TokenShards
-from gcattn.data.tokenizer_fingerprint import check_same_tokenizer
+from gcattn.data.tokenizer_checks import check_same_tokenizer
 from gcattn.data.tokenizer_loading import load_tokenizer
 from gcattn.storage.full_disk import naming_full_disk
 from gcattn.storage.lock import sole_writer
