@@ -11,6 +11,7 @@ PEERS = {
     "window": {},
     "full attention": {"window_size": 1000},
     "landmark": {"self_attention": "landmark"},
+    "block-recurrent": {"num_recurrent_states": 5, "retrieval_serves": "next_chunk"},
     "landmark, two blocks": {"self_attention": "landmark", "landmark_top_k": 2},
 }
 SEEDS = range(4)
@@ -110,19 +111,33 @@ def test_future_tokens_cannot_change_past_logits(peer, seed):
     )
 
 
-def test_landmark_attention_reaches_beyond_the_window():
+@pytest.mark.parametrize("name", ["landmark", "block-recurrent"])
+def test_a_peer_reaches_beyond_the_window(name):
     # chunks of 5 and a window of 4: the first token is far out of the window's reach
-    model = random_model(
-        random_config(0, retrieval_method="none", self_attention="landmark", window_size=4)
-    )
+    model = random_model(random_config(0, retrieval_method="none", window_size=4, **PEERS[name]))
     ids = random_tokens(model.config, 1, 120)
     changed = ids.clone()
     changed[0, 0] = (ids[0, 0] + 1) % model.config.vocab_size
     assert (model(ids).logits[0, -1] - model(changed).logits[0, -1]).abs().max() > 1e-9
 
 
-def test_landmarks_and_retrieval_exclude_each_other():
+def test_what_recurs_is_counted_and_learns():
+    config = random_config(1, retrieval_method="none", **PEERS["block-recurrent"])
+    model = random_model(config)
+    assert config.count_parameters() == sum(p.numel() for p in model.parameters())
+    plain = random_config(1, retrieval_method="none")
+    assert config.flops_per_token() > plain.flops_per_token()
+    ids = random_tokens(config, 2, 90)
+    with torch.enable_grad():
+        model(ids, labels=ids).loss.backward()
+    for name, parameter in model.named_parameters():
+        assert parameter.grad is not None and parameter.grad.abs().sum() > 0, name
+
+
+def test_peers_of_retrieval_and_retrieval_exclude_each_other():
     with pytest.raises(ValueError, match="is a peer of retrieval"):
         random_config(0, self_attention="landmark")
+    with pytest.raises(ValueError, match="num_recurrent_states is a peer of retrieval: it needs"):
+        random_config(0, num_recurrent_states=4)
     with pytest.raises(ValueError, match="landmark_top_k must be at least 1"):
         random_config(0, retrieval_method="none", self_attention="landmark", landmark_top_k=0)

@@ -16,6 +16,7 @@ SIZES = (
     "chunk_size",
     "window_size",
     "self_attention",
+    "num_recurrent_states",
     "retrieval_serves",
     "embedding_convolution_size",
     "key_convolution_size",
@@ -24,6 +25,7 @@ SIZES = (
 # fields that memories made before them lack, with what they stood for
 ADDED_SIZES = {
     "self_attention": "window",
+    "num_recurrent_states": 0,
     "embedding_convolution_size": 1,
     "key_convolution_size": 1,
     "landmark_overlap": 0,

@@ -21,6 +21,7 @@ from gcattn.memory.landmark_window import LandmarkWindow
 from gcattn.memory.last_retrieval import LastRetrieval
 from gcattn.memory.open_chunk import OpenChunk
 from gcattn.memory.position import Position
+from gcattn.memory.recurrence import RecurrentStates
 from gcattn.memory.token_log import TokenLog
 from gcattn.memory.window import WindowCache
 
@@ -43,6 +44,8 @@ class Stream:
         self.position = Position(remembers=keep)
         self.last_columns = ColumnTail(config.embedding_convolution_size - 1, remembers=keep)
         self.lower_window = _window(config, keep)
+        self.recurrent_states = RecurrentStates(remembers=keep)
+        self.recurrent_open_chunk = OpenChunk(remembers=keep)
         self.open_chunk = OpenChunk(remembers=keep)
         self.chunk_tail = ChunkTail(remembers=keep)
         self.upper_window = _window(config, keep)
@@ -58,6 +61,8 @@ class Stream:
             "state": self.position,
             "last_columns": self.last_columns,
             "lower": self.lower_window,
+            "recurrent": self.recurrent_states,
+            "recurrent_open_chunk": self.recurrent_open_chunk,
             "open_chunk": self.open_chunk,
             "chunk_tail": self.chunk_tail,
             "upper": self.upper_window,

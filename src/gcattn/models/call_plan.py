@@ -102,7 +102,8 @@ def plan_call(
     S, from_landmark = config.chunk_size, config.retrieval_serves == "from_landmark"
     # every token takes a column, and a landmark at most
     num_upper = 2 * num_tokens + 1
-    if num_logits is not None and config.self_attention == "window":
+    has_receptive_field = config.self_attention == "window" and not config.num_recurrent_states
+    if num_logits is not None and has_receptive_field:
         num_upper = _receptive_field(config, num_logits)
     is_regular = all(x is None for x in (attention_mask, chunk_breaks, document_ids, before))
     if is_regular and not stream.remembers:

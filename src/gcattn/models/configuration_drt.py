@@ -81,6 +81,10 @@ class DRTConfig(PreTrainedConfig):
             `retrieval_method` to be "none".
         landmark_top_k: With "landmark" attention, the chunks that each token of each head reads;
             all without it, as in training.
+        num_recurrent_states: State vectors of the Block-Recurrent Transformer, a peer: they carry
+            the past from chunk to chunk through the last lower layer. 0: there are none; as many
+            as slots in a chunk, both 512, is that paper's setting. It needs `retrieval_method` to
+            be "none".
         retrieval_method: "learned" by the language-model loss, "random" chunks (the paper's
             ablation), "off": the weights of a DRT with nothing retrieved, which shows what
             retrieval is worth to them, or "none": no chunk encoder and no cross-attention, a
@@ -145,6 +149,7 @@ class DRTConfig(PreTrainedConfig):
     window_size: int = 512
     self_attention: Literal["window", "landmark"] = "window"
     landmark_top_k: int | None = None
+    num_recurrent_states: int = 0
     retrieval_method: RetrievalMethod = "learned"
     retrieval_noise: Literal["gumbel", "none"] = "gumbel"
     retrieval_serves: RetrievalServes = "next_chunk"
@@ -264,6 +269,14 @@ class DRTConfig(PreTrainedConfig):
                 'self_attention = "landmark" is a peer of retrieval: retrieval_method must be '
                 f'"none", got {self.retrieval_method!r}.'
             )
+        if self.num_recurrent_states:
+            fits = ("none", "next_chunk", "window")
+            got = (self.retrieval_method, self.retrieval_serves, self.self_attention)
+            if got != fits:
+                raise ValueError(
+                    "num_recurrent_states is a peer of retrieval: it needs retrieval_method, "
+                    f"retrieval_serves, self_attention = {', '.join(fits)}, got {', '.join(got)}."
+                )
         if self.landmark_top_k is not None and self.landmark_top_k < 1:
             raise ValueError(
                 f"landmark_top_k must be at least 1, or None for all, got {self.landmark_top_k}."
@@ -334,7 +347,12 @@ _ACCEPTED = frozenset(
 )
 
 # beyond these, buffers whose size they decide overflow before a model is of any use
-_MOST = {"retrieval_top_k": 2**16, "window_size": 2**24, "chunk_size": 2**24}
+_MOST = {
+    "retrieval_top_k": 2**16,
+    "window_size": 2**24,
+    "chunk_size": 2**24,
+    "num_recurrent_states": 2**16,
+}
 _LEAST = {
     "vocab_size": 2,
     "hidden_size": 1,
@@ -345,6 +363,7 @@ _LEAST = {
     "num_lower_layers": 1,
     "num_upper_layers": 1,
     "num_encoder_layers": 0,
+    "num_recurrent_states": 0,
     "num_retrieval_groups": 1,
     "cross_attention_interval": 1,
     "chunk_size": 2,

@@ -17,6 +17,9 @@ def count_parameters(config: "DRTConfig", *, embeddings: bool) -> int:
     if config.retrieval_method != "none":
         norms += E * (config.num_reading_layers + config.num_retrieval_groups)
         norms += E * (2 * config.num_encoder_layers + 2 + config.landmark_pooling)
+    if config.num_recurrent_states:
+        matrices += sum(_recurrent_sizes(config))
+        norms += E * (2 + 2 * config.num_recurrent_states)  # a norm, the gate, starts and ids
     convolutions = E * sum(taps for taps in _taps(config) if taps > 1)
     # the landmark's embedding stands beside the table and never in the head
     rows = (1 if config.tie_word_embeddings else 2) * config.vocab_size + 1
@@ -29,6 +32,10 @@ def flops_per_token(config: "DRTConfig", *, training: bool) -> int:
     forward = 2 * (sum(_matrix_sizes(config).values()) + config.vocab_size * config.hidden_size)
     # attention: scores and mixing, two operations per query value and key
     forward += 4 * query_size * config.window_size * config.num_hidden_layers
+    if n := config.num_recurrent_states:
+        of_columns, of_states = _recurrent_sizes(config)
+        # states move once in a chunk; they read themselves and its slots, and every column them
+        forward += 2 * (of_columns + of_states * n // S) + 4 * query_size * (n + n * (n + S) // S)
     if config.retrieval_method != "none":
         forward += 4 * query_size * S * config.num_encoder_layers
         forward += 4 * query_size * S * config.retrieval_top_k * config.num_reading_layers
@@ -49,6 +56,14 @@ def memory_bytes_per_token(config: "DRTConfig", bytes_per_value: int) -> dict[st
 def _taps(config: "DRTConfig") -> tuple[int, int]:
     keys = 1 if config.retrieval_method == "none" else config.key_convolution_size
     return config.embedding_convolution_size, keys
+
+
+def _recurrent_sizes(config: "DRTConfig") -> tuple[int, int]:
+    """Parameters of the recurrent layer's own maps of columns, and of states."""
+    E = config.hidden_size
+    query_size = config.num_attention_heads * config.head_dim
+    key_size = config.num_key_value_heads * config.head_dim
+    return 2 * E * query_size, 4 * E * query_size + 2 * E * key_size
 
 
 def _matrix_sizes(config: "DRTConfig") -> dict[str, int]:

@@ -13,6 +13,7 @@ from transformers import initialization as init
 from gcattn.nn.chunk_encoder import ChunkEncoder
 from gcattn.nn.convolution import ColumnConvolution, SlotConvolution
 from gcattn.nn.cross_attention import GroupedCrossAttention
+from gcattn.nn.recurrent_layer import GATE_BIAS, RecurrentAttention
 from gcattn.nn.retriever import Retriever
 
 # standard deviation of the keys at the start, and of what is read relative to what was written
@@ -22,6 +23,12 @@ OUTPUT_SCALE = 0.5
 NEIGHBOUR_SCALE = 0.15
 # what layers add at the start, relative to the plain start
 LAYER_SCALE = 0.1
+# the maps that add it
+QUIET = (
+    "self_attention.o_proj.weight",
+    "recurrent_attention.o_proj.weight",
+    "mlp.down_proj.weight",
+)
 
 
 def align_embeddings(tokens: nn.Embedding, landmark: nn.Embedding) -> None:
@@ -43,9 +50,7 @@ def quiet_layers(model: nn.Module, initializer_range: float) -> None:
     plain start does not shrink with the width: from E = 512 on it would drown them.
     """
     for name, weight in model.named_parameters():
-        if name.endswith(("self_attention.o_proj.weight", "mlp.down_proj.weight")) or (
-            "chunk_encoder" in name and name.endswith(".o_proj.weight")
-        ):
+        if name.endswith(QUIET) or ("chunk_encoder" in name and name.endswith(".o_proj.weight")):
             init.normal_(weight, std=LAYER_SCALE * initializer_range)
 
 
@@ -98,6 +103,8 @@ def initialize_module(module: nn.Module, initializer_range: float) -> None:
         init.ones_(module.weight)
     elif isinstance(module, ColumnConvolution):
         init.copy_(module.weight, _taps(module.weight, own=1.0, others=NEIGHBOUR_SCALE))
+    elif isinstance(module, RecurrentAttention):
+        init.constant_(module.gate, GATE_BIAS)
     elif isinstance(module, SlotConvolution):
         # a key is what its slot holds, until it is aligned
         init.copy_(module.weight, _taps(module.weight, own=1.0, others=0.0))

@@ -33,10 +33,11 @@ from gcattn.models.token_step import decode_token
 from gcattn.nn.chunk_encoder import ChunkEncoder
 from gcattn.nn.convolution import ColumnConvolution
 from gcattn.nn.decoder_layer import DecoderLayer
+from gcattn.nn.recurrent_layer import RecurrentDecoderLayer
 from gcattn.nn.retriever import Retrieval
 from gcattn.nn.rms_norm import RMSNorm
 from gcattn.nn.rotary import rotary_angles
-from gcattn.nn.self_attention import ColumnContext
+from gcattn.nn.self_attention import ColumnContext, Recurrence
 from gcattn.ops.chunk_topk import ChunkSelection
 
 
@@ -53,6 +54,9 @@ class DRTModel(DRTPreTrainedModel):
         self.lower_layers = nn.ModuleList(
             DecoderLayer(config, i) for i in range(config.num_lower_layers)
         )
+        if config.num_recurrent_states:
+            last = config.num_lower_layers - 1
+            self.lower_layers[last] = RecurrentDecoderLayer(config, last)
         retrieves = config.retrieval_method != "none"
         self.chunk_encoder = ChunkEncoder(config) if retrieves else None
         self.retrieval_groups = nn.ModuleList(
@@ -172,7 +176,7 @@ class DRTModel(DRTPreTrainedModel):
             document_ids=document_ids,
             num_logits=1,
         )
-        _, _, encoded = self._run_lower(embeds, plan, here, HiddenStates(wanted=False))
+        _, _, encoded = self._run_lower(embeds, plan, here, HiddenStates(embeds, wanted=False))
         here.position.move(plan.state)
         assert isinstance(encoded, EncodedChunks)  # neither stream keeps chunks
         return encoded
@@ -209,6 +213,9 @@ class DRTModel(DRTPreTrainedModel):
             hidden = self.convolution(whole, plan.layout.positions)
 
         context = self._context(plan.layout, stream.lower_window, hidden.dtype)
+        if self.config.num_recurrent_states:
+            states = stream.recurrent_states, stream.recurrent_open_chunk
+            context = replace(context, recurrence=Recurrence(plan.layout, plan.blocks, *states))
         for layer in self.lower_layers:
             hidden = trace.record(layer(hidden, context), plan.layout)
         memory = self._remember(hidden, plan, stream)

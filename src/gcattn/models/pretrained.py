@@ -49,7 +49,12 @@ class DRTPreTrainedModel(PreTrainedModel):
     config: DRTConfig
     base_model_prefix = "model"
     supports_gradient_checkpointing = True
-    _no_split_modules = ["DecoderLayer", "RetrievalDecoderLayer", "EncoderLayer"]  # noqa: RUF012
+    _no_split_modules = [  # noqa: RUF012
+        "DecoderLayer",
+        "RetrievalDecoderLayer",
+        "RecurrentDecoderLayer",
+        "EncoderLayer",
+    ]
     _skip_keys_device_placement = ["cache", "past_key_values"]  # noqa: RUF012
     _is_stateful = True
     _can_compile_fullgraph = False

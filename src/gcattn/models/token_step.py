@@ -72,6 +72,7 @@ def decode_token(
         torch.is_grad_enabled()
         or torch.is_autocast_enabled(embeds.device.type)
         or stream.config.self_attention != "window"  # a window of everything has no fixed shape
+        or stream.config.num_recurrent_states
     )
     if state is None or len(state.open_length) != B or cannot:
         return None

@@ -8,6 +8,9 @@ from typing import TYPE_CHECKING
 
 from torch import Tensor, nn
 
+from gcattn.chunking import BlockGrid, ChunkLayout
+from gcattn.memory.open_chunk import OpenChunk
+from gcattn.memory.recurrence import RecurrentStates
 from gcattn.memory.window import WindowCache
 from gcattn.nn.rotary import Rotation, rotate
 from gcattn.ops.sliding_window import sliding_window_attention
@@ -17,12 +20,23 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True)
+class Recurrence:
+    """What a recurrent layer needs to know besides."""
+
+    layout: ChunkLayout
+    blocks: BlockGrid  # block j holds the columns of chunk j
+    states: RecurrentStates
+    open_chunk: OpenChunk  # the layer's normed columns of the chunk that is open
+
+
+@dataclass(frozen=True)
 class ColumnContext:
     """What every self-attention layer of one decoder needs to know about its columns."""
 
     rotation: Rotation
     documents: Tensor | None  # [B, L], -1 for unused columns; None: all are one document
     window: WindowCache  # keys and values of the columns before
+    recurrence: Recurrence | None = None  # None: no layer is recurrent
 
 
 class SlidingWindowSelfAttention(nn.Module):
