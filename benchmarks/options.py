@@ -13,10 +13,11 @@ import typer
 from benchmarks.contestant import Contestant
 from benchmarks.contestants import contestants
 from gcattn.cli.limits import MOST
-from gcattn.cli.paths import check_writable, expand
+from gcattn.cli.paths import expand
 from gcattn.evals.device import choose_device
 from gcattn.evals.lengths import parse_lengths
 from gcattn.models import PRESETS, DRTConfig
+from gcattn.storage.writable import check_writable
 
 # a GPU that runs out of memory says so, and that is a result; so much more is a slip
 _GPU_EXCESS = 16

@@ -157,7 +157,7 @@ def test_without_a_folder_the_text_is_made_up(run, model, tmp_path, monkeypatch)
     code, _, _ = run(model, *options, "--lengths", "1k", "--device", "cpu")
     assert code == 0
     result = read_result(out)
-    assert result["config"]["haystack"] == "made-up text"
+    assert result["config"]["haystack"] == "synthetic text"
     assert result["config"]["haystack_tokens"] == 1200
     assert len(result["metrics"]["by_length"]) == len(TASK_NAMES)
 

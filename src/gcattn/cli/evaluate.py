@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 import typer
 
 from gcattn.cli.limits import MOST
-from gcattn.cli.paths import RESULTS, check_writable, expand
+from gcattn.cli.paths import RESULTS, expand
 from gcattn.cli.progress import reading_progress
 from gcattn.cli.table_printing import print_table
 
@@ -80,9 +80,10 @@ def perplexity(
     from gcattn.evals.lengths import parse_lengths
     from gcattn.evals.model_loading import load_causal_lm
     from gcattn.evals.perplexity import evaluate_perplexity
-    from gcattn.evals.plot import plot_perplexity
+    from gcattn.evals.plot import plot_perplexity, short_name
     from gcattn.evals.unigram import unigram_entropy
     from gcattn.results import write_result
+    from gcattn.storage.writable import check_writable
 
     if out.suffix != ".json":
         raise ValueError(f"--out must end in .json, got {out}.")
@@ -149,22 +150,6 @@ def parse_changes(changes: Sequence[str] | None) -> dict[str, Any]:
         except (ValueError, RecursionError) as error:
             raise ValueError(f"--set {field}: what comes behind = can't be a value.") from error
     return parsed
-
-
-def short_name(path: Path) -> str:
-    """Name a path by its last two parts: the run of a model, the corpus of a split."""
-    return "/".join(path.parts[-2:])
-
-
-def is_whole(file: Path) -> bool:
-    """Return whether a result file exists and holds every cell of its evaluation."""
-    from gcattn.results import read_result
-
-    if not file.exists():
-        return False
-    result = read_result(file)
-    held = len(result["metrics"].get("cells", ()))
-    return bool(held == result["config"].get("num_cells", held))
 
 
 def _report(results: Sequence[LengthResult], entropy: float, file: Path, picture: Path) -> None:

@@ -8,18 +8,9 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from gcattn.cli.evaluate import (
-    Changes,
-    Device,
-    Dtype,
-    Model,
-    Tier,
-    is_whole,
-    parse_changes,
-    short_name,
-)
+from gcattn.cli.evaluate import Changes, Device, Dtype, Model, Tier, parse_changes
 from gcattn.cli.limits import MOST
-from gcattn.cli.paths import RESULTS, check_writable, expand
+from gcattn.cli.paths import RESULTS, expand
 from gcattn.cli.progress import reading_progress
 from gcattn.cli.table_printing import print_table
 
@@ -52,7 +43,7 @@ def needle(
         Path | None,
         typer.Option(
             callback=expand,
-            help="Folder of token shards to hide needles in (default: made-up text).",
+            help="Folder of token shards to hide needles in (default: synthetic text).",
         ),
     ] = None,
     seed: Annotated[int, typer.Option(help="Fixes all samples.")] = 0,
@@ -78,91 +69,33 @@ def needle(
     The result is written after every cell, and finished cells are kept beside it until it is
     whole: the same command goes on where one was interrupted.
     """
-    from gcattn.data.needle_tasks import TASK_NAMES, NeedleTask, NeedleVocabulary
-    from gcattn.data.shard_index import INDEX_FILE, sha256_of
-    from gcattn.data.tokenizer_loading import load_tokenizer
-    from gcattn.evals.cell_store import CellStore
+    from gcattn.evals.haystack_run import check_out
     from gcattn.evals.lengths import parse_lengths
     from gcattn.evals.model_loading import load_causal_lm
-    from gcattn.evals.needle_cells import evaluate_needles, even_depths, weights_fingerprint
-    from gcattn.evals.needle_haystack import open_haystack
-    from gcattn.evals.needle_plot import plot_needles
-    from gcattn.evals.needle_report import metrics
-    from gcattn.results import write_result
+    from gcattn.evals.needle_run import parse_needle_tasks, run_needles
 
-    if out.suffix != ".json":
-        raise ValueError(f"--out must end in .json, got {out}.")
-    names = TASK_NAMES if tasks.strip() == "all" else tuple(tasks.split(","))
-    wanted = [NeedleTask.parse(name) for name in names]
-    if len(set(wanted)) < len(wanted):
-        raise ValueError(f"Tasks must differ, got {tasks!r}.")
-    all_lengths, all_depths = parse_lengths(lengths), even_depths(depths)
-    # a whole result of an earlier run stays until there is a whole one in its place
-    keeps_earlier = is_whole(out)
+    check_out(out)
+    wanted, all_lengths = parse_needle_tasks(tasks), parse_lengths(lengths)
     changed = parse_changes(changes)
     causal_lm = load_causal_lm(
         model, device=device, dtype=dtype, memory_tier=memory_tier, changes=changed
     )
-    with open_haystack(haystack, model, causal_lm, seed) as text:
-        check_writable(out.parent)
-        vocabulary = NeedleVocabulary(load_tokenizer(text.shards.tokenizer_folder), "validation")
-        settings = {
-            "weights_sha256": weights_fingerprint(causal_lm),
-            "haystack_sha256": sha256_of(text.shards.folder / INDEX_FILE),
-            "haystack_tokens": text.num_tokens,
-            "seed": seed,
-            "dtype": str(causal_lm.dtype).removeprefix("torch."),
-        }
-        store = CellStore(out.with_suffix(".cells"), settings)
-        num_cells = len(wanted) * len(all_lengths) * len(all_depths)
-        config = {
-            "model": model,
-            "model_type": causal_lm.config.model_type,
-            "parameters": causal_lm.num_parameters(),
-            "haystack": "made-up text" if haystack is None else str(haystack),
-            "tasks": [str(task) for task in wanted],
-            "lengths": all_lengths,
-            "depths": all_depths,
-            "samples": samples,
-            "segment_length": segment_length,
-            "batch_size": batch_size,
-            "memory_tier": getattr(causal_lm.config, "memory_tier", None),
-            "changes": changed,
-            "device": str(causal_lm.device),
-            **settings,
-            "num_cells": num_cells,
-        }
-
-        def write(cells: Sequence[NeedleCell]) -> Path:
-            return write_result(
-                out.stem, config, metrics(cells), folder=out.parent, seed=seed, trials=samples
-            )
-
-        def write_unfinished(cells: Sequence[NeedleCell]) -> None:
-            if not keeps_earlier:
-                write(cells)
-
-        with reading_progress() as on_progress:
-            cells = evaluate_needles(
-                causal_lm,
-                text,
-                vocabulary,
-                wanted,
-                all_lengths,
-                all_depths,
-                samples,
-                seed=seed,
-                segment_length=segment_length,
-                batch_size=batch_size,
-                store=store,
-                on_progress=on_progress,
-                on_cell=write_unfinished,
-            )
-    file = write(cells)
-    picture = file.with_suffix(".png")
-    where = "made-up text" if haystack is None else short_name(haystack)
-    plot_needles(cells, f"{short_name(Path(model))} on {where}", picture)
-    store.remove()
+    with reading_progress() as on_progress:
+        cells, file, picture = run_needles(
+            causal_lm,
+            model,
+            haystack,
+            out,
+            tasks=wanted,
+            lengths=all_lengths,
+            num_depths=depths,
+            samples=samples,
+            seed=seed,
+            segment_length=segment_length,
+            batch_size=batch_size,
+            changes=changed,
+            on_progress=on_progress,
+        )
     _report(cells, file, picture)
 
 

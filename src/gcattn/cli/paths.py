@@ -1,6 +1,5 @@
 """Paths on the command line: `--out=~/x` reaches a program with its `~`."""
 
-import tempfile
 from pathlib import Path
 from typing import TypeVar
 
@@ -16,10 +15,3 @@ def expand(given: Given) -> Given:
     if given is None or not str(given).startswith("~"):
         return given
     return type(given)(expand_home(given))
-
-
-def check_writable(folder: Path) -> None:
-    """Fail before the evaluation rather than after it; make nothing."""
-    nearest = next(path for path in (folder, *folder.absolute().parents) if path.exists())
-    with tempfile.TemporaryFile(dir=nearest):
-        pass

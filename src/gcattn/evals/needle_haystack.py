@@ -1,4 +1,4 @@
-"""The haystack of a needle evaluation: a folder of token shards, or made-up text from nothing."""
+"""The haystack of a needle evaluation: a folder of token shards, or synthetic text from nothing."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from gcattn.evals.perplexity import check_vocabulary
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
 
-# of the made-up text: a million tokens, made in seconds
+# of the synthetic text: a million tokens, made in seconds
 _NUM_DOCUMENTS = 128
 _DOCUMENT_TOKENS = 8192
 
@@ -29,10 +29,10 @@ def open_haystack(
     """Open a haystack that a model can read.
 
     Args:
-        folder: Token shards; None for made-up text, which exists while the block runs.
+        folder: Token shards; None for synthetic text, which exists while the block runs.
         source: Where the model came from; its tokenizer is there.
         model: The model.
-        seed: Fixes the made-up text.
+        seed: Fixes the synthetic text.
 
     Raises:
         FileNotFoundError: There are no such shards, or no tokenizer beside the model.

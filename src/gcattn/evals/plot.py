@@ -43,6 +43,11 @@ def plot_perplexity(results: Sequence[LengthResult], title: str, file: str | Pat
     save(figure, file)
 
 
+def short_name(path: Path) -> str:
+    """Name a path by its last two parts: the run of a model, the corpus of a split."""
+    return "/".join(path.parts[-2:])
+
+
 def _draw_curve(
     axes: Axes, result: LengthResult, shade: tuple[float, float, float, float], rank: int
 ) -> None:
