@@ -2,6 +2,7 @@
 # pyproject.toml, constraints.txt and TORCH stay the same.
 #
 #   make test    what must pass before a change goes in
+#   make nightly all of the tests: those that take longer too
 #   make lint    its quick part: style and types
 #   make demo    ask the released model for what is hidden in up to a million tokens
 #   make docs    the documentation, into site/
@@ -21,10 +22,10 @@ DOCS := .venv-docs/bin
 export OMP_NUM_THREADS ?= 1
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
-.PHONY: test lint demo docs clean
+.PHONY: test nightly lint demo docs clean
 
 test: lint
-	$(TEST)/python -m pytest -n 2
+	$(TEST)/python -m pytest -n 2 -m "not slow"
 	rm -rf dist
 	$(TEST)/python -m build --outdir dist
 	@for file in gcattn/py.typed gcattn/data/tokenizer/tokenizer.json \
@@ -32,6 +33,9 @@ test: lint
 	  $(TEST)/python -m zipfile -l dist/*.whl | grep "^$$file " >/dev/null \
 	    || { echo "the wheel lacks $$file" >&2; exit 1; }; \
 	done; echo "the wheel holds the tokenizer and py.typed"
+
+nightly: lint
+	$(TEST)/python -m pytest -n 2
 
 lint: .venv-test/installed-$(KEY)
 	$(TEST)/ruff check

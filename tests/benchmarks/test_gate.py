@@ -48,6 +48,7 @@ def test_gate_is_green_for_every_own_contestant(name, dtype):
     assert all(0 < error < 1e-2 for error in errors.values())
 
 
+@pytest.mark.slow
 def test_gate_is_green_for_the_kernels():
     kernels = Contestant("kernels", "grouped_cross_attention", ours("triton"))
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")

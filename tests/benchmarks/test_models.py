@@ -35,6 +35,7 @@ def test_drts_with_fewer_reading_layers_are_named_by_them():
     assert [models[name].cross_attention_interval for name in names] == [1, 3]
 
 
+@pytest.mark.slow
 def test_a_training_step_has_speed_utilisation_and_ratios():
     metrics = bench_training(
         CONFIG,
@@ -99,6 +100,7 @@ def test_full_attention_with_room_equals_a_growing_cache():
     assert roomy.get_seq_length() == 43
 
 
+@pytest.mark.slow
 def test_prefill_is_measured_for_every_length():
     metrics = bench_prefill(
         CONFIG,
@@ -124,6 +126,7 @@ def test_who_reads_too_slowly_gets_no_longer_prompt():
     assert rows["128"] == {"unavailable": "not run: took above 0 s at 64 tokens"}
 
 
+@pytest.mark.slow
 def test_decoding_is_measured_with_either_memory():
     metrics = bench_decoding(CONFIG, [60, 600], CPU, torch.float32, num_tokens=32)
     assert list(metrics) == ["gcattn, device memory", "gcattn, host memory"]

@@ -34,6 +34,7 @@ QUICK = {"warmup_ms": 0.0, "measure_ms": 1.0}
 OURS = {c.name: c for c in contestants() if not c.is_foreign}
 
 
+@pytest.mark.slow
 def test_every_contestant_has_times_rates_and_a_share_of_the_floor_or_a_reason():
     metrics = bench_operator(SHAPES, contestants(), CPU, **QUICK)
     assert metrics["ceilings"]["matmul_tflop_per_s"] > 0
@@ -91,6 +92,7 @@ def raising(error, name="raising", is_foreign=False):
     ],
     ids=["unavailable", "memory"],
 )
+@pytest.mark.slow
 def test_who_cannot_take_part_is_recorded_with_a_reason(contestant, reasons):
     metrics = bench_operator(SHAPES, [OURS["gcattn"], contestant], CPU, **QUICK)
     rows = [m["contestants"]["raising"] for m in metrics["shapes"]]
@@ -99,6 +101,7 @@ def test_who_cannot_take_part_is_recorded_with_a_reason(contestant, reasons):
 
 
 @pytest.mark.parametrize("is_foreign", [False, True])
+@pytest.mark.slow
 def test_an_error_while_timing_loses_no_other_number_and_ours_is_a_failure(is_foreign):
     broken = raising(KeyError("x"), is_foreign=is_foreign)
     metrics = bench_operator(SHAPES, [OURS["gcattn"], broken], CPU, **QUICK)
@@ -161,6 +164,7 @@ def test_a_foreign_operator_that_is_wrong_has_no_time():
     assert list(row) == ["unavailable"] and "foreign is wrong" in row["unavailable"]
 
 
+@pytest.mark.slow
 def test_who_is_too_slow_is_not_run_on_larger_shapes():
     metrics = bench_operator(SHAPES, [OURS["gcattn"]], CPU, slowest_ms=0.0, **QUICK)
     first, second = (m["contestants"]["gcattn"] for m in metrics["shapes"])
@@ -174,6 +178,7 @@ def test_nsa_gets_a_power_of_two_of_heads():
     assert [nsa_heads(h) for h in (1, 12, 16, 17, 32)] == [16, 16, 16, 32, 32]
 
 
+@pytest.mark.slow
 def test_a_foreign_operator_that_never_ends_loses_no_other_number():
     def endless(inputs):
         while True:
@@ -203,6 +208,7 @@ def test_a_time_limit_leaves_no_timer_behind():
     assert signal.getsignal(signal.SIGALRM) is before
 
 
+@pytest.mark.slow
 def test_an_end_of_the_process_loses_no_finished_shape():
     saved = []
 

@@ -77,6 +77,7 @@ def test_a_suite_is_trained_reported_and_resumed(folder, capsys):
     assert json.loads(out.read_text())["metrics"]["unfinished"] == ["drt-lr0.001-seed0"]
 
 
+@pytest.mark.slow
 def test_a_run_that_fails_is_named_with_its_log(folder, capsys):
     code, _ = compare(folder, f"base.data.train={folder / 'nowhere'}", "--models", "drt")
     said = capsys.readouterr().err

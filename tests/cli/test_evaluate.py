@@ -201,6 +201,7 @@ def test_a_byte_order_mark_is_no_part_of_a_prompt(capsys, model, tmp_path):
 
 
 @pytest.mark.parametrize("stream", ["--stream", "--no-stream"])
+@pytest.mark.slow
 def test_an_ascii_terminal_loses_no_output(monkeypatch, model, stream):
     """Letters that it does not have are printed as their numbers."""
     written = []

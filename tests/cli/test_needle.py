@@ -98,6 +98,7 @@ def interrupt_call(monkeypatch):
     return interrupt
 
 
+@pytest.mark.slow
 def test_the_same_command_goes_on(run, model, haystack, tmp_path, interrupt_call):
     out = tmp_path / "needle.json"
     options = [model, "--haystack", haystack, "--lengths", "256", "--depths", 3, "--samples", 1]
@@ -126,6 +127,7 @@ def test_a_refused_command_does_not_block_the_corrected_one(run, model, haystack
     assert sorted(file.name for file in tmp_path.iterdir()) == ["needle.json", "needle.png"]
 
 
+@pytest.mark.slow
 def test_a_whole_result_stays_until_there_is_another(
     run, model, haystack, tmp_path, interrupt_call
 ):
@@ -149,6 +151,7 @@ def test_a_file_that_is_no_result_is_not_replaced(run, model, haystack, tmp_path
     assert out.read_text() == "{}"
 
 
+@pytest.mark.slow
 def test_without_a_folder_the_text_is_made_up(run, model, tmp_path, monkeypatch):
     monkeypatch.setattr(needle_haystack, "_NUM_DOCUMENTS", 2)
     monkeypatch.setattr(needle_haystack, "_DOCUMENT_TOKENS", 600)

@@ -83,6 +83,7 @@ def test_verify_reads_every_byte(jsonl, tmp_path, monkeypatch):
 
 
 @pytest.mark.parametrize("command", ["prepare", "synthetic"])
+@pytest.mark.slow
 def test_a_full_disk_is_said_and_nothing_is_left_on_it(tmp_path, small_disk, command):
     disk = small_disk(2048)
     (tmp_path / "a.txt").write_text("the house by the river and the wind " * 100_000)

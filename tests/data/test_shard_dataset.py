@@ -84,6 +84,7 @@ def test_indexing_past_the_end_stops_iteration(shards):
     assert len(list(dataset)) == len(dataset)
 
 
+@pytest.mark.slow
 def test_a_spawned_worker_reads_the_same_windows(shards):
     dataset = ShardDataset(shards, 16, "pack")
     context = multiprocessing.get_context("spawn")

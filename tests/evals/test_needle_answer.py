@@ -88,7 +88,7 @@ def test_later_questions_see_the_models_own_answers(draw):
 
 
 @pytest.mark.parametrize("kind", ["drt", "host", "llama"])
-@pytest.mark.parametrize("segment_length", [1, 50, 1000])
+@pytest.mark.parametrize("segment_length", [pytest.param(1, marks=pytest.mark.slow), 50, 1000])
 def test_the_answer_is_what_generate_writes(kind, segment_length, draw, models, make_drt):
     model = make_drt(memory_tier="host") if kind == "host" else models[kind]
     sample = draw(length=250)
@@ -141,6 +141,7 @@ def test_later_tokens_are_served_by_the_chunks_that_close_meanwhile(draw, make_d
     assert seen[5] == seen[8]
 
 
+@pytest.mark.slow
 def test_failures_say_whether_the_chunk_was_there(draw, make_drt):
     everything = make_drt(retrieval_top_k=10_000)
     few = make_drt(retrieval_top_k=1, retrieval_method="random")
@@ -189,7 +190,7 @@ def test_what_the_asking_chunk_holds_need_not_be_retrieved(draw, make_drt):
 
 
 @pytest.mark.parametrize("task", ["single", "multi-value", "multi-query:3", "self-copy"])
-@pytest.mark.parametrize("segment_length", [45, 1000])
+@pytest.mark.parametrize("segment_length", [pytest.param(45, marks=pytest.mark.slow), 1000])
 def test_samples_side_by_side_are_samples_alone(task, segment_length, draw, make_drt):
     model = make_drt().double()
     samples = [draw(task, length=480, index=index, depth=0.2 * index) for index in range(5)]

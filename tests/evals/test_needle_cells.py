@@ -113,6 +113,7 @@ def test_an_interrupted_evaluation_goes_on(evaluate, tmp_path, monkeypatch):
     assert not folder.exists()
 
 
+@pytest.mark.slow
 def test_batches_run_over_depths_and_keep_every_cell(evaluate, tmp_path, monkeypatch):
     def without_bytes(cells):
         return [
@@ -137,6 +138,7 @@ def test_batches_run_over_depths_and_keep_every_cell(evaluate, tmp_path, monkeyp
     assert without_bytes(batched) == without_bytes(evaluate())
 
 
+@pytest.mark.slow
 def test_more_samples_are_evaluated_anew_and_fewer_are_taken(evaluate, tmp_path, monkeypatch):
     store = CellStore(tmp_path / "cells", {"seed": 0})
     two = evaluate(store=store)

@@ -8,6 +8,7 @@ from experiments import demo
 from gcattn.cli.program import run_command
 
 
+@pytest.mark.slow
 def test_demo_trains_asks_for_needles_and_says_what_comes_next(tmp_path, monkeypatch, capsys):
     monkeypatch.setattr(demo, "QUESTIONS", {256: 3, 1024: 2})
     monkeypatch.setattr(demo, "HAYSTACK_DOCUMENTS", 2)
@@ -24,6 +25,7 @@ def test_demo_trains_asks_for_needles_and_says_what_comes_next(tmp_path, monkeyp
         assert "gcattn train examples/books_cpu.yaml" in shown
 
 
+@pytest.mark.slow
 def test_demo_asks_a_released_model(tmp_path, monkeypatch, capsys):
     checkpoint = Path(__file__).parents[2] / "checkpoints" / "gcattn-12m"
     if not checkpoint.exists():

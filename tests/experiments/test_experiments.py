@@ -12,6 +12,7 @@ def corpus(tmp_path_factory):
     return make_corpus(tmp_path_factory.mktemp("corpus"), 64, {TRAIN_DOCUMENT_TOKENS: 2})
 
 
+@pytest.mark.slow
 def test_a_corpus_is_made_once(corpus):
     folder = corpus.train.parent
     before = (corpus.train / "index.json").stat().st_mtime_ns
@@ -20,6 +21,7 @@ def test_a_corpus_is_made_once(corpus):
     assert (corpus.train / "index.json").stat().st_mtime_ns == before
 
 
+@pytest.mark.slow
 def test_retrieval_experiment_measures_every_method_and_takes_finished_runs(corpus, tmp_path):
     began = []
 
@@ -60,6 +62,7 @@ def test_margins_compare_the_worst_learned_seed_with_the_best_other_one():
     assert margins["none"]["worst_learned_to_best_other"] == pytest.approx(-0.1)
 
 
+@pytest.mark.slow
 def test_loss_falls_on_short_sequences(corpus, tmp_path):
     models = train_short_sequences(corpus, tmp_path, steps=20, seeds=[0])
     for model in models.values():

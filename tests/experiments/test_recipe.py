@@ -34,6 +34,7 @@ def test_the_papers_recipe_has_none_of_ours(tmp_path):
     assert paper.tasks.text_loss_share == 1 and paper.tasks.question_break_rate == 0
 
 
+@pytest.mark.slow
 def test_command_trains_asks_and_writes_result_and_picture(tmp_path, capsys):
     corpus = make_corpus(tmp_path / "corpus", 64, {TRAIN_DOCUMENT_TOKENS: 2})
     validation = corpus.validation[TRAIN_DOCUMENT_TOKENS]
@@ -61,6 +62,7 @@ def test_an_unknown_recipe_is_refused(tmp_path, capsys):
     assert "got soup" in capsys.readouterr().err
 
 
+@pytest.mark.slow
 def test_chunk_sizes_and_counts_are_compared(tmp_path, capsys, monkeypatch):
     corpus = make_corpus(tmp_path / "corpus", 64, {TRAIN_DOCUMENT_TOKENS: 2})
     validation = corpus.validation[TRAIN_DOCUMENT_TOKENS]

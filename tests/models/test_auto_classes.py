@@ -38,7 +38,12 @@ def folder(tmp_path):
 
 
 @pytest.mark.parametrize(
-    "first", ["gcattn", "transformers", "transformers.models.auto.modeling_auto"]
+    "first",
+    [
+        "gcattn",
+        pytest.param("transformers", marks=pytest.mark.slow),
+        pytest.param("transformers.models.auto.modeling_auto", marks=pytest.mark.slow),
+    ],
 )
 def test_importing_gcattn_is_light_and_enough(folder, first):
     code = f"""
@@ -64,6 +69,7 @@ for auto in (AutoConfig, AutoModel, AutoModelForCausalLM, AutoModelForSequenceCl
     assert printed[0] == "False"
 
 
+@pytest.mark.slow
 def test_a_folder_brings_what_trust_remote_code_runs(folder):
     code = """
 import sys

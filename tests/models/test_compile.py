@@ -7,8 +7,14 @@ from gcattn.nn.retriever import Retrieval
 from gcattn.testing import random_config, random_model, random_tokens
 
 CASES = [
-    {"retrieval_serves": "next_chunk", "num_retrieval_groups": 1, "num_upper_layers": 1},
-    {"retrieval_serves": "from_landmark", "num_retrieval_groups": 2, "num_upper_layers": 2},
+    pytest.param(
+        {"retrieval_serves": "next_chunk", "num_retrieval_groups": 1, "num_upper_layers": 1},
+        marks=pytest.mark.slow,
+    ),
+    pytest.param(
+        {"retrieval_serves": "from_landmark", "num_retrieval_groups": 2, "num_upper_layers": 2},
+        marks=pytest.mark.slow,
+    ),
     {"retrieval_method": "none"},
 ]
 

@@ -51,7 +51,7 @@ def test_aligned_start_lets_the_token_dominate_the_residual_stream():
         assert (model.embed_landmark.weight == 0).all() == (init == "aligned")
 
 
-@pytest.mark.parametrize("hidden_size", [64, 256, 512])
+@pytest.mark.parametrize("hidden_size", [64, 256, pytest.param(512, marks=pytest.mark.slow)])
 def test_untrained_model_retrieves_and_copies_at_any_width(hidden_size):
     torch.manual_seed(0)
     config = drt_tiny(

@@ -27,10 +27,19 @@ def read(model, ids):
 
 
 @pytest.mark.parametrize("past", [3, 100, 150])
-def test_a_question_of_any_length_is_read_whole_in_either_form(model, past):
+@pytest.mark.parametrize(
+    "lengths",
+    [
+        # shorter than the past, as long, longer, and around the ends of chunks
+        [1, 2, 3, 4, 50, 51, 99, 100, 101, 149, 150, 151, 200],
+        pytest.param(range(1, 201), marks=pytest.mark.slow),
+    ],
+    ids=["some", "every"],
+)
+def test_a_question_of_any_length_is_read_whole_in_either_form(model, past, lengths):
     document = random_tokens(model.config, 1, past)
     cache = read(model, document)
-    for length in range(1, 201):
+    for length in lengths:
         question = random_tokens(model.config, 1, length, seed=length)
         whole = torch.cat([document, question], dim=1)
         alone, full = copy.deepcopy(cache), copy.deepcopy(cache)
