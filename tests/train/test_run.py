@@ -226,11 +226,10 @@ def test_weights_that_are_not_finite_are_refused(make_config):
 
 def test_an_id_beyond_the_vocabulary_is_searched_in_all_shards(tmp_path):
     """A vocabulary check must see a forbidden token that only one document holds."""
-    from gcattn.models import drt_tiny
-    from gcattn.train.model import check_vocabulary
+    from gcattn.data.tokenizer_checks import check_vocabulary
 
     vocabulary = [*VOCABULARY, "more"]
     shards = TokenShards(write_shards(tmp_path / "bad", 5, vocabulary=vocabulary, extra_token=32))
     shards.vocab_size = 32  # as an index says that is wrong
     with pytest.raises(ValueError, match=r"the id 32, beyond the vocabulary of 32"):
-        check_vocabulary(drt_tiny(vocab_size=33), shards)
+        check_vocabulary(shards, 33)

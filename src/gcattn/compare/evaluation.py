@@ -18,8 +18,9 @@ from torch import Tensor
 
 from gcattn.compare.suite import Suite, Text, suite_texts
 from gcattn.data.token_shards import TokenShards
+from gcattn.data.tokenizer_checks import check_vocabulary
 from gcattn.evals.model_loading import load_causal_lm
-from gcattn.evals.perplexity import check_vocabulary, choose_documents
+from gcattn.evals.perplexity import choose_documents
 from gcattn.evals.token_losses import token_losses
 from gcattn.storage.whole import new_file
 
@@ -66,7 +67,7 @@ def losses_by_position(model: PreTrainedModel, text: Text, ends: Sequence[int]) 
     rows = []
     for folder in text.data:
         shards = TokenShards(folder)
-        check_vocabulary(model, shards)
+        check_vocabulary(shards, model.config.get_text_config().vocab_size)
         for number in choose_documents(shards, [text.length], None):
             document = torch.from_numpy(shards.document(number)[: text.length].astype("int64"))
             rows.append(_range_means(token_losses(model, document).double(), ends))

@@ -5,10 +5,11 @@ from __future__ import annotations
 import logging
 from pathlib import Path
 
-from gcattn.data.token_shards import TokenShards
+from gcattn.data.token_shards import SCANNED_TOKENS, TokenShards
 from gcattn.data.tokenizer_fingerprint import tokenizer_fingerprint
 from gcattn.data.tokenizer_loading import load_tokenizer
 
+_SCAN_STEP = 2**22
 _logger = logging.getLogger(__name__)
 
 
@@ -52,3 +53,27 @@ def check_same_tokenizer(first: TokenShards, second: TokenShards) -> None:
             f"({first.tokenizer_name} and {second.tokenizer_name}); prepare both with the same "
             "--tokenizer."
         )
+
+
+def check_vocabulary(shards: TokenShards, vocab_size: int) -> None:
+    """Refuse data with token ids that a model of so many does not know.
+
+    The first `SCANNED_TOKENS` ids are read, which takes half a second at most.
+
+    Raises:
+        ValueError: The tokenizer has more tokens, or the data hold an id beyond it.
+    """
+    if shards.num_text_ids > vocab_size:
+        raise ValueError(
+            f"The data in {shards.folder} were made with a tokenizer of {shards.num_text_ids} "
+            f"tokens ({shards.tokenizer_name}), but the model's vocab_size is {vocab_size}; "
+            "prepare the data with the model's tokenizer, or make a model with a larger vocabulary."
+        )
+    num_ids = min(shards.vocab_size, vocab_size)
+    for start in range(0, min(shards.num_tokens, SCANNED_TOKENS), _SCAN_STEP):
+        largest = shards.tokens(start, min(start + _SCAN_STEP, shards.num_tokens)).max()
+        if largest >= num_ids:
+            raise ValueError(
+                f"The data in {shards.folder} hold token {largest}, but their tokenizer has "
+                f"{num_ids} tokens; prepare the data again."
+            )

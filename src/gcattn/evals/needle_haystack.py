@@ -11,8 +11,7 @@ from typing import TYPE_CHECKING
 from gcattn.data.needle_tasks import Haystack
 from gcattn.data.synthetic_shards import prepare_synthetic_shards
 from gcattn.data.token_shards import TokenShards
-from gcattn.data.tokenizer_checks import check_tokenizer_of_model
-from gcattn.evals.perplexity import check_vocabulary
+from gcattn.data.tokenizer_checks import check_tokenizer_of_model, check_vocabulary
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
@@ -38,6 +37,7 @@ def open_haystack(
         FileNotFoundError: There are no such shards, or no tokenizer beside the model.
         ValueError: The shards were made with another tokenizer than the model's.
     """
+    vocab_size = model.config.get_text_config().vocab_size
     if folder is None:
         with tempfile.TemporaryDirectory() as place:
             made = prepare_synthetic_shards(
@@ -48,11 +48,10 @@ def open_haystack(
                 split="validation",
                 tokenizer_name=source,
             )
-            check_vocabulary(model, made)
+            check_vocabulary(made, vocab_size)
             yield Haystack(made)
         return
     shards = TokenShards(folder)
     check_tokenizer_of_model(shards, source)
-    check_vocabulary(model, shards)
-    shards.check_ids()
+    check_vocabulary(shards, vocab_size)
     yield Haystack(shards)

@@ -14,6 +14,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from gcattn.data.tokenizer_checks import check_vocabulary
 from gcattn.data.tokenizer_loading import load_tokenizer
 from gcattn.evals.length_result import LengthResult, bucket_means, summarise
 from gcattn.evals.token_bytes import token_byte_lengths
@@ -52,7 +53,7 @@ def evaluate_perplexity(
         ValueError: No document is as long as a length, the data have ids that the model does not
             know, or a loss is not finite.
     """
-    check_vocabulary(model, shards)
+    check_vocabulary(shards, model.config.get_text_config().vocab_size)
     served = choose_documents(shards, lengths, max_documents)
     token_bytes = token_byte_lengths(load_tokenizer(shards.tokenizer_folder))
     total = sum(max(chosen) - 1 for chosen in served.values())
@@ -77,17 +78,6 @@ def evaluate_perplexity(
             losses[length].append(bucket_means(part))
             bits_per_byte[length].append(float(part.sum()) / math.log(2) / num_bytes)
     return [summarise(length, losses[length], bits_per_byte[length]) for length in lengths]
-
-
-def check_vocabulary(model: PreTrainedModel, shards: TokenShards) -> None:
-    """Refuse data with token ids that the model does not know."""
-    vocab_size = model.config.get_text_config().vocab_size
-    if shards.num_text_ids > vocab_size:
-        raise ValueError(
-            f"The data in {shards.folder} were made with a tokenizer of {shards.num_text_ids} "
-            f"tokens ({shards.tokenizer_name}), the model knows {vocab_size}; prepare the data "
-            "with the model's tokenizer."
-        )
 
 
 def choose_documents(

@@ -18,6 +18,9 @@ from safetensors import safe_open
 from safetensors.torch import save_file
 from torch import Tensor
 
+from gcattn.storage.manifest import MANIFEST
+from gcattn.storage.whole import new_folder as new_folder_of
+
 LANDMARK = "<|landmark|>"
 _FIELD = "landmark_token_id"
 _INDEX = "model.safetensors.index.json"
@@ -45,11 +48,14 @@ def migrate_checkpoint(folder: Path, new_folder: Path) -> None:
             "leave the vocabulary, since the ids behind it must keep their numbers."
         )
     config["vocab_size"] = landmark
-    # named so that an interrupted run is not taken for a model
-    unfinished = new_folder.with_name(f"{new_folder.name}.unfinished")
-    shutil.rmtree(unfinished, ignore_errors=True)
-    shutil.copytree(folder, unfinished)
-    (unfinished / "manifest.json").unlink(missing_ok=True)  # of the files as they were
+    with new_folder_of(new_folder) as unfinished:
+        _migrate_files(folder, unfinished, config, landmark)
+
+
+def _migrate_files(folder: Path, unfinished: Path, config: dict[str, Any], landmark: int) -> None:
+    """Copy a model and rewrite what knows the landmark as an id."""
+    shutil.copytree(folder, unfinished, dirs_exist_ok=True)
+    (unfinished / MANIFEST).unlink(missing_ok=True)  # of the files as they were
     _write_json(unfinished / "config.json", config)
     places: dict[str, str] = {}
     for file in sorted(unfinished.glob("*.safetensors")):
@@ -59,7 +65,6 @@ def migrate_checkpoint(folder: Path, new_folder: Path) -> None:
         _write_json(unfinished / _INDEX, index | {"weight_map": dict(sorted(places.items()))})
     if (unfinished / "tokenizer.json").is_file():
         _drop_landmark(unfinished)
-    unfinished.rename(new_folder)
 
 
 def _migrate_weights(file: Path, landmark: int) -> list[str]:

@@ -14,9 +14,6 @@ if TYPE_CHECKING:
     from gcattn.data.token_shards import TokenShards
     from gcattn.models import DRTConfig, DRTForCausalLM
 
-# tokens looked at for an id beyond the vocabulary before training starts: half a second of reading
-SCANNED_TOKENS = 2**28
-
 
 def config_fields() -> dict[str, Any]:
     """Return the fields of DRTConfig that a configuration may set, with their types."""
@@ -38,7 +35,7 @@ def build_model(section: ModelSection, shards: TokenShards) -> DRTForCausalLM:
             does not fit its configuration, or the vocabulary or the tokenizer of the data does not
             fit.
     """
-    from gcattn.data.tokenizer_checks import check_tokenizer_of_model
+    from gcattn.data.tokenizer_checks import check_tokenizer_of_model, check_vocabulary
     from gcattn.evals.model_loading import load_causal_lm
     from gcattn.models import DRTConfig, DRTForCausalLM
     from gcattn.models.saved_model import check_saved_model
@@ -48,7 +45,7 @@ def build_model(section: ModelSection, shards: TokenShards) -> DRTForCausalLM:
         overrides = {"vocab_size": shards.num_text_ids} | section.overrides
         config = _checked(lambda: _preset(section.preset)(**overrides))
         _check_fits_memory(config)
-        check_vocabulary(config, shards)
+        check_vocabulary(shards, config.vocab_size)
         return DRTForCausalLM(config)
     if not (Path(source) / "config.json").is_file():
         raise FileNotFoundError(
@@ -57,7 +54,7 @@ def build_model(section: ModelSection, shards: TokenShards) -> DRTForCausalLM:
     config = _checked(lambda: DRTConfig.from_pretrained(source, **section.overrides))
     check_tokenizer_of_model(shards, source)
     _check_fits_memory(config)
-    check_vocabulary(config, shards)
+    check_vocabulary(shards, config.vocab_size)
     check_saved_model(source, hash_up_to=None)
     try:
         model = load_causal_lm(source, device="cpu", dtype="float32", changes=section.overrides)
@@ -66,29 +63,6 @@ def build_model(section: ModelSection, shards: TokenShards) -> DRTForCausalLM:
     if not isinstance(model, DRTForCausalLM):
         raise ValueError(f"model.from: {source} holds a {type(model).__name__}, expected a DRT.")
     return model
-
-
-def check_vocabulary(config: DRTConfig, shards: TokenShards) -> None:
-    """Refuse data whose token ids the model cannot take.
-
-    Raises:
-        ValueError: The vocabulary is too large, or the data hold an id beyond it.
-    """
-    if shards.num_text_ids > config.vocab_size:
-        raise ValueError(
-            f"The data in {shards.folder} were made with a tokenizer of {shards.num_text_ids} "
-            f"tokens ({shards.tokenizer_name}), but model.vocab_size is {config.vocab_size}; "
-            "raise it or prepare the data with the model's tokenizer."
-        )
-    num_ids = min(shards.vocab_size, config.vocab_size)
-    step = 2**22
-    for start in range(0, min(shards.num_tokens, SCANNED_TOKENS), step):
-        largest = shards.tokens(start, min(start + step, shards.num_tokens)).max()
-        if largest >= num_ids:
-            raise ValueError(
-                f"The data in {shards.folder} hold token {largest}, but their tokenizer has "
-                f"{num_ids} tokens; prepare the data again."
-            )
 
 
 def _check_fits_memory(config: DRTConfig) -> None:

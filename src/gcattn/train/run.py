@@ -18,7 +18,7 @@ from gcattn.data.needle_tasks import NeedleRows
 from gcattn.data.shard_dataset import ShardDataset
 from gcattn.data.synthetic_facts import Split
 from gcattn.data.token_shards import TokenShards
-from gcattn.data.tokenizer_checks import check_same_tokenizer
+from gcattn.data.tokenizer_checks import check_same_tokenizer, check_vocabulary
 from gcattn.data.tokenizer_loading import load_tokenizer
 from gcattn.storage.full_disk import naming_full_disk
 from gcattn.storage.lock import sole_writer
@@ -28,7 +28,7 @@ from gcattn.train.checkpoints import checkpoint_step, checkpoint_to_resume, read
 from gcattn.train.compilation import compile_layers
 from gcattn.train.config import TrainConfig
 from gcattn.train.interruption import Interruption
-from gcattn.train.model import build_model, check_vocabulary
+from gcattn.train.model import build_model
 from gcattn.train.out_of_memory import naming_full_memory
 from gcattn.train.output_folder import MODEL_FOLDER, claim_output
 from gcattn.train.progress import ProgressDisplay
@@ -182,7 +182,7 @@ def _rows(
         return train_rows, None
     validation = TokenShards(data.validation)
     check_same_tokenizer(shards, validation)
-    check_vocabulary(model.config, validation)
+    check_vocabulary(validation, model.config.vocab_size)
     return train_rows, _rows_of(config, model, validation, "validation", shortest)
 
 
