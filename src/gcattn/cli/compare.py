@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
 
@@ -39,51 +39,27 @@ def compare(
     Runs that are finished are kept, and an interrupted one goes on: the same command again resumes.
     """
     from gcattn.cli.compare_tables import print_tables
-    from gcattn.compare.report import compare as compare_runs
-    from gcattn.compare.runs import finished, run_all, train_and_evaluate
+    from gcattn.compare.comparison import choose_runs, write_comparison
+    from gcattn.compare.runs import run_all, train_and_evaluate
     from gcattn.compare.suite import load_suite, suite_runs
-    from gcattn.results import write_result
 
     wanted = load_suite(suite, overrides or [])
     everything = suite_runs(wanted)
     if run is not None:
         train_and_evaluate(wanted, {r.name: r for r in everything}[run], runs)
         return
-    chosen = everything
-    if models is not None:
-        names = models.split(",")
-        if unknown := [name for name in names if name not in wanted.models]:
-            raise ValueError(f"{unknown} are no models of {suite}: {', '.join(wanted.models)}.")
-        chosen = [r for r in everything if r.model in names]
-    if report_only:
-        chosen = []
+    chosen = choose_runs(wanted, everything, models)
     command = ["eval", "compare", str(suite), *(overrides or []), "--runs", str(runs), "--run"]
     failed = run_all(
-        chosen,
+        [] if report_only else chosen,
         runs,
         command,
         devices=list(range(devices or _num_devices())) * runs_per_device,
         say=lambda line: typer.echo(line, err=True),
     )
-    done = [x for r in everything if (x := finished(r, runs)) is not None]
-    if not done:
-        raise ValueError(f"No run was finished; their logs are in {runs}.")
-    metrics: dict[str, Any] = compare_runs(wanted, done)
-    metrics["unfinished"] = [r.name for r in everything if finished(r, runs) is None]
     file = out or RESULTS / f"compare-{wanted.name}.json"
-    write_result(
-        file.stem,
-        {
-            "suite": vars(wanted),
-            "overrides": overrides or [],
-            "runs_per_device": runs_per_device,
-        },
-        metrics,
-        folder=file.parent,
-        seed=min(wanted.seeds),
-        trials=len(wanted.seeds),
-    )
-    print_tables(metrics, file)
+    config = {"overrides": overrides or [], "runs_per_device": runs_per_device}
+    print_tables(write_comparison(wanted, everything, runs, file, config), file)
     if failed:
         raise typer.Exit(1)
 

@@ -15,7 +15,7 @@ from gcattn.cli.progress import reading_progress
 from gcattn.cli.table_printing import print_table
 
 if TYPE_CHECKING:
-    from gcattn.evals.length_result import LengthResult
+    from gcattn.evals.perplexity_run import PerplexityRun
 
 eval_app = typer.Typer(no_args_is_help=True, help="Evaluate a saved model.")
 
@@ -76,60 +76,32 @@ def perplexity(
     A length is measured on the first tokens of documents that have so many.
     """
     from gcattn.data import TokenShards
-    from gcattn.data.tokenizer_checks import check_tokenizer_of_model
+    from gcattn.evals.haystack_run import check_out
     from gcattn.evals.lengths import parse_lengths
     from gcattn.evals.model_loading import load_causal_lm
-    from gcattn.evals.perplexity import evaluate_perplexity
-    from gcattn.evals.plot import plot_perplexity, short_name
-    from gcattn.evals.unigram import unigram_entropy
-    from gcattn.results import write_result
-    from gcattn.storage.writable import check_writable
+    from gcattn.evals.perplexity_run import run_perplexity
 
-    if out.suffix != ".json":
-        raise ValueError(f"--out must end in .json, got {out}.")
+    check_out(out)
     wanted = parse_lengths(lengths)
     shards = TokenShards(data)
     changed = parse_changes(changes)
     causal_lm = load_causal_lm(
         model, device=device, dtype=dtype, memory_tier=memory_tier, changes=changed
     )
-    check_tokenizer_of_model(shards, model)
-    check_writable(out.parent)
-    # reads all tokens: an impossible one breaks off here and not behind the evaluation
-    entropy = unigram_entropy(shards)
     with reading_progress() as on_progress:
-        results = evaluate_perplexity(
+        run = run_perplexity(
             causal_lm,
+            model,
             shards,
-            wanted,
+            data,
+            out,
+            lengths=wanted,
             segment_length=segment_length,
             max_documents=max_documents,
+            changes=changed,
             on_progress=on_progress,
         )
-    file = write_result(
-        out.stem,
-        {
-            "model": model,
-            "model_type": causal_lm.config.model_type,
-            "parameters": causal_lm.num_parameters(),
-            "data": str(data),
-            "tokenizer": shards.tokenizer_name,
-            "lengths": wanted,
-            "segment_length": segment_length,
-            "max_documents": max_documents,
-            "memory_tier": getattr(causal_lm.config, "memory_tier", None),
-            "changes": changed,
-            "device": str(causal_lm.device),
-            "dtype": str(causal_lm.dtype).removeprefix("torch."),
-        },
-        {"unigram_entropy": entropy, "lengths": [result.as_dict() for result in results]},
-        folder=out.parent,
-        seed=0,
-        trials=1,
-    )
-    picture = file.with_suffix(".png")
-    plot_perplexity(results, f"{short_name(Path(model))} on {short_name(data)}", picture)
-    _report(results, entropy, file, picture)
+    _report(run)
 
 
 def parse_changes(changes: Sequence[str] | None) -> dict[str, Any]:
@@ -152,7 +124,7 @@ def parse_changes(changes: Sequence[str] | None) -> dict[str, Any]:
     return parsed
 
 
-def _report(results: Sequence[LengthResult], entropy: float, file: Path, picture: Path) -> None:
+def _report(run: PerplexityRun) -> None:
     """Print one line for each length and where the files are."""
     from rich.console import Console
     from rich.table import Table
@@ -162,7 +134,7 @@ def _report(results: Sequence[LengthResult], entropy: float, file: Path, picture
     table = Table("length", "documents", "nats/token", "± s.e.", "perplexity", "bits/byte")
     for column in table.columns:
         column.justify = "right"
-    for result in results:
+    for result in run.results:
         error = result.loss.standard_error
         table.add_row(
             format_length(result.length),
@@ -174,5 +146,7 @@ def _report(results: Sequence[LengthResult], entropy: float, file: Path, picture
         )
     console = Console(soft_wrap=True)
     print_table(console, table, num_labels=1)
-    console.print(f"unigram entropy of the data: {entropy:.4f} nats/token", highlight=False)
-    console.print(f"{file}\n{picture}", highlight=False)
+    console.print(
+        f"unigram entropy of the data: {run.unigram_entropy:.4f} nats/token", highlight=False
+    )
+    console.print(f"{run.file}\n{run.picture}", highlight=False)
