@@ -1,6 +1,7 @@
 """What tests read from the folder of a run."""
 
 import signal
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -43,7 +44,11 @@ def assert_same_run(config: TrainConfig, other: TrainConfig) -> None:
 
 
 def run_and_signal(
-    monkeypatch: pytest.MonkeyPatch, config: TrainConfig, number: int, step: int
+    monkeypatch: pytest.MonkeyPatch,
+    config: Any,
+    number: int,
+    step: int,
+    run: Callable[[Any], TrainingOutcome] = run_training,
 ) -> TrainingOutcome:
     """Train, and receive a signal in the middle of a step."""
     original = DRTTrainer.training_step
@@ -57,4 +62,4 @@ def run_and_signal(
 
     with monkeypatch.context() as patch:
         patch.setattr(DRTTrainer, "training_step", step_with_signal)
-        return run_training(config)
+        return run(config)

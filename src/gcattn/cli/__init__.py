@@ -11,9 +11,11 @@ from typing import Annotated, Any
 import typer
 
 from gcattn import __version__
+from gcattn.cli.answers import questions, summarization, summary_table
 from gcattn.cli.compare import compare
 from gcattn.cli.data import data_app
 from gcattn.cli.evaluate import eval_app
+from gcattn.cli.finetune import finetune_app
 from gcattn.cli.generate import generate
 from gcattn.cli.memory import memory_app
 from gcattn.cli.needle import needle
@@ -23,7 +25,7 @@ from gcattn.cli.train import train
 from gcattn.cli.verify import verify
 
 # as they are needed; typer would put groups last
-ORDER = ("data", "train", "eval", "generate", "memory", "ask", "chat", "verify")
+ORDER = ("data", "train", "finetune", "eval", "generate", "memory", "ask", "chat", "verify")
 
 
 class _InOrder(Group):
@@ -44,9 +46,13 @@ app = typer.Typer(
 )
 app.add_typer(data_app, name="data")
 app.command()(train)
+app.add_typer(finetune_app, name="finetune")
 eval_app.command()(needle)
 eval_app.command()(compare)
 eval_app.command()(ruler)
+eval_app.command()(questions)
+eval_app.command()(summarization)
+eval_app.command()(summary_table)
 app.add_typer(eval_app, name="eval")
 app.command()(generate)
 app.add_typer(memory_app, name="memory")

@@ -129,6 +129,60 @@ def synthetic(
 
 
 @data_app.command()
+def stories(
+    out: Annotated[Path, typer.Option(callback=expand, help="File to write, .jsonl.")],
+    documents: Annotated[int, typer.Option(min=1, max=MOST, help="Number of stories.")] = 1000,
+    tokens: Annotated[
+        str, typer.Option(help="Tokens of every story at most, such as 2k or 256k; k is 1024.")
+    ] = "2k",
+    questions: Annotated[int, typer.Option(min=1, max=MOST, help="Questions about each.")] = 4,
+    seed: Annotated[int, typer.Option(help="Fixes the stories.")] = 0,
+    split: Annotated[
+        str, typer.Option(help="train or validation: names, numbers and wordings are disjoint.")
+    ] = "train",
+    filler: Annotated[
+        str | None,
+        typer.Option(
+            callback=expand,
+            help="Source of other text between the facts (default: made-up scenes).",
+        ),
+    ] = None,
+    filler_split: Annotated[str | None, typer.Option(help="Split of that source.")] = None,
+    tokenizer: Annotated[
+        str | None,
+        typer.Option(callback=expand, help="Counts the tokens (default: the shipped one)."),
+    ] = None,
+    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace the file.")] = False,
+) -> None:
+    """Write stories whose facts are asked for later, to teach and to test a model."""
+    from rich.console import Console
+
+    from gcattn.data.stories.story_file import write_stories
+    from gcattn.evals.lengths import parse_lengths
+
+    lengths = parse_lengths(tokens)
+    if len(lengths) > 1:
+        raise ValueError(f"--tokens takes one length, got {tokens!r}.")
+    with document_progress("telling", documents) as on_progress:
+        file = write_stories(
+            out,
+            documents,
+            lengths[0],
+            num_questions=questions,
+            split=split,  # type: ignore[arg-type]
+            seed=seed,
+            filler=filler,
+            filler_split=filler_split,
+            tokenizer=tokenizer,
+            overwrite=overwrite,
+            on_progress=on_progress,
+        )
+    Console(soft_wrap=True).print(
+        f"{file}: {documents:,} stories, {documents * questions:,} questions", highlight=False
+    )
+
+
+@data_app.command()
 def verify(
     folder: Annotated[Path, typer.Argument(callback=expand, help="Folder of token shards.")],
 ) -> None:

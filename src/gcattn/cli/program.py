@@ -20,6 +20,7 @@ EXTRAS = {
     "pyarrow": "train",
     "tensorboard": "train",
     "matplotlib": "eval",
+    "rouge_score": "eval",
 }
 _OUT_OF_MEMORY = re.compile("MemoryError|out of memory|(can't|cannot) allocate|not enough memory")
 INTERRUPTED = 130  # 128 + SIGINT, as shells have it

@@ -1,10 +1,17 @@
 """`gcattn train`: one configuration in, one trained model out."""
 
+from __future__ import annotations
+
 import signal
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+    from gcattn.train.run import TrainingOutcome
 
 
 def train(
@@ -26,7 +33,6 @@ def train(
 
     On several GPUs: torchrun --nproc_per_node N -m gcattn.cli train …
     """
-    from accelerate import PartialState
     from rich.console import Console
 
     from gcattn.train.config import load_config
@@ -36,6 +42,13 @@ def train(
     outcome = run_training(
         load_config(config, overrides or []), resume=resume, overwrite=overwrite, console=console
     )
+    end_run(outcome, console)
+
+
+def end_run(outcome: TrainingOutcome, console: Console) -> None:
+    """Say how a run ended and leave the process group; exit as the signal that stopped it."""
+    from accelerate import PartialState
+
     state = PartialState()
     if state.is_main_process:
         if outcome.interrupted_by:

@@ -25,12 +25,17 @@ def read_hub_documents(
     Raises:
         ValueError: The dataset can't be loaded, or has no such split, configuration or column.
     """
-    for number, row in enumerate(_open(name, split, config_name), start=1):
+    for number, row in enumerate(open_hub_dataset(name, split, config_name), start=1):
         check_column(name, text_column, row)
         yield pieces_of(f"{name}, row {number}", text_column, row[text_column])
 
 
-def _open(name: str, split: str | None, config_name: str | None) -> Any:
+def open_hub_dataset(name: str, split: str | None, config_name: str | None) -> Any:
+    """Open a dataset as a stream of rows; the arguments are those of `read_hub_documents`.
+
+    Raises:
+        ValueError: The dataset can't be loaded, or has no such split or configuration.
+    """
     try:
         from datasets import load_dataset
     except ImportError as error:

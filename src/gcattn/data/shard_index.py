@@ -3,8 +3,8 @@
 A folder holds `index.json` (this manifest), `shard_00000.bin`, … (the token ids; no document is
 split between two), `documents.bin` (int64 [num_documents + 1, 2]: where each document starts, in
 tokens and in UTF-8 bytes of text), `tokenizer/` (a copy of the tokenizer) and, for corpora that
-know which tokens repeat a fact stated earlier, `recall_mask.bin` (uint8 per token). All numbers
-are little-endian.
+know which tokens repeat a fact stated earlier or answer a question, `recall_mask.bin` or
+`answer_mask.bin` (uint8 per token). All numbers are little-endian.
 """
 
 import dataclasses
@@ -17,6 +17,7 @@ from typing import Any
 INDEX_FILE = "index.json"
 DOCUMENTS_FILE = "documents.bin"
 RECALL_MASK_FILE = "recall_mask.bin"
+ANSWER_MASK_FILE = "answer_mask.bin"
 TOKENIZER_FOLDER = "tokenizer"
 FORMAT = "gcattn-token-shards"
 VERSION = 1
@@ -49,6 +50,7 @@ class ShardIndex:
         num_bytes: Number of UTF-8 bytes of the text.
         shard_num_tokens: Number of tokens of every shard.
         has_recall_mask: Whether `recall_mask.bin` exists.
+        has_answer_mask: Whether `answer_mask.bin` exists; absent in folders of older releases.
     """
 
     dtype: str
@@ -61,6 +63,7 @@ class ShardIndex:
     num_bytes: int
     shard_num_tokens: list[int]
     has_recall_mask: bool
+    has_answer_mask: bool = False
 
     def write(self, folder: Path) -> None:
         """Write `index.json`."""
@@ -93,6 +96,7 @@ class ShardIndex:
         version = state.pop("version", None)
         if version != VERSION:
             raise ValueError(f"{file} has version {version}, this release reads {VERSION}.")
+        state.setdefault("has_answer_mask", False)
         types = {field.name: _JSON_TYPES[field.name] for field in dataclasses.fields(cls)}
         if state.keys() != types.keys():
             wrong = ", ".join(sorted(state.keys() ^ types.keys()))
@@ -127,4 +131,5 @@ _JSON_TYPES: dict[str, type] = {
     "num_bytes": int,
     "shard_num_tokens": list,
     "has_recall_mask": bool,
+    "has_answer_mask": bool,
 }

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, BinaryIO
 import numpy as np
 
 from gcattn.data.shard_index import (
+    ANSWER_MASK_FILE,
     DOCUMENTS_FILE,
     DTYPES,
     INDEX_FILE,
@@ -42,6 +43,7 @@ class TokenShardWriter:
         tokenizer_name: Name to remember the tokenizer by.
         shard_tokens: A shard is closed after the document that reaches this number of tokens.
         with_recall_mask: Whether every document comes with a recall mask.
+        with_answer_mask: Whether every document comes with an answer mask.
         overwrite: Replace `folder` if it is a folder of token shards.
 
     Raises:
@@ -58,6 +60,7 @@ class TokenShardWriter:
         *,
         shard_tokens: int = DEFAULT_SHARD_TOKENS,
         with_recall_mask: bool = False,
+        with_answer_mask: bool = False,
         overwrite: bool = False,
     ) -> None:
         if shard_tokens < 1:
@@ -69,6 +72,7 @@ class TokenShardWriter:
         self._tokenizer_name = tokenizer_name
         self._shard_tokens = shard_tokens
         self._with_recall_mask = with_recall_mask
+        self._with_answer_mask = with_answer_mask
         # ids may have gaps: the greatest decides, not their number
         self._vocab_size = 1 + max(tokenizer.get_vocab().values())
         self._dtype = "uint16" if self._vocab_size <= 2**16 else "uint32"
@@ -97,10 +101,18 @@ class TokenShardWriter:
         if self._with_recall_mask:
             file = self._partial / RECALL_MASK_FILE
             self._recall_mask = self._target.enter_context(file.open("wb"))
+        if self._with_answer_mask:
+            file = self._partial / ANSWER_MASK_FILE
+            self._answer_mask = self._target.enter_context(file.open("wb"))
         return self
 
     def append(
-        self, token_ids: np.ndarray, num_bytes: int, recall_mask: np.ndarray | None = None
+        self,
+        token_ids: np.ndarray,
+        num_bytes: int,
+        recall_mask: np.ndarray | None = None,
+        *,
+        answer_mask: np.ndarray | None = None,
     ) -> None:
         """Add one document and its end-of-text token.
 
@@ -108,10 +120,14 @@ class TokenShardWriter:
             token_ids: Token ids of the text, [num_tokens].
             num_bytes: UTF-8 length of the text.
             recall_mask: Nonzero where a token repeats an earlier fact, [num_tokens].
+            answer_mask: Nonzero where a token belongs to an answer, [num_tokens + 1]: the
+                end-of-text token may be what ends it.
         """
         self.append_part(token_ids, num_bytes)
         if recall_mask is not None:
             self._recall_mask.write(np.append(recall_mask, 0).astype(np.uint8).tobytes())
+        if answer_mask is not None:
+            self._answer_mask.write(answer_mask.astype(np.uint8).tobytes())
         self.end_document()
 
     def append_part(self, token_ids: np.ndarray, num_bytes: int) -> None:
@@ -168,6 +184,8 @@ class TokenShardWriter:
             self._documents.close()
             if self._with_recall_mask:
                 self._recall_mask.close()
+            if self._with_answer_mask:
+                self._answer_mask.close()
             self._finish()
 
     def _check_target(self, overwrite: bool) -> None:
@@ -211,4 +229,5 @@ class TokenShardWriter:
             num_bytes=self._num_bytes,
             shard_num_tokens=self._shard_num_tokens,
             has_recall_mask=self._with_recall_mask,
+            has_answer_mask=self._with_answer_mask,
         ).write(self._partial)

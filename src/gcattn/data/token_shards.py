@@ -6,6 +6,7 @@ from pathlib import Path
 import numpy as np
 
 from gcattn.data.shard_index import (
+    ANSWER_MASK_FILE,
     DOCUMENTS_FILE,
     DTYPES,
     RECALL_MASK_FILE,
@@ -44,6 +45,7 @@ class TokenShards:
         document_starts: Where each document starts in tokens, then the end, int64
             [num_documents + 1].
         recall_mask: One where a token repeats a fact stated earlier, uint8 [num_tokens], or None.
+        answer_mask: One where a token belongs to an answer, uint8 [num_tokens], or None.
     """
 
     def __init__(self, folder: str | Path, *, check: bool = True) -> None:
@@ -80,6 +82,9 @@ class TokenShards:
         self.recall_mask: np.ndarray | None = None
         if index.has_recall_mask:
             self.recall_mask = self._map(RECALL_MASK_FILE, "u1", index.num_tokens)
+        self.answer_mask: np.ndarray | None = None
+        if index.has_answer_mask:
+            self.answer_mask = self._map(ANSWER_MASK_FILE, "u1", index.num_tokens)
         if check:
             self._check_files()
 

@@ -53,6 +53,9 @@ class DataSection:
     """Tokens per row; the paper's models have 16,380."""
     documents: Literal["ignore", "pack", "separate"] = "ignore"
     """Rows run over document ends (the paper's way), keep documents apart, or hold one document."""
+    loss: Literal["all", "answers"] = "all"
+    """"answers": rows are whole examples with labels on answers alone (`gcattn finetune`); their
+    chunks close where prompts close them. Needs `documents: pack`."""
     close_chunks_early: float = 0.0
     """Probability, per token, that the chunk closes after it; training rows only."""
 
@@ -213,6 +216,8 @@ class TrainConfig:
                 f"{rows * self.data.sequence_length:,} tokens a step on every device; at most "
                 f"{MOST_TOKENS_PER_STEP:,} are possible."
             )
+        if self.data.loss == "answers" and self.data.documents != "pack":
+            raise ValueError("data.loss: answers needs data.documents to be 'pack'.")
         if self.tasks is not None and self.data.documents != "ignore":
             raise ValueError("tasks need data.documents to be 'ignore'.")
         if self.curriculum and self.data.documents == "pack":

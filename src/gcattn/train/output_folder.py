@@ -39,26 +39,35 @@ def claim_output(config: TrainConfig, *, resume: bool = False, overwrite: bool =
         OSError: The folder cannot be written.
     """
     folder = Path(config.output)
-    if resume and overwrite:
-        raise ValueError("--resume and --overwrite exclude each other.")
+    refuse_taken(folder, resume=resume, overwrite=overwrite)
     folder.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryFile(dir=folder):
         pass
     if _holds_run(folder):
         if resume:
             _check_same_run(folder, config)
-        elif overwrite:
-            _delete_run(folder)
         else:
-            raise ValueError(
-                f"{folder} already holds a run; add --resume to go on with it, --overwrite to "
-                "delete it, or choose another output."
-            )
+            _delete_run(folder)
     # what a run that was killed while it saved left
     remove(folder / UNFINISHED)
     remove_abandoned(folder / MODEL_FOLDER)
     with new_file(folder / CONFIG_FILE) as file:
         yaml.safe_dump(config.as_dict(), file, sort_keys=False)
+
+
+def refuse_taken(folder: Path, *, resume: bool, overwrite: bool) -> None:
+    """Refuse a folder that holds a run which nobody asked to go on with or to delete.
+
+    Raises:
+        ValueError: It does, or both were asked for.
+    """
+    if resume and overwrite:
+        raise ValueError("--resume and --overwrite exclude each other.")
+    if _holds_run(folder) and not (resume or overwrite):
+        raise ValueError(
+            f"{folder} already holds a run; add --resume to go on with it, --overwrite to delete "
+            "it, or choose another output."
+        )
 
 
 def _holds_run(folder: Path) -> bool:

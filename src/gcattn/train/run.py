@@ -2,18 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, TypeAlias, TypeVar
+from typing import TYPE_CHECKING, TypeAlias
 
 from accelerate import PartialState
-from accelerate.utils import broadcast_object_list
 from rich.console import Console
 from transformers import TrainerState, set_seed
 from transformers.utils import logging as transformers_logging
 
+from gcattn.data.answer_rows import AnswerRows
 from gcattn.data.needle_tasks import NeedleRows
 from gcattn.data.shard_dataset import ShardDataset
 from gcattn.data.synthetic_facts import Split
@@ -31,6 +30,7 @@ from gcattn.train.interruption import Interruption
 from gcattn.train.model import build_model
 from gcattn.train.out_of_memory import naming_full_memory
 from gcattn.train.output_folder import MODEL_FOLDER, claim_output
+from gcattn.train.processes import on_first_process
 from gcattn.train.progress import ProgressDisplay
 from gcattn.train.records import Records
 from gcattn.train.rhythm import Rhythm
@@ -43,8 +43,7 @@ if TYPE_CHECKING:
 
     from gcattn.models import DRTForCausalLM
 
-T = TypeVar("T")
-Rows: TypeAlias = ShardDataset | NeedleRows
+Rows: TypeAlias = ShardDataset | NeedleRows | AnswerRows
 
 
 @dataclass(frozen=True)
@@ -115,7 +114,7 @@ def _run(
             complaints.append(f"Dropping damaged lines of {LOG_FILE}: {damaged}.")
         return checkpoint, complaints
 
-    checkpoint, complaints = _on_first_process(processes, claim)
+    checkpoint, complaints = on_first_process(processes, claim)
     if config.training.gradient_checkpointing:
         _enable_checkpointing(model)
     if config.training.compile:
@@ -153,20 +152,6 @@ def _tokenizer_folder(config: TrainConfig, shards: TokenShards) -> Path:
     return shards.tokenizer_folder
 
 
-def _on_first_process(processes: PartialState, action: Callable[[], T]) -> T:
-    """Return what the first process gets, or raise in every process what it raises."""
-    outcome: list[T | Exception | None] = [None]
-    if processes.is_main_process:
-        try:
-            outcome[0] = action()
-        except (ValueError, OSError) as error:
-            outcome[0] = error
-    broadcast_object_list(outcome)
-    if isinstance(outcome[0], Exception):
-        raise outcome[0]
-    return outcome[0]  # type: ignore[return-value]
-
-
 def _rows(
     config: TrainConfig, model: DRTForCausalLM, shards: TokenShards
 ) -> tuple[Rows, Rows | None]:
@@ -191,6 +176,8 @@ def _rows_of(
 ) -> Rows:
     """Return rows of text, with needles of the split if the configuration has tasks."""
     data, tasks = config.data, config.tasks
+    if data.loss == "answers":
+        return AnswerRows(shards, data.sequence_length)
     if tasks is None:
         return ShardDataset(shards, data.sequence_length, data.documents)
     rows = NeedleRows(

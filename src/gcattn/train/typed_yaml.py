@@ -39,9 +39,18 @@ def read_yaml(path: str | Path, overrides: Iterable[str] = ()) -> dict[str, Any]
     tree = _parse(text, str(path))
     if not isinstance(tree, dict):
         raise ValueError(f"{path} must hold sections (key: value), got {_describe(tree)}.")
+    apply_overrides(tree, overrides)
+    return tree
+
+
+def apply_overrides(tree: dict[str, Any], overrides: Iterable[str]) -> None:
+    """Lay `section.key=value` overrides over a mapping, in place.
+
+    Raises:
+        ValueError: One is not `key=value`, or its keys lead through a value.
+    """
     for override in overrides:
         _apply(tree, override)
-    return tree
 
 
 def from_mapping(cls: type[T], mapping: Any, section: str) -> T:

@@ -53,8 +53,8 @@ RELATIONS: tuple[Relation, ...] = (
     Relation(
         "home", "place",
         Telling(
-            ("{name} lived in {value} at that time.", "The house of {name} stood in {value}.", "For many years {name} had been at home in {value}."),
-            ("Where did {name} live?", "In which town was the house of {name}?"),
+            ("{name} lived in {value} at that time.", "The house of {name} stood in {value}.", "For many years {name} had been at home in {value}.", "{name} moved to {value} as a child and stayed.", "You could find {name} in {value}, in the house with the green door."),
+            ("Where did {name} live?", "In which town was the house of {name}?", "What was the home of {name}?", "Name the town that {name} moved to."),
             "the town where {name} lived",
         ),
         Telling(
@@ -66,8 +66,8 @@ RELATIONS: tuple[Relation, ...] = (
     Relation(
         "trade", "trade",
         Telling(
-            ("{name} earned a living as a {value}.", "By trade {name} was a {value}.", "The sign over the door said that {name} was a {value}."),
-            ("What was the trade of {name}?", "How did {name} earn a living?"),
+            ("{name} earned a living as a {value}.", "By trade {name} was a {value}.", "The sign over the door said that {name} was a {value}.", "As a {value}, {name} was known for honest work.", "{name} worked as a {value} from morning until night."),
+            ("What was the trade of {name}?", "How did {name} earn a living?", "As what did {name} work?", "What was {name}, by trade?"),
             "the trade of {name}",
         ),
         Telling(
@@ -79,8 +79,8 @@ RELATIONS: tuple[Relation, ...] = (
     Relation(
         "birth year", "year",
         Telling(
-            ("{name} was born in {value}.", "In the year {value} {name} came into the world.", "The church book gave {value} as the year of birth of {name}."),
-            ("When was {name} born?", "What was the year of birth of {name}?"),
+            ("{name} was born in {value}.", "In the year {value} {name} came into the world.", "The church book gave {value} as the year of birth of {name}.", "{name}, born in {value}, was the youngest of seven.", "The birth of {name} in {value} was a surprise to everybody."),
+            ("When was {name} born?", "What was the year of birth of {name}?", "In which year was {name} born?", "What year saw the birth of {name}?"),
             "the year of birth of {name}",
         ),
         Telling(
@@ -92,8 +92,8 @@ RELATIONS: tuple[Relation, ...] = (
     Relation(
         "spouse", "person",
         Telling(
-            ("{name} was married to {value}.", "In spring {name} and {value} became husband and wife.", "The wedding of {name} and {value} lasted three days."),
-            ("To whom was {name} married?", "Who was wedded to {name}?"),
+            ("{name} was married to {value}.", "In spring {name} and {value} became husband and wife.", "The wedding of {name} and {value} lasted three days.", "{value} was the wife or husband of {name}.", "{name} had married {value} in secret."),
+            ("To whom was {name} married?", "Who was wedded to {name}?", "Whom had {name} married?", "Who was the wife or husband of {name}?"),
             "the person married to {name}",
         ),
         Telling(
@@ -105,21 +105,21 @@ RELATIONS: tuple[Relation, ...] = (
     Relation(
         "pet", "pet",
         Telling(
-            ("{name} had a dog that was named {value}.", "The old dog of {name} came when one called {value}.", "{value}, the dog, followed {name} everywhere."),
-            ("What was the dog of {name} named?", "Which name did the dog of {name} have?"),
+            ("{name} had a dog that was named {value}.", "The old dog of {name} came when one called {value}.", "{value}, the dog, followed {name} everywhere.", "{name} fed the dog {value} before anybody else.", "No dog was as faithful as {value}, which belonged to {name}."),
+            ("What was the dog of {name} named?", "Which name had the dog of {name}?", "How did {name} call the dog?", "Which dog did {name} feed before anybody else?"),
             "the dog of {name}",
         ),
         Telling(
-            ("A cat by the name of {value} slept on the bed that belonged to {name}.", "\"Come here, {value}!\" {name} would shout after the cat."),
-            ("What name did the cat belonging to {name} go by?", "After which cat would {name} shout?"),
-            "the cat belonging to {name}",
+            ("A dog by the name of {value} slept on the bed that belonged to {name}.", "\"Come here, {value}!\" {name} would shout after the dog."),
+            ("What name did the dog belonging to {name} go by?", "After which dog would {name} shout?"),
+            "the dog belonging to {name}",
         ),
     ),
     Relation(
         "dish", "dish",
         Telling(
-            ("What {name} liked best was {value}.", "{name} ate {value} on every feast day.", "No dish pleased {name} more than {value}."),
-            ("What did {name} like to eat best?", "Which dish pleased {name} most?"),
+            ("What {name} liked best was {value}.", "{name} ate {value} on every feast day.", "No dish pleased {name} more than {value}.", "{name} asked for {value} again and again.", "The favourite food of {name} was {value}."),
+            ("What did {name} like to eat best?", "Which dish pleased {name} most?", "What was the favourite food of {name}?", "For which food did {name} ask again and again?"),
             "the dish that pleased {name} most",
         ),
         Telling(
@@ -131,8 +131,8 @@ RELATIONS: tuple[Relation, ...] = (
     Relation(
         "hiding place", "thing",
         Telling(
-            ("{name} hid the letters under the {value}.", "Nobody knew that {name} kept the money behind the {value}.", "What {name} wanted to keep secret lay beneath the {value}."),
-            ("Where did {name} hide things?", "What was the hiding place of {name}?"),
+            ("{name} hid the letters under the {value}.", "Nobody knew that {name} kept the money behind the {value}.", "What {name} wanted to keep secret lay beneath the {value}.", "Under the {value} {name} had hidden a key.", "{name} pushed the bag behind the {value}."),
+            ("Where did {name} hide things?", "What was the hiding place of {name}?", "Under what had {name} hidden a key?", "What did {name} use as a hiding place?"),
             "the hiding place of {name}",
         ),
         Telling(
@@ -144,21 +144,21 @@ RELATIONS: tuple[Relation, ...] = (
     Relation(
         "price", "sum",
         Telling(
-            ("{name} paid {value} shillings for the horse.", "The horse had cost {name} {value} shillings.", "For {value} shillings {name} bought the horse."),
-            ("How many shillings did {name} pay for the horse?", "What had the horse cost {name} in shillings?"),
+            ("{name} paid {value} shillings for the horse.", "The horse had cost {name} {value} shillings.", "For {value} shillings {name} bought the horse.", "The horse that {name} bought was sold for {value} shillings.", "{name} gave the dealer {value} shillings and took the horse."),
+            ("How many shillings did {name} pay for the horse?", "What had the horse cost {name} in shillings?", "For how many shillings did {name} buy the horse?", "What price did {name} pay for the horse, in shillings?"),
             "the shillings that {name} paid for the horse",
         ),
         Telling(
-            ("{name} owed the innkeeper {value} crowns.", "A debt of {value} crowns kept {name} awake."),
-            ("How large, in crowns, was the debt of {name}?", "How many crowns were owed by {name} to the innkeeper?"),
-            "the debt of {name} in crowns",
+            ("{name} spent {value} shillings at the market and rode home.", "A horse worth {value} shillings carried {name} home."),
+            ("What sum in shillings was spent by {name} at the market?", "How much, in shillings, was the horse worth that carried {name} home?"),
+            "the sum spent by {name} at the market",
         ),
     ),
     Relation(
         "ship", "ship",
         Telling(
-            ("{name} sailed on the {value}.", "The {value} took {name} across the sea.", "On board the {value} {name} was sick for a week."),
-            ("On which ship did {name} sail?", "Which ship took {name} across the sea?"),
+            ("{name} sailed on the {value}.", "The {value} took {name} across the sea.", "On board the {value} {name} was sick for a week.", "{name} went on board the {value} in the dark.", "The name of the ship that brought {name} home was the {value}."),
+            ("On which ship did {name} sail?", "Which ship took {name} across the sea?", "What was the name of the ship that brought {name} home?", "On board which ship did {name} go?"),
             "the ship on which {name} sailed",
         ),
         Telling(
@@ -170,8 +170,8 @@ RELATIONS: tuple[Relation, ...] = (
     Relation(
         "instrument", "instrument",
         Telling(
-            ("{name} played the {value} after supper.", "With the {value} {name} earned a few coins at fairs.", "The {value} was the instrument that {name} had learned."),
-            ("Which instrument did {name} play?", "What had {name} learned to play?"),
+            ("{name} played the {value} after supper.", "With the {value} {name} earned a few coins at fairs.", "The {value} was the instrument that {name} had learned.", "{name} could play the {value} better than anyone.", "{name} carried the {value} in a case of leather."),
+            ("Which instrument did {name} play?", "What had {name} learned to play?", "Which instrument could {name} play?", "What was in the case that {name} carried?"),
             "the instrument that {name} played",
         ),
         Telling(
@@ -183,8 +183,8 @@ RELATIONS: tuple[Relation, ...] = (
     Relation(
         "rival", "person",
         Telling(
-            ("{name} could not forgive {value}.", "Between {name} and {value} there was an old quarrel.", "{value} was the rival of {name} in everything."),
-            ("Whom could {name} not forgive?", "Who was the rival of {name}?"),
+            ("{name} could not forgive {value}.", "Between {name} and {value} there was an old quarrel.", "{value} was the rival of {name} in everything.", "{name} hated nobody as much as {value}.", "{value} had once cheated {name} at cards."),
+            ("Whom could {name} not forgive?", "Who was the rival of {name}?", "Whom did {name} hate?", "Who had once cheated {name} at cards?"),
             "the rival of {name}",
         ),
         Telling(
@@ -196,14 +196,14 @@ RELATIONS: tuple[Relation, ...] = (
     Relation(
         "room", "number",
         Telling(
-            ("{name} took room {value} at the inn.", "At the inn {name} slept in room {value}.", "The key to room {value} was given to {name}."),
-            ("In which room of the inn did {name} sleep?", "Which room did {name} take at the inn?"),
+            ("{name} took room {value} at the inn.", "At the inn {name} slept in room {value}.", "The key to room {value} was given to {name}.", "They gave {name} room {value} at the inn.", "{name} waited in room {value} until the evening."),
+            ("In which room of the inn did {name} sleep?", "Which room did {name} take at the inn?", "What was the number of the room of {name}?", "In which room did {name} wait until the evening?"),
             "the room of {name} at the inn",
         ),
         Telling(
-            ("Cell {value} was where they locked up {name}.", "The prison register listed {name} under cell {value}."),
-            ("Behind the door of which cell did they lock up {name}?", "Under which cell was {name} listed?"),
-            "the cell of {name} in the prison",
+            ("Room {value} was kept for {name} by the innkeeper.", "The innkeeper put {name} into room {value}."),
+            ("What number was on the door of the room kept for {name}?", "Into which room did the innkeeper put {name}?"),
+            "the room into which they put {name}",
         ),
     ),
 )

@@ -1,0 +1,252 @@
+"""`gcattn eval questions` and `gcattn eval summarization`: what fine-tuned models are worth."""
+
+from __future__ import annotations
+
+import itertools
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from gcattn.cli.evaluate import (
+    Changes,
+    Device,
+    Dtype,
+    Model,
+    Tier,
+    parse_changes,
+    short_name,
+)
+from gcattn.cli.finetune import parse_columns
+from gcattn.cli.limits import MOST
+from gcattn.cli.paths import RESULTS, check_writable, expand
+from gcattn.cli.progress import document_progress
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedModel
+
+    from gcattn.evals.cell_store import CellStore
+
+MaxDocuments = Annotated[
+    int | None, typer.Option(min=1, max=MOST, help="Read this many documents.")
+]
+SegmentLength = Annotated[
+    int, typer.Option(min=1, max=MOST, help="Tokens read at a time; bounds memory.")
+]
+Split = Annotated[str | None, typer.Option(help="Split to read, where the source has splits.")]
+
+
+def questions(
+    model: Model,
+    data: Annotated[
+        str,
+        typer.Argument(
+            callback=expand, help="Rows of document, question, answer (jsonl, json or parquet)."
+        ),
+    ],
+    split: Split = None,
+    max_documents: MaxDocuments = None,
+    max_new_tokens: Annotated[
+        int, typer.Option(min=1, max=MOST, help="Longest answer in tokens.")
+    ] = 64,
+    segment_length: SegmentLength = 16_384,
+    memory_tier: Tier = None,
+    changes: Changes = None,
+    device: Device = "auto",
+    dtype: Dtype = "auto",
+    out: Annotated[Path, typer.Option(callback=expand, help="Result file.")] = RESULTS
+    / "questions.json",
+) -> None:
+    """Ask questions about documents: exact match of the line that the model writes.
+
+    Finished documents are kept beside the result until it is whole: the same command resumes an
+    interrupted run.
+    """
+    from rich.console import Console
+
+    from gcattn.data.examples import read_questions
+    from gcattn.data.tokenizer_loading import load_tokenizer
+    from gcattn.evals.questions import evaluate_questions, metrics
+
+    examples = list(itertools.islice(read_questions(data, split=split), max_documents))
+    if not examples:
+        raise ValueError(f"{data} holds no questions.")
+    options = {"data": data, "split": split, "max_new_tokens": max_new_tokens}
+    causal_lm, store, config = _begin(
+        model, out, options, memory_tier=memory_tier, changes=changes, device=device, dtype=dtype
+    )
+    with document_progress("asking", len(examples)) as on_progress:
+        answers = evaluate_questions(
+            causal_lm,
+            load_tokenizer(model),
+            examples,
+            segment_length=segment_length,
+            most_new_tokens=max_new_tokens,
+            store=store,
+            on_progress=on_progress,
+        )
+    found = metrics(answers)
+    file = _end(out, config | {"segment_length": segment_length}, found, store)
+    low, high = found["interval"]
+    Console(soft_wrap=True).print(
+        f"exact answers: {found['exact']}/{found['trials']} = {100 * found['accuracy']:.1f} % "
+        f"(95 %: {100 * low:.1f}-{100 * high:.1f}), {found['documents']} documents, "
+        f"{found['mean_tokens']:,.0f} tokens each\n{file}",
+        highlight=False,
+    )
+
+
+def summarization(
+    model: Model,
+    data: Annotated[
+        str,
+        typer.Argument(callback=expand, help="Rows of document and summary, or a dataset's name."),
+    ],
+    split: Split = None,
+    config_name: Annotated[
+        str | None, typer.Option(help="Configuration of a dataset, such as 3.0.0.")
+    ] = None,
+    columns: Annotated[
+        str | None,
+        typer.Option(metavar="DOCUMENT,SUMMARY", help="Names of the columns, if they are others."),
+    ] = None,
+    max_documents: MaxDocuments = None,
+    length: Annotated[
+        int, typer.Option(min=2, max=MOST, help="Tokens of a document; longer ones are cut.")
+    ] = 8190,
+    max_new_tokens: Annotated[
+        int, typer.Option(min=1, max=MOST, help="Longest summary in tokens.")
+    ] = 256,
+    beams: Annotated[int, typer.Option(min=1, max=64, help="Beams of the search.")] = 4,
+    length_penalty: Annotated[
+        float, typer.Option(help="Above 0 favours longer summaries, as in transformers.")
+    ] = 1.0,
+    label: Annotated[
+        str | None, typer.Option(help="Name of the model in tables (default: its folder).")
+    ] = None,
+    data_label: Annotated[
+        str | None, typer.Option(help="Name of the data in tables (default: their folder).")
+    ] = None,
+    seed: Annotated[int, typer.Option(min=0, help="Of the bootstrap.")] = 0,
+    segment_length: SegmentLength = 16_384,
+    memory_tier: Tier = None,
+    changes: Changes = None,
+    device: Device = "auto",
+    dtype: Dtype = "auto",
+    out: Annotated[Path, typer.Option(callback=expand, help="Result file.")] = RESULTS
+    / "summarization.json",
+) -> None:
+    """Summarise documents with beam search: ROUGE-1, -2 and -L, with bootstrap intervals.
+
+    Finished documents are kept beside the result until it is whole: the same command resumes an
+    interrupted run.
+    """
+    from rich.console import Console
+
+    from gcattn.data.examples import read_summaries
+    from gcattn.data.tokenizer_loading import load_tokenizer
+    from gcattn.evals.summaries import ROUGE, evaluate_summaries, metrics
+
+    names = parse_columns(columns)
+    read = read_summaries(data, split=split, config_name=config_name, columns=names)
+    examples = list(itertools.islice(read, max_documents))
+    if not examples:
+        raise ValueError(f"{data} holds no documents with summaries.")
+    search = {
+        "length": length,
+        "max_new_tokens": max_new_tokens,
+        "beams": beams,
+        "length_penalty": length_penalty,
+    }
+    options = {"data": data, "split": split, "dataset_config": config_name, **search}
+    causal_lm, store, config = _begin(
+        model, out, options, memory_tier=memory_tier, changes=changes, device=device, dtype=dtype
+    )
+    with document_progress("summarising", len(examples)) as on_progress:
+        summaries = evaluate_summaries(
+            causal_lm,
+            load_tokenizer(model),
+            examples,
+            most_tokens=length,
+            most_new_tokens=max_new_tokens,
+            num_beams=beams,
+            length_penalty=length_penalty,
+            segment_length=segment_length,
+            store=store,
+            on_progress=on_progress,
+        )
+    found = metrics(summaries, seed)
+    labels = {
+        "label": label or short_name(Path(model)),
+        "data_label": data_label or short_name(Path(data)),
+        "segment_length": segment_length,
+    }
+    file = _end(out, config | labels, found, store, seed=seed)
+    console = Console(soft_wrap=True)
+    for name in ROUGE:
+        score, lead = found["scores"][name], found["lead_scores"][name]
+        console.print(
+            f"{name}: {score['mean']:.2f} (95 %: {score['low']:.2f}-{score['high']:.2f}), first "
+            f"three sentences: {lead['mean']:.2f}",
+            highlight=False,
+        )
+    console.print(f"{found['trials']} documents, {found['num_cut']} cut\n{file}", highlight=False)
+
+
+def summary_table(
+    results: Annotated[
+        list[Path], typer.Argument(help="Result files of gcattn eval summarization.")
+    ],
+) -> None:
+    """Print results of several models and data sets as one Markdown table."""
+    from gcattn.evals.summary_table import summary_table as lay_out
+    from gcattn.results import read_result
+
+    print(lay_out([read_result(file) for file in results]), end="")
+
+
+def _begin(
+    model: str, out: Path, options: dict[str, Any], *, changes: Changes, **loading: Any
+) -> tuple[PreTrainedModel, CellStore, dict[str, Any]]:
+    """Load the model and open what an interrupted run left; return the configuration so far."""
+    from gcattn.data.shard_index import sha256_of
+    from gcattn.data.source_files import find_files
+    from gcattn.evals.cell_store import CellStore
+    from gcattn.evals.model_loading import load_causal_lm
+    from gcattn.evals.needle_cells import weights_fingerprint
+
+    if out.suffix != ".json":
+        raise ValueError(f"--out must end in .json, got {out}.")
+    changed = parse_changes(changes)
+    causal_lm = load_causal_lm(model, changes=changed, **loading)
+    check_writable(out.parent)
+    files = find_files(options["data"], options["split"])
+    settings = {
+        "weights_sha256": weights_fingerprint(causal_lm),
+        "data_sha256": None if files is None else [sha256_of(file) for file in files],
+        "dtype": str(causal_lm.dtype).removeprefix("torch."),
+        **options,
+    }
+    store = CellStore(out.with_suffix(".cells"), settings)
+    config = {
+        "model": model,
+        "model_type": causal_lm.config.model_type,
+        "parameters": causal_lm.num_parameters(),
+        "memory_tier": getattr(causal_lm.config, "memory_tier", None),
+        "changes": changed,
+        "device": str(causal_lm.device),
+        **settings,
+    }
+    return causal_lm, store, config
+
+
+def _end(
+    out: Path, config: dict[str, Any], found: dict[str, Any], store: CellStore, *, seed: int = 0
+) -> Path:
+    from gcattn.results import write_result
+
+    file = write_result(
+        out.stem, config, found, folder=out.parent, seed=seed, trials=found["trials"]
+    )
+    store.remove()
+    return file

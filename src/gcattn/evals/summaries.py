@@ -1,0 +1,170 @@
+"""Summaries written by a model with beam search, and their ROUGE against people's summaries."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import torch
+
+from gcattn.data.examples import Example
+from gcattn.data.examples.encoding import encode_example, plain_backend
+from gcattn.evals.cell_store import CellStore
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedModel, PreTrainedTokenizerFast
+
+ROUGE = ("rouge1", "rouge2", "rougeL")
+_RESAMPLES = 1000
+_SHOWN_SUMMARIES = 5
+# sentences of a document that stand for a summary without any model
+_LEAD_SENTENCES = 3
+
+
+@dataclass(frozen=True)
+class WrittenSummary:
+    """What a model made of one document.
+
+    Attributes:
+        place: Where the document comes from.
+        reference: The summary that people wrote.
+        text: The summary that the model wrote.
+        scores: F-measures of ROUGE-1, -2 and -L, 0 to 1.
+        lead_scores: Those of the first three sentences of the document.
+        num_tokens: Tokens of document and prompt.
+        is_cut: Whether the document was cut to fit.
+    """
+
+    place: str
+    reference: str
+    text: str
+    scores: dict[str, float]
+    lead_scores: dict[str, float]
+    num_tokens: int
+    is_cut: bool
+
+
+def evaluate_summaries(
+    model: PreTrainedModel,
+    tokenizer: PreTrainedTokenizerFast,
+    examples: Sequence[Example],
+    *,
+    most_tokens: int,
+    most_new_tokens: int = 256,
+    num_beams: int = 4,
+    length_penalty: float = 1.0,
+    segment_length: int = 16_384,
+    store: CellStore | None = None,
+    on_progress: Callable[[int, int], None] | None = None,
+) -> list[WrittenSummary]:
+    """Write a summary of every document and score it.
+
+    Args:
+        model: A causal language model in evaluation mode.
+        tokenizer: Its tokenizer.
+        examples: Documents with summaries.
+        most_tokens: Document and prompt; a longer document loses its end.
+        most_new_tokens: A summary ends with the end of the text, or after so many tokens.
+        num_beams: Beams of the search; 1 is greedy.
+        length_penalty: Above 0 favours longer summaries, as in transformers.
+        segment_length: Tokens of a document read by one call.
+        store: Keeps finished documents; those it has already are not summarised again.
+        on_progress: Called with the numbers of documents and tokens so far.
+    """
+    backend, scorer = plain_backend(tokenizer), _scorer()
+    summaries = []
+    for number, example in enumerate(examples):
+        kept = store.load(f"document_{number}", 1) if store is not None else None
+        if kept is not None:
+            summaries.append(WrittenSummary(**kept[0]))
+        else:
+            (turn,) = example.turns
+            asked = Example(example.place, example.document, (_unanswered(turn),), cuts=True)
+            encoded = encode_example(backend, asked, most_tokens)
+            prompt = np.append(encoded.document, encoded.turns[0].prompt)
+            text = _summarise(
+                model,
+                tokenizer,
+                prompt,
+                max_new_tokens=most_new_tokens,
+                num_beams=num_beams,
+                length_penalty=length_penalty if num_beams > 1 else 1.0,
+                prefill_chunk_size=segment_length,
+            )
+            reference = turn.answer.strip()
+            summary = WrittenSummary(
+                place=example.place,
+                reference=reference,
+                text=text,
+                scores=_rouge(scorer, reference, text),
+                lead_scores=_rouge(scorer, reference, _lead(example.document)),
+                num_tokens=len(prompt),
+                is_cut=encoded.is_cut,
+            )
+            summaries.append(summary)
+            if store is not None:
+                store.save(f"document_{number}", [asdict(summary)])
+        if on_progress is not None:
+            on_progress(number + 1, sum(summary.num_tokens for summary in summaries))
+    return summaries
+
+
+def _unanswered(turn: Any) -> Any:
+    return type(turn)(turn.prompt, "")
+
+
+@torch.no_grad()
+def _summarise(
+    model: PreTrainedModel, tokenizer: PreTrainedTokenizerFast, prompt: np.ndarray, **options: Any
+) -> str:
+    ids = torch.from_numpy(prompt)[None].to(model.device)
+    generator: Any = model
+    written = generator.generate(
+        ids,
+        attention_mask=torch.ones_like(ids),
+        do_sample=False,
+        eos_token_id=tokenizer.eos_token_id,
+        pad_token_id=tokenizer.pad_token_id,
+        **options,
+    )
+    return str(tokenizer.decode(written[0, ids.shape[1] :], skip_special_tokens=True)).strip()
+
+
+def _scorer() -> Any:
+    from rouge_score.rouge_scorer import RougeScorer
+
+    return RougeScorer(list(ROUGE), use_stemmer=True)
+
+
+def _rouge(scorer: Any, reference: str, text: str) -> dict[str, float]:
+    return {name: score.fmeasure for name, score in scorer.score(reference, text).items()}
+
+
+def _lead(document: str) -> str:
+    return " ".join(re.split(r"(?<=[.!?])\s+", document.strip())[:_LEAD_SENTENCES])
+
+
+def metrics(summaries: Sequence[WrittenSummary], seed: int) -> dict[str, Any]:
+    """Return plain values for a result file: means times 100, with bootstrap intervals (95 %)."""
+    return {
+        "trials": len(summaries),
+        "scores": {n: _bootstrap([s.scores[n] for s in summaries], seed) for n in ROUGE},
+        "lead_scores": {n: _bootstrap([s.lead_scores[n] for s in summaries], seed) for n in ROUGE},
+        "num_cut": sum(summary.is_cut for summary in summaries),
+        "mean_tokens": float(np.mean([summary.num_tokens for summary in summaries])),
+        "mean_words": float(np.mean([len(summary.text.split()) for summary in summaries])),
+        "mean_reference_words": float(np.mean([len(s.reference.split()) for s in summaries])),
+        "documents": [{"place": s.place, "scores": s.scores} for s in summaries],
+        "samples": [asdict(summary) for summary in summaries[:_SHOWN_SUMMARIES]],
+    }
+
+
+def _bootstrap(values: Sequence[float], seed: int) -> dict[str, float]:
+    """Return the mean of documents and the middle 95 % of the means of resampled ones."""
+    scores = 100 * np.array(values)
+    draws = np.random.default_rng(seed).integers(0, len(scores), (_RESAMPLES, len(scores)))
+    low, high = np.percentile(scores[draws].mean(1), [2.5, 97.5])
+    return {"mean": float(scores.mean()), "low": float(low), "high": float(high)}

@@ -1,0 +1,119 @@
+"""Stories: answerable, apart by split in names and words, as long as asked."""
+
+import json
+from random import Random
+
+import pytest
+
+from gcattn.data import load_tokenizer
+from gcattn.data.needle_tasks.texts import Texts
+from gcattn.data.needle_tasks.wordings import SHARED_WORDS, word_runs
+from gcattn.data.stories import draw_story
+from gcattn.data.stories.relations import RELATIONS
+from gcattn.data.stories.story import draw_people, link, scenes, tell
+from gcattn.data.stories.story_file import write_stories
+
+SPLITS = ("train", "validation")
+
+
+def count(text):
+    return len(text.split()) + 1
+
+
+def story(split, number, num_tokens=400, num_questions=3):
+    rng = Random(f"{split} {number}")
+    return draw_story(rng, Texts(split), num_tokens, num_questions, filler=scenes(rng), count=count)
+
+
+@pytest.mark.parametrize("split", SPLITS)
+def test_the_answer_stands_in_the_paragraph_of_the_person_asked_about(split):
+    for number in range(8):
+        told = story(split, number)
+        assert count(told.text) <= 400
+        assert len(told.questions) == 3
+        for asked in told.questions:
+            (relation,) = [r for r in RELATIONS if r.name == asked.relations[0]]
+            name = name_in(asked.question, relation.telling(split).questions)
+            stated = [paragraph for paragraph in told.text.split("\n") if name in paragraph]
+            assert len(stated) == 1
+            assert asked.answer in stated[0]
+
+
+def name_in(question, forms):
+    """Return whom a question is about."""
+    for form in forms:
+        before, _, behind = form.partition("{name}")
+        if question.startswith(before) and question.endswith(behind):
+            return question[len(before) : len(question) - len(behind)]
+    raise AssertionError(question)
+
+
+def test_no_name_comes_twice():
+    people = draw_people(Random(0), Texts("train"), 200, set())
+    names = [person.name for person in people]
+    names += [v for p in people for r, v in p.facts.items() if r.value == "person"]
+    assert len(set(names)) == len(names)
+
+
+def test_a_question_over_two_people_names_the_first_alone():
+    rng = Random(0)
+    one, two = draw_people(rng, Texts("validation"), 2, set())
+    linked, asked = link(rng, one, two, "validation")
+    assert two.name in tell(rng, linked, "validation")
+    assert one.name in asked.question and two.name not in asked.question
+    assert asked.answer in two.facts.values()
+
+
+def test_no_evaluation_sentence_appears_in_training():
+    def sentences(split):
+        tellings = [relation.telling(split) for relation in RELATIONS]
+        return [s for t in tellings for s in (*t.statements, *t.questions, t.of)]
+
+    seen = {run for text in sentences("train") for run in word_runs(text, SHARED_WORDS + 1)}
+    shared = {
+        text: runs
+        for text in sentences("validation")
+        if (runs := word_runs(text, SHARED_WORDS + 1) & seen)
+    }
+    assert shared == {}
+
+
+@pytest.mark.parametrize("split", SPLITS)
+def test_statements_hold_name_and_value_and_questions_the_name_alone(split):
+    for relation in RELATIONS:
+        telling = relation.telling(split)
+        assert all(s.count("{name}") >= 1 == s.count("{value}") for s in telling.statements)
+        assert all(q.count("{name}") == 1 and "{value}" not in q for q in telling.questions)
+        assert all(q.endswith(("?", ".")) for q in telling.questions)
+
+
+def test_names_of_the_splits_are_apart():
+    names = {
+        split: {p.name for p in draw_people(Random(0), Texts(split), 300, set())}
+        for split in SPLITS
+    }
+    assert names["train"].isdisjoint(names["validation"])
+
+
+def test_questions_that_do_not_fit_are_refused():
+    with pytest.raises(ValueError, match="ask fewer or lengthen the story"):
+        story("train", 0, num_tokens=60, num_questions=5)
+
+
+def test_files_are_fixed_by_their_seed_and_hold_the_filler_asked_for(tmp_path):
+    filler = tmp_path / "filler.txt"
+    filler.write_text("The river rose.\n\nNobody came to the bridge.\n")
+    options = {"num_questions": 2, "filler": str(filler)}
+    one, two, other = (
+        write_stories(tmp_path / f"{name}.jsonl", 3, 300, seed=seed, **options)
+        for name, seed in (("one", 0), ("two", 0), ("other", 1))
+    )
+    assert one.read_bytes() == two.read_bytes() != other.read_bytes()
+    tokenizer = load_tokenizer()
+    for line in one.read_text().splitlines():
+        row = json.loads(line)
+        assert len(row["questions"]) == 2
+        assert "The river rose." in row["document"]
+        assert 150 < len(tokenizer.encode(row["document"])) <= 300
+    with pytest.raises(FileExistsError, match="--overwrite"):
+        write_stories(one, 3, 300)
