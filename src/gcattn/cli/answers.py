@@ -4,28 +4,15 @@ from __future__ import annotations
 
 import itertools
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import Annotated
 
 import typer
 
-from gcattn.cli.evaluate import (
-    Changes,
-    Device,
-    Dtype,
-    Model,
-    Tier,
-    parse_changes,
-    short_name,
-)
+from gcattn.cli.evaluate import Changes, Device, Dtype, Model, Tier, parse_changes
 from gcattn.cli.finetune import parse_columns
 from gcattn.cli.limits import MOST
-from gcattn.cli.paths import RESULTS, check_writable, expand
+from gcattn.cli.paths import RESULTS, expand
 from gcattn.cli.progress import document_progress
-
-if TYPE_CHECKING:
-    from transformers import PreTrainedModel
-
-    from gcattn.evals.cell_store import CellStore
 
 MaxDocuments = Annotated[
     int | None, typer.Option(min=1, max=MOST, help="Read this many documents.")
@@ -66,15 +53,19 @@ def questions(
 
     from gcattn.data.examples import read_questions
     from gcattn.data.tokenizer_loading import load_tokenizer
+    from gcattn.evals.answer_run import answer_run
+    from gcattn.evals.model_loading import load_causal_lm
     from gcattn.evals.questions import evaluate_questions, metrics
 
     examples = list(itertools.islice(read_questions(data, split=split), max_documents))
     if not examples:
         raise ValueError(f"{data} holds no questions.")
-    options = {"data": data, "split": split, "max_new_tokens": max_new_tokens}
-    causal_lm, store, config = _begin(
-        model, out, options, memory_tier=memory_tier, changes=changes, device=device, dtype=dtype
+    changed = parse_changes(changes)
+    causal_lm = load_causal_lm(
+        model, device=device, dtype=dtype, memory_tier=memory_tier, changes=changed
     )
+    settings = {"max_new_tokens": max_new_tokens}
+    run = answer_run(causal_lm, model, data, out, split=split, changes=changed, settings=settings)
     with document_progress("asking", len(examples)) as on_progress:
         answers = evaluate_questions(
             causal_lm,
@@ -82,11 +73,11 @@ def questions(
             examples,
             segment_length=segment_length,
             most_new_tokens=max_new_tokens,
-            store=store,
+            store=run.store,
             on_progress=on_progress,
         )
     found = metrics(answers)
-    file = _end(out, config | {"segment_length": segment_length}, found, store)
+    file = run.finish(found, segment_length=segment_length)
     low, high = found["interval"]
     Console(soft_wrap=True).print(
         f"exact answers: {found['exact']}/{found['trials']} = {100 * found['accuracy']:.1f} % "
@@ -145,6 +136,9 @@ def summarization(
 
     from gcattn.data.examples import read_summaries
     from gcattn.data.tokenizer_loading import load_tokenizer
+    from gcattn.evals.answer_run import answer_run
+    from gcattn.evals.model_loading import load_causal_lm
+    from gcattn.evals.plot import short_name
     from gcattn.evals.summaries import ROUGE, evaluate_summaries, metrics
 
     names = parse_columns(columns)
@@ -158,10 +152,12 @@ def summarization(
         "beams": beams,
         "length_penalty": length_penalty,
     }
-    options = {"data": data, "split": split, "dataset_config": config_name, **search}
-    causal_lm, store, config = _begin(
-        model, out, options, memory_tier=memory_tier, changes=changes, device=device, dtype=dtype
+    changed = parse_changes(changes)
+    causal_lm = load_causal_lm(
+        model, device=device, dtype=dtype, memory_tier=memory_tier, changes=changed
     )
+    settings = {"dataset_config": config_name, "columns": names, **search}
+    run = answer_run(causal_lm, model, data, out, split=split, changes=changed, settings=settings)
     with document_progress("summarising", len(examples)) as on_progress:
         summaries = evaluate_summaries(
             causal_lm,
@@ -172,16 +168,17 @@ def summarization(
             num_beams=beams,
             length_penalty=length_penalty,
             segment_length=segment_length,
-            store=store,
+            store=run.store,
             on_progress=on_progress,
         )
     found = metrics(summaries, seed)
-    labels = {
-        "label": label or short_name(Path(model)),
-        "data_label": data_label or short_name(Path(data)),
-        "segment_length": segment_length,
-    }
-    file = _end(out, config | labels, found, store, seed=seed)
+    file = run.finish(
+        found,
+        seed=seed,
+        label=label or short_name(Path(model)),
+        data_label=data_label or short_name(Path(data)),
+        segment_length=segment_length,
+    )
     console = Console(soft_wrap=True)
     for name in ROUGE:
         score, lead = found["scores"][name], found["lead_scores"][name]
@@ -203,50 +200,3 @@ def summary_table(
     from gcattn.results import read_result
 
     print(lay_out([read_result(file) for file in results]), end="")
-
-
-def _begin(
-    model: str, out: Path, options: dict[str, Any], *, changes: Changes, **loading: Any
-) -> tuple[PreTrainedModel, CellStore, dict[str, Any]]:
-    """Load the model and open what an interrupted run left; return the configuration so far."""
-    from gcattn.data.shard_index import sha256_of
-    from gcattn.data.source_files import find_files
-    from gcattn.evals.cell_store import CellStore
-    from gcattn.evals.model_loading import load_causal_lm
-    from gcattn.evals.needle_cells import weights_fingerprint
-
-    if out.suffix != ".json":
-        raise ValueError(f"--out must end in .json, got {out}.")
-    changed = parse_changes(changes)
-    causal_lm = load_causal_lm(model, changes=changed, **loading)
-    check_writable(out.parent)
-    files = find_files(options["data"], options["split"])
-    settings = {
-        "weights_sha256": weights_fingerprint(causal_lm),
-        "data_sha256": None if files is None else [sha256_of(file) for file in files],
-        "dtype": str(causal_lm.dtype).removeprefix("torch."),
-        **options,
-    }
-    store = CellStore(out.with_suffix(".cells"), settings)
-    config = {
-        "model": model,
-        "model_type": causal_lm.config.model_type,
-        "parameters": causal_lm.num_parameters(),
-        "memory_tier": getattr(causal_lm.config, "memory_tier", None),
-        "changes": changed,
-        "device": str(causal_lm.device),
-        **settings,
-    }
-    return causal_lm, store, config
-
-
-def _end(
-    out: Path, config: dict[str, Any], found: dict[str, Any], store: CellStore, *, seed: int = 0
-) -> Path:
-    from gcattn.results import write_result
-
-    file = write_result(
-        out.stem, config, found, folder=out.parent, seed=seed, trials=found["trials"]
-    )
-    store.remove()
-    return file
