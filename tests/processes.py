@@ -1,5 +1,6 @@
 """Processes that work together through gloo, quickly: forked, so that none imports torch anew."""
 
+import io
 import multiprocessing
 import socket
 import traceback
@@ -31,7 +32,8 @@ def run_together(count, work, *arguments):
         child.join(30)
     for rank, (failed, _) in sorted(results.items()):
         assert failed is None, f"process {rank}:\n{failed}"
-    return [results[rank][1] for rank in range(count)]
+    found = (io.BytesIO(results[rank][1]) for rank in range(count))
+    return [torch.load(result, weights_only=False) for result in found]
 
 
 def _child(rank, count, port, queue, work, arguments):
@@ -39,7 +41,10 @@ def _child(rank, count, port, queue, work, arguments):
     address = f"tcp://127.0.0.1:{port}"
     try:
         dist.init_process_group("gloo", init_method=address, rank=rank, world_size=count)
-        queue.put((rank, (None, work(rank, *arguments))))
+        # as bytes: tensors would stay in the memory of a process that has ended
+        result = io.BytesIO()
+        torch.save(work(rank, *arguments), result)
+        queue.put((rank, (None, result.getvalue())))
     except BaseException:
         queue.put((rank, (traceback.format_exc(), None)))
     finally:

@@ -1,10 +1,12 @@
 """The table of results/README.md: which table is made of which file, and by which command."""
 
-from results.tables import costs, learning, needles
+from results.tables import costs, learning, needles, scale
 from results.tables.study import Table, scores, table, values
 
 # tables by the name that documents call them with, each with its study; "" for what is counted
-TABLES: dict[str, tuple[str, Table]] = needles.TABLES | learning.TABLES | costs.TABLES
+TABLES: dict[str, tuple[str, Table]] = (
+    needles.TABLES | learning.TABLES | costs.TABLES | scale.TABLES
+)
 # what a study asks
 STUDIES = {
     "needle_12m": "Does the released checkpoint find needles, by task, length and kind of text?",
