@@ -12,6 +12,8 @@ import typer
 
 from gcattn import __version__
 from gcattn.cli.answers import questions, summarization, summary_table
+from gcattn.cli.ask import ask
+from gcattn.cli.chat import chat
 from gcattn.cli.compare import compare
 from gcattn.cli.data import data_app
 from gcattn.cli.evaluate import eval_app
@@ -56,6 +58,8 @@ eval_app.command()(summary_table)
 app.add_typer(eval_app, name="eval")
 app.command()(generate)
 app.add_typer(memory_app, name="memory")
+app.command()(ask)
+app.command()(chat)
 app.command()(verify)
 
 

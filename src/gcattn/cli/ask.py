@@ -1,0 +1,74 @@
+"""`gcattn ask`: a question to a memory, its answer, and where that comes from."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from gcattn.cli.evaluate import Device, Dtype
+from gcattn.cli.limits import MOST
+from gcattn.cli.paths import expand
+
+if TYPE_CHECKING:
+    from gcattn.library.asking import Answer
+
+# characters of a chunk that are shown
+_SNIPPET = 160
+
+AskedModel = Annotated[
+    str | None,
+    typer.Option(callback=expand, help="The model, if it is not where it was any more."),
+]
+NewTokens = Annotated[int, typer.Option(min=1, max=MOST, help="The longest answer, in tokens.")]
+Shown = Annotated[int, typer.Option(min=0, max=1000, help="Retrieved chunks to show.")]
+Stop = Annotated[
+    str, typer.Option(help="Text that ends an answer, beside the end of text (default: a line).")
+]
+
+
+def ask(
+    folder: Annotated[
+        Path, typer.Argument(metavar="DIR", callback=expand, help="Folder of a memory.")
+    ],
+    question: Annotated[str, typer.Argument(help="In words that the model was trained on.")],
+    sources: Shown = 3,
+    max_new_tokens: NewTokens = 64,
+    stop: Stop = "\n",
+    model: AskedModel = None,
+    device: Device = "auto",
+    dtype: Dtype = "auto",
+) -> None:
+    """Answer QUESTION from the memory in DIR, and say where the answer comes from.
+
+    Below the answer stand the chunks that were read for it: how much of each, its file and line,
+    and its text.
+    """
+    from gcattn.library.asking import open_library
+
+    library = open_library(folder, model=model, device=device, dtype=dtype)
+    show(library.ask(question, max_new_tokens=max_new_tokens, stop=stop or None), sources)
+
+
+def show(answer: Answer, num_sources: int) -> None:
+    """Print an answer and the chunks that were read most."""
+    from rich.console import Console
+    from rich.markup import escape
+
+    console = Console(highlight=False, soft_wrap=True)
+    console.print(escape(answer.text or "(nothing)"))
+    for source in answer.sources[:num_sources]:
+        console.print(f"  [dim]{source.weight:4.0%}[/]  [bold]{escape(source.place)}[/]")
+        console.print(f"        [dim]{escape(snippet(source.text, source.line_text))}[/]")
+
+
+def snippet(text: str, line: str) -> str:
+    """Return a chunk's text on one line, cut to what stands around one of its lines."""
+    whole, wanted = " ".join(text.split()), " ".join(line.split())
+    if len(whole) <= _SNIPPET:
+        return whole
+    middle = max(whole.find(wanted), 0) + len(wanted) // 2
+    begin = min(max(middle - _SNIPPET // 2, 0), len(whole) - _SNIPPET)
+    shown = whole[begin : begin + _SNIPPET]
+    return ("…" if begin else "") + shown + ("…" if begin + _SNIPPET < len(whole) else "")

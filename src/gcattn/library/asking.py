@@ -1,0 +1,163 @@
+"""Questions to a memory of files: the model's answer, and where it comes from."""
+
+from __future__ import annotations
+
+import logging
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import torch
+
+from gcattn.library.sources import Source, chunk_weights, source_of
+from gcattn.library.state import read_state
+from gcattn.library.stream import stream_on
+from gcattn.storage.home import expand_home
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerFast
+
+    from gcattn.memory.saved import SavedMemory
+    from gcattn.memory.tiers import MemoryTier
+
+_logger = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class Answer:
+    """What a model answered, and what it read for that, the weightiest chunk first."""
+
+    text: str
+    sources: tuple[Source, ...]
+
+
+class Library:
+    """A memory, its model and its tokenizer.
+
+    Args:
+        memory: What was read.
+        model: The `DRTForCausalLM` that read it, in evaluation mode.
+        tokenizer: Its tokenizer; its chat template, if it has one, words questions.
+
+    Raises:
+        ValueError: The memory was made by another model.
+    """
+
+    def __init__(self, memory: SavedMemory, model: Any, tokenizer: PreTrainedTokenizerFast) -> None:
+        memory.check(model)
+        self.memory = memory
+        self.model = model
+        self.tokenizer = tokenizer
+
+    def ask(self, question: str, *, max_new_tokens: int = 64, stop: str | None = "\n") -> Answer:
+        """Answer a question from the memory, greedily; it stays as it was.
+
+        Args:
+            question: In words that the model was trained on.
+            max_new_tokens: The answer ends here at the latest.
+            stop: What ends an answer, beside the end of text; None: nothing else.
+
+        Raises:
+            ValueError: The question is empty.
+        """
+        return self.conversation().ask(question, max_new_tokens=max_new_tokens, stop=stop)
+
+    def conversation(self) -> Conversation:
+        """Begin to talk: each question knows what was said before."""
+        return Conversation(self)
+
+
+class Conversation:
+    """Questions and answers on one memory, which other conversations share.
+
+    Args:
+        library: What is asked.
+    """
+
+    def __init__(self, library: Library) -> None:
+        self._library = library
+        self._cache = stream_on(library.memory, library.model)
+
+    def ask(self, question: str, *, max_new_tokens: int = 64, stop: str | None = "\n") -> Answer:
+        """Answer a question; arguments as `Library.ask` has them."""
+        if not question.strip():
+            raise ValueError("The question is empty.")
+        model, tokenizer, cache = self._library.model, self._library.tokenizer, self._cache
+        prompt = worded(question, tokenizer)
+        ids = tokenizer(prompt, add_special_tokens=False, return_tensors="pt").input_ids
+        ids = ids.to(model.device)
+        width = cache.get_seq_length() + ids.shape[1]
+        output = model.generate(
+            ids,
+            # of the width that says that the ids go on from what was read
+            attention_mask=torch.ones(1, width, dtype=torch.long, device=ids.device),
+            cache=cache,
+            max_new_tokens=max_new_tokens,
+            do_sample=False,
+            eos_token_id=tokenizer.eos_token_id,
+            pad_token_id=tokenizer.pad_token_id,
+            stop_strings=stop,
+            tokenizer=tokenizer,
+            output_retrieval=True,
+            return_dict_in_generate=True,
+        )
+        new = output.sequences[0, ids.shape[1] :]
+        text = str(tokenizer.decode(new, skip_special_tokens=True))
+        if stop is not None:
+            text = text.split(stop)[0]
+        memory, weights = self._library.memory, chunk_weights(output.retrieval)
+        sources = [
+            source_of(memory, tokenizer, chunk, weight, f"{question} {text}")
+            for chunk, weight in weights.items()
+            if chunk < memory.num_chunks  # the others are of this conversation
+        ]
+        return Answer(text.strip(), tuple(sources))
+
+
+def worded(question: str, tokenizer: PreTrainedTokenizerFast) -> str:
+    """Return the prompt that asks a question: by the chat template, or on a line of its own."""
+    if tokenizer.chat_template is None:
+        return f"\n{question}"
+    turn = [{"role": "user", "content": question}]
+    prompt = tokenizer.apply_chat_template(turn, tokenize=False, add_generation_prompt=True)
+    return str(prompt)
+
+
+def open_library(
+    folder: str | Path,
+    *,
+    model: str | None = None,
+    device: str = "auto",
+    dtype: str = "auto",
+    memory_tier: MemoryTier | None = None,
+) -> Library:
+    """Open a memory of files to ask it.
+
+    Args:
+        folder: What `build_library` or `gcattn memory build` made.
+        model: Folder or hub name of the model; the one that made the memory without it.
+        device: "cpu", "cuda", or "auto".
+        dtype: Number format of the weights; "auto": as saved.
+        memory_tier: Where keys and values lie; "disk" without it.
+
+    Raises:
+        FileNotFoundError: There is no memory, or no model where it was.
+        ValueError: The memory is damaged, or of another model.
+    """
+    from gcattn.data.tokenizer_loading import load_tokenizer
+    from gcattn.evals.model_loading import load_causal_lm
+    from gcattn.memory.saved import open_memory
+
+    folder = expand_home(folder)
+    memory, state = open_memory(folder), read_state(folder)
+    if state is not None and state.unfinished is not None:
+        _logger.warning(
+            "Reading %s into %s is not finished: answers come from what was read so far.",
+            " ".join(state.unfinished),
+            folder,
+        )
+    source = model or (None if state is None else state.model)
+    if source is None:
+        raise ValueError(f"{folder} does not say which model made it; name it.")
+    loaded = load_causal_lm(source, device=device, dtype=dtype, memory_tier=memory_tier)
+    return Library(memory, loaded, load_tokenizer(source))

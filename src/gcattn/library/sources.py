@@ -1,0 +1,105 @@
+"""Where an answer comes from: from retrieved chunks to files, lines and weights.
+
+Shapes: F landmarks of a call, K retrieved chunks.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerFast
+
+    from gcattn.memory.saved import SavedMemory
+
+
+@dataclass(frozen=True)
+class Source:
+    """A chunk that an answer was read from.
+
+    Attributes:
+        chunk: Its number in the memory.
+        name: Its file.
+        kind: "text", "html" or "pdf".
+        line: Line of the file, or page of a PDF. In a plain text it is the line that shares most
+            words with question and answer; in others the one on which the chunk begins.
+        weight: Its share of what was read, the mean over all retrievals that served the answer.
+        text: The chunk.
+        line_text: That line of it.
+    """
+
+    chunk: int
+    name: str
+    kind: str
+    line: int
+    weight: float
+    text: str
+    line_text: str
+
+    @property
+    def place(self) -> str:
+        """The file and the line in it, as editors and compilers write them."""
+        return (
+            f"{self.name}, page {self.line}" if self.kind == "pdf" else f"{self.name}:{self.line}"
+        )
+
+
+def source_of(
+    memory: SavedMemory,
+    tokenizer: PreTrainedTokenizerFast,
+    chunk: int,
+    weight: float,
+    words: str,
+) -> Source:
+    """Return where a chunk comes from.
+
+    Args:
+        memory: That holds it.
+        tokenizer: Of its token ids.
+        chunk: Its number.
+        weight: How much of it was read.
+        words: Are looked for in its lines.
+    """
+    passage = memory.passage(chunk)
+    text = str(tokenizer.decode(passage.token_ids))
+    kind = passage.document.notes.get("kind", "text")
+    lines = text.split("\n")
+    at = _likeliest(lines, words)
+    # in other kinds a line of the text is no line of the file
+    line = passage.line + at if passage.line and kind == "text" else passage.line
+    return Source(chunk, passage.document.name, kind, line, weight, text, lines[at])
+
+
+def chunk_weights(retrieval: Sequence[Any]) -> dict[int, float]:
+    """Return the mean weight of every chunk that served an answer, the weightiest first.
+
+    Args:
+        retrieval: What `generate` collected, for each call a selection of each group, [1, F, K].
+            Of the first call, which reads the question, the last landmark served the answer.
+    """
+    total: dict[int, float] = {}
+    count = 0
+    for call, groups in enumerate(retrieval):
+        for selection in groups:
+            first = max(selection.indices.shape[1] - 1, 0) if call == 0 else 0
+            for indices, weights in zip(
+                selection.indices[0, first:].tolist(),
+                selection.weights[0, first:].tolist(),
+                strict=True,
+            ):
+                count += 1
+                for chunk, weight in zip(indices, weights, strict=True):
+                    if chunk >= 0:
+                        total[chunk] = total.get(chunk, 0.0) + weight
+    ordered = sorted(total.items(), key=lambda item: (-item[1], item[0]))
+    return {chunk: weight / count for chunk, weight in ordered}
+
+
+def _likeliest(lines: Sequence[str], words: str) -> int:
+    """Return which line shares most words with others, the first of several."""
+    wanted = set(re.findall(r"\w+", words.lower()))
+    shared = [len(wanted & set(re.findall(r"\w+", line.lower()))) for line in lines]
+    return shared.index(max(shared))
