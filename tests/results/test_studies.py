@@ -4,6 +4,7 @@ import importlib
 import re
 import shlex
 import sys
+from functools import cache
 from pathlib import Path
 
 import pytest
@@ -39,17 +40,22 @@ def test_tables_are_those_of_the_studies(monkeypatch, capsys):
     assert importlib.import_module("results.tables.__main__").main() == 0, capsys.readouterr().out
 
 
+@cache
+def program(name):
+    """Return the command line of `gcattn`, or of a module that runs by itself."""
+    if name == "gcattn":
+        return typer.main.get_command(app)
+    one = typer.Typer()
+    one.command()(importlib.import_module(name).command)
+    return typer.main.get_command(one)
+
+
 def test_every_command_is_understood():
     for text in COMMANDS:
-        program, *arguments = shlex.split(text)
-        if program == "python":
-            module = importlib.import_module(arguments[1])
-            one = typer.Typer()
-            one.command()(module.command)
-            command, arguments = typer.main.get_command(one), arguments[2:]
-        else:
-            assert program == "gcattn", text
-            command = typer.main.get_command(app)
+        name, *arguments = shlex.split(text)
+        if name == "python":
+            _, name, *arguments = arguments
+        command = program(name)
         while hasattr(command, "commands"):
             name, *arguments = arguments
             command = command.commands[name]
