@@ -22,7 +22,7 @@ def main() -> int:
     pages = [ROOT / "README.md", FOLDER / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]
     for file in pages:
         old = file.read_text(encoding="utf-8")
-        new = BLOCK.sub(lambda m: m.group(1) + _made(m.group(2)) + m.group(3), old)
+        new = BLOCK.sub(_linked if file.parent == ROOT else _filled, old)
         if new == old:
             continue
         stale.append(str(file.relative_to(ROOT)))
@@ -38,6 +38,15 @@ def main() -> int:
 
 def _made(name: str) -> str:
     return studies() if name == "studies" else TABLES[name][1]()
+
+
+def _filled(block: re.Match[str]) -> str:
+    return block.group(1) + _made(block.group(2)) + block.group(3)
+
+
+def _linked(block: re.Match[str]) -> str:
+    """Fill a block of the front page, where the file of a table is a link."""
+    return re.sub(r"^`(results/\w+\.jsonl)`", r"[\1](\1)", _filled(block), flags=re.MULTILINE)
 
 
 if __name__ == "__main__":

@@ -1,11 +1,11 @@
 """The table of results/README.md: which table is made of which file, and by which command."""
 
-from results.tables import costs, learning, needles, scale
+from results.tables import costs, front_page, learning, needles, scale
 from results.tables.study import Table, scores, table, values
 
 # tables by the name that documents call them with, each with its study; "" for what is counted
 TABLES: dict[str, tuple[str, Table]] = (
-    needles.TABLES | learning.TABLES | costs.TABLES | scale.TABLES
+    front_page.TABLES | needles.TABLES | learning.TABLES | costs.TABLES | scale.TABLES
 )
 # what a study asks
 STUDIES = {

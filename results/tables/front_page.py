@@ -1,0 +1,79 @@
+"""The three small tables of README."""
+
+from gcattn.evals.lengths import format_length
+from results.collect import Line
+from results.tables.study import Table, scores, source, table
+
+NEEDLES = ("single", "number", "multi-key", "multi-query", "two-hop")
+# contestants under the names that readers know
+OPERATORS = {
+    "gcattn": "GCA",
+    "SDPA full causal": "full attention",
+    "gcattn sliding window": "sliding window",
+}
+DECODERS = {
+    "gcattn, device memory": "gcattn, memory on the GPU",
+    "gcattn, host memory": "gcattn, memory in host RAM",
+    "full attention (SDPA)": "full attention",
+}
+NOT_MEASURED = "–"
+
+
+def needles() -> str:
+    """Return right answers of gcattn-12m in books, a column a length."""
+    lines = scores("needle_12m", text="data/books/validation")
+    lengths = sorted({line["length"] for line in lines})
+    rows = [[task, *(_right(lines, task, length) for length in lengths)] for task in NEEDLES]
+    columns = ["task", *(f"{format_length(length)} tokens" for length in lengths)]
+    return table(columns, rows) + source("needle_12m", lines)
+
+
+def _right(lines: list[Line], task: str, length: int) -> str:
+    found = [x for x in lines if (x["task"], x["length"]) == (task, length)]
+    if not found:
+        return NOT_MEASURED
+    return f"{sum(x['right'] for x in found)} of {sum(x['asked'] for x in found)}"
+
+
+def operator() -> str:
+    """Return device and wall time, forward and backward, of one layer by length."""
+    lines = scores("operator", comparison="lengths", task="forward + backward")
+    # the series by length was measured after the fixed shapes, whose first is one of its points
+    by_length = {(line["length"], line["method"]): line for line in lines}
+    times = {"device": "score", "wall": "wall_ms"}
+    if not any("wall_ms" in line for line in lines):
+        del times["wall"]
+    rows = [
+        [f"{n:,}", *(_ms(by_length[n, m], field) for m in OPERATORS for field in times.values())]
+        for n in (4096, 16_384, 65_536, 262_144)
+    ]
+    headers = [f"{name}, {time}" for name in OPERATORS.values() for time in times]
+    made = table(["tokens", *headers], rows) + source("operator", lines)
+    return made if "wall" in times else made + "\nThese runs recorded no wall times.\n"
+
+
+def _ms(line: Line, field: str) -> str:
+    return f"{line[field]:.2f} ms" if line.get(field) is not None else NOT_MEASURED
+
+
+def decoding() -> str:
+    """Return the time of a generated token and the memory on the GPU, a column a length."""
+    lines = scores("decoding")
+    lengths = (16_384, 262_144, 1_048_576)
+    rows = []
+    for method, name in DECODERS.items():
+        found = {line["length"]: line for line in lines if line["method"] == method}
+        cells = [
+            f"{found[n]['score']:.1f} ms, {found[n]['device_bytes'] / 2**20:,.0f} MiB"
+            for n in lengths
+        ]
+        rows.append([name, *cells])
+    columns = ["`drt_128m`, one row", *(f"{format_length(n)} tokens" for n in lengths)]
+    return table(columns, rows) + source("decoding", lines)
+
+
+TABLES: dict[str, tuple[str, Table]] = {
+    "front-needles": ("needle_12m", needles),
+    "front-operator": ("operator", operator),
+    "front-decoding": ("decoding", decoding),
+}
