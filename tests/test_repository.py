@@ -141,20 +141,6 @@ def test_links_between_documents_lead_somewhere(texts):
     assert lost == []
 
 
-def readme_snippets():
-    text = (ROOT / "README.md").read_text(encoding="utf-8")
-    return re.findall(r"^```python\n(.*?)^```", text, re.M | re.S)
-
-
-def test_readme_snippets_run(tmp_path, monkeypatch):
-    snippets = readme_snippets()
-    assert snippets
-    monkeypatch.chdir(tmp_path)
-    names = {"__name__": "readme"}
-    for number, snippet in enumerate(snippets):
-        exec(compile(snippet, f"README.md, snippet {number}", "exec"), names)
-
-
 def test_the_package_version_is_that_of_the_citation(texts):
     from gcattn import __version__
 

@@ -1,0 +1,137 @@
+"""Every block of README and docs: Python runs, commands are understood, configurations load."""
+
+import importlib
+import re
+import shlex
+from pathlib import Path
+
+import pytest
+import typer
+import yaml
+
+ROOT = Path(__file__).parents[2]
+PAGES = [ROOT / "README.md", ROOT / "results" / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]
+# what a page reads, made smaller so that every page runs in seconds
+SHORTER = {"[:300_000]": "[:20_000]", "[:30_000]": "[:8_000]", "[30_000:]": "[8_000:]"}
+# programs that are not ours, or that only a GPU, a network or another machine can run
+OTHERS = {"git", "cd", "pip", "lm_eval", "make", "curl", "export"}
+
+
+def blocks(page, *languages):
+    text = page.read_text(encoding="utf-8")
+    found = re.findall(r"^( *)```(\w*)[^\n]*\n(.*?)^ *```$", text, re.M | re.S)
+    return [body for _, language, body in found if language in languages]
+
+
+def name(page):
+    return str(page.relative_to(ROOT))
+
+
+def pages(*languages):
+    return [pytest.param(page, id=name(page)) for page in PAGES if blocks(page, *languages)]
+
+
+@pytest.fixture(scope="module")
+def clone(tmp_path_factory):
+    """Return a folder with what a clone holds and what earlier commands of the docs make."""
+    from gcattn.data.synthetic_shards import prepare_synthetic_shards
+
+    folder = tmp_path_factory.mktemp("clone")
+    for part in ("checkpoints", "examples", "results"):
+        (folder / part).symlink_to(ROOT / part)
+    for split in ("train", "validation"):
+        for corpus in ("books", "synthetic"):
+            out = folder / "data" / corpus / split
+            prepare_synthetic_shards(out, 24, 512, 0, split=split)
+    return folder
+
+
+@pytest.mark.parametrize("page", pages("python"))
+def test_python_blocks_run(page, clone, monkeypatch):
+    run_python(page, clone, monkeypatch, SHORTER)
+
+
+@pytest.mark.slow
+def test_the_first_answer_is_right_as_written(clone, monkeypatch, capsys):
+    run_python(ROOT / "README.md", clone, monkeypatch, {}, first=1)
+    found = capsys.readouterr().out
+    assert found.splitlines()[0].strip() == "4083127"
+    assert "The secret of Alice's safe is 4083127." in found
+
+
+def run_python(page, clone, monkeypatch, shorter, first=None):
+    monkeypatch.chdir(clone)
+    names = {"__name__": "page"}
+    for number, block in enumerate(blocks(page, "python")[:first]):
+        for long, short in shorter.items():
+            block = block.replace(long, short)
+        exec(compile(block, f"{name(page)}, Python block {number}", "exec"), names)
+
+
+@pytest.mark.parametrize("page", pages("sh", "", "console"))
+def test_commands_are_understood(page):
+    for block in blocks(page, "sh", "", "console"):
+        for line in block.replace("\\\n", " ").splitlines():
+            check_command(line)
+
+
+def check_command(line):
+    words = shlex.split(line, comments=True)
+    if words[:1] == ["torchrun"]:
+        words = words[words.index("-m") :]
+        assert words[:2] == ["-m", "gcattn.cli"], line
+        words = ["gcattn", *words[2:]]
+    if not words or words[0] in OTHERS:
+        return
+    if words[0] == "python":
+        check_program(line, words[1:])
+    elif words[0] == "gcattn":
+        from gcattn.cli import app
+
+        understand(typer.main.get_command(app), line, words[1:])
+
+
+def check_program(line, words):
+    if words[0] != "-m":
+        assert (ROOT / words[0]).is_file(), line
+        return
+    module = importlib.import_module(words[1])
+    if hasattr(module, "command"):
+        one = typer.Typer()
+        one.command()(module.command)
+        understand(typer.main.get_command(one), line, words[2:])
+
+
+def understand(command, line, words):
+    """Read every option and run nothing."""
+    while hasattr(command, "commands") and words and not words[0].startswith("-"):
+        first, *words = words
+        assert first in command.commands, line
+        command = command.commands[first]
+    if words == ["--help"] or (not words and hasattr(command, "commands")):
+        return
+    command.make_context(line, list(words))
+
+
+@pytest.mark.parametrize("page", pages("yaml"))
+def test_configurations_load(page, clone, tmp_path, monkeypatch):
+    from gcattn.train import load_config
+
+    monkeypatch.chdir(clone)
+    for block in blocks(page, "yaml"):
+        if not {"model", "data", "training"} <= yaml.safe_load(block).keys():
+            continue
+        file = tmp_path / "run.yaml"
+        file.write_text(block, encoding="utf-8")
+        load_config(file, [])
+
+
+@pytest.mark.parametrize("page", [pytest.param(page, id=name(page)) for page in PAGES])
+def test_paths_that_a_page_names_exist(page):
+    text = page.read_text(encoding="utf-8")
+    named = re.findall(r"`((?:examples|checkpoints|tests|tools|results|docs)/[\w./-]+)`", text)
+    assert [path for path in named if not (ROOT / path).exists()] == []
+
+
+def test_the_front_page_is_short():
+    assert len((ROOT / "README.md").read_text(encoding="utf-8").splitlines()) <= 200
