@@ -4,6 +4,7 @@ import importlib
 import re
 import shlex
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import typer
@@ -12,7 +13,8 @@ import yaml
 ROOT = Path(__file__).parents[2]
 PAGES = [ROOT / "README.md", ROOT / "results" / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]
 # what a page reads, made smaller so that every page runs in seconds
-SHORTER = {"[:300_000]": "[:20_000]", "[:30_000]": "[:8_000]", "[30_000:]": "[8_000:]"}
+SHORTER = {"[:300_000]": "[:8_000]", "[:30_000]": "[:3_000]", "[30_000:]": "[3_000:]"}
+SHORTER |= {"training.steps=50": "training.steps=1", "(1, 5_000)": "(1, 1_100)"}
 # programs that are not ours, or that only a GPU, a network or another machine can run
 OTHERS = {"git", "cd", "pip", "lm_eval", "make", "curl", "export"}
 
@@ -48,7 +50,16 @@ def clone(tmp_path_factory):
 
 @pytest.mark.parametrize("page", pages("python"))
 def test_python_blocks_run(page, clone, monkeypatch):
+    # a training run takes half a minute, and is run by the nightly test below
+    run = SimpleNamespace(model_folder="runs/model")
+    monkeypatch.setattr("gcattn.train.run.run_training", lambda config: run)
     run_python(page, clone, monkeypatch, SHORTER)
+
+
+@pytest.mark.slow
+def test_a_model_is_trained_from_python(clone, monkeypatch):
+    run_python(ROOT / "docs" / "training.md", clone, monkeypatch, SHORTER)
+    assert (clone / "runs" / "tiny_synthetic" / "model" / "config.json").is_file()
 
 
 @pytest.mark.slow
@@ -135,3 +146,14 @@ def test_paths_that_a_page_names_exist(page):
 
 def test_the_front_page_is_short():
     assert len((ROOT / "README.md").read_text(encoding="utf-8").splitlines()) <= 200
+
+
+def test_the_errors_of_the_faq_are_those_of_the_code():
+    source = "".join(file.read_text(encoding="utf-8") for file in (ROOT / "src").rglob("*.py"))
+    # a message is often written as several literals, one below the other
+    source = re.sub(r"[\"']\s*\n\s*(\#[^\n]*\n\s*)?f?[\"']", "", source)
+    page = (ROOT / "docs" / "faq.md").read_text(encoding="utf-8")
+    messages = re.findall(r"^\| `(.+?)` \|", page, re.M)
+    assert len(messages) > 10
+    parts = [part for message in messages for part in message.split("…") if len(part) > 6]
+    assert [part for part in parts if part.strip() not in source] == []
