@@ -9,6 +9,7 @@ from rich.console import Console
 from transformers import PreTrainedModel, PreTrainedTokenizerFast
 
 from experiments.corpus import make_corpus
+from experiments.demo_library import show_library
 from experiments.recipe import RECIPES, ROW_TOKENS, recipe_config
 from experiments.variants import train_variant
 from gcattn.cli.paths import expand
@@ -33,6 +34,9 @@ RELEASED_QUESTIONS = {1024: 8, 65_536: 2, 1_048_576: 1}
 HAYSTACK_DOCUMENTS, HAYSTACK_DOCUMENT_TOKENS = 256, 2048
 
 NEXT = """\
+Next, on your own files:
+  gcattn memory build FILES --model checkpoints/gcattn-12m --out library
+  gcattn ask library "What is the secret of …?"
 Next, on real data:
   gcattn data prepare BOOKS --out data/books/train     (parquet, jsonl or txt, a folder, owner/name)
   gcattn data prepare MORE_BOOKS --out data/books/validation
@@ -61,12 +65,13 @@ def command(
 ) -> None:
     """Find sentences in up to a million tokens, with a trained model or with one trained here.
 
-    With --model, a released model is asked in a text made here. Without it, a tiny model is
-    trained first, on rows of 240 tokens of which it sees 32 at once; everything else it has to
-    retrieve. Running that again goes on from where it stopped.
+    With --model, a released model is asked in a text made here, and then about a folder of files
+    that it reads into a memory once. Without it, a tiny model is trained first, on rows of 240
+    tokens of which it sees 32 at once; everything else it has to retrieve. Running that again goes
+    on from where it stopped.
     """
     console = Console(stderr=True, highlight=False, soft_wrap=True)
-    text, questions = None, RELEASED_QUESTIONS
+    text, questions, released = None, RELEASED_QUESTIONS, model
     if model is None:
         folder, text = _train(console, steps, documents, out)
         model, questions = str(folder), QUESTIONS
@@ -85,6 +90,8 @@ def command(
             )
         console.print("[bold]The last one[/]")
         _show(console, tokenizer, sample, answers[-1])
+        if released is not None:
+            show_library(console, released, haystack)
     console.print(NEXT)
 
 

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from experiments import demo
+from experiments import demo, demo_library
 from gcattn.cli.program import run_command
 
 
@@ -31,6 +31,8 @@ def test_demo_asks_a_released_model(tmp_path, monkeypatch, capsys):
     if not checkpoint.exists():
         pytest.skip("the source distribution holds no checkpoint")
     monkeypatch.setattr(demo, "RELEASED_QUESTIONS", {1024: 2})
+    monkeypatch.setattr(demo_library, "FILES", 10)
+    monkeypatch.setattr(demo_library, "ASKED", 2)
     with pytest.raises(SystemExit) as ended:
         run_command(
             demo.command,
@@ -40,6 +42,7 @@ def test_demo_asks_a_released_model(tmp_path, monkeypatch, capsys):
     assert ended.value.code == 0
     shown = capsys.readouterr().err
     assert "1,024 tokens: 2 of 2 answers right" in shown and "generated: " in shown
+    assert "2 of 2 answers right, 2 with their file and line" in shown
     assert not (tmp_path / "demo").exists()
 
 
