@@ -4,8 +4,10 @@ import json
 from random import Random
 
 import pytest
+from needle_corpus import write_haystack
 
-from gcattn.data import load_tokenizer
+from gcattn.data import TokenShards, load_tokenizer
+from gcattn.data.needle_tasks import Haystack, NeedleTask, NeedleVocabulary, draw_sample
 from gcattn.data.needle_tasks.texts import Texts
 from gcattn.data.needle_tasks.wordings import SHARED_WORDS, word_runs
 from gcattn.data.stories import draw_story
@@ -93,6 +95,26 @@ def test_names_of_the_splits_are_apart():
         for split in SPLITS
     }
     assert names["train"].isdisjoint(names["validation"])
+
+
+@pytest.mark.parametrize("split", SPLITS)
+def test_people_are_needles_too(split, tmp_path):
+    haystack = Haystack(TokenShards(write_haystack(tmp_path / "shards", 4_000)))
+    vocabulary = NeedleVocabulary(load_tokenizer(), split)
+    decode = load_tokenizer().backend_tokenizer.decode
+    for index in range(6):
+        sample = draw_sample(
+            NeedleTask("people"), haystack, vocabulary, length=1200, seed=0, index=index
+        )
+        stream = sample.context.tokens(0, sample.context.num_tokens).tolist()
+        assert len(sample.exercise.needles) == 4
+        assert len(sample.questions) == (2 if split == "train" else 1)
+        for question in sample.questions:
+            (place,) = sample.evidence(question)
+            # one token can hold the mark beside a value too
+            answer = decode(list(question.answer)).strip()
+            assert answer in decode(stream[place.start : place.stop])
+            assert decode(list(question.prompt)).rstrip().endswith("?\nAnswer:")
 
 
 def test_questions_that_do_not_fit_are_refused():

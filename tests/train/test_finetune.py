@@ -28,6 +28,7 @@ PEERS = {
     "window": {"retrieval_method": "none"},
     "two-more-layers": {"retrieval_method": "none", "num_upper_layers": 4},
     "full": {"retrieval_method": "none", "window_size": 4096},
+    "block-recurrent": {"retrieval_method": "none", "num_recurrent_states": 8},
 }
 # the first two stand for all of them where time is short
 LATER = [pytest.param(name, marks=pytest.mark.slow) for name in list(PEERS)[2:]]

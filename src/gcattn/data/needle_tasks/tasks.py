@@ -8,6 +8,7 @@ from random import Random
 
 from gcattn.data.needle_tasks.exercise import Exercise
 from gcattn.data.needle_tasks.haystack import Haystack
+from gcattn.data.needle_tasks.people import people
 from gcattn.data.needle_tasks.secrets import (
     multi_key,
     multi_query,
@@ -54,6 +55,7 @@ _TASKS: dict[str, tuple[Draw, int | None]] = {
     "worded-multi-value": (worded_multi_value, 3),
     "worded-multi-query": (worded_multi_query, 3),
     "worded-variables": (worded_variables, 3),
+    "people": (people, 4),
 }
 # exercises of the worded tasks differ in size: so many are drawn until one has room
 _TRIES = 32
@@ -68,7 +70,7 @@ class NeedleTask:
         name: One of `TASK_NAMES`.
         count: Keys (multi-key), values (multi-value), questions (multi-query), chains (two-hop,
             three-hop, their direct and varied forms), variables of a value (variables) or tokens
-            to go on with (self-copy); the worded forms count the same.
+            to go on with (self-copy), people (people); the worded forms count the same.
 
     Raises:
         ValueError: There is no such task, or the count does not fit it.

@@ -74,18 +74,30 @@ def draw_people(rng: Random, texts: Texts, count: int, taken: set[str]) -> list[
 
 def tell(rng: Random, person: Person, split: Split) -> str:
     """Return a paragraph that states every fact of a person."""
-    sentences = [
-        fill(rng.choice(relation.telling(split).statements), name=person.name, value=value)
-        for relation, value in person.facts.items()
-    ]
-    return " ".join(sentences)
+    return tell_with_places(rng, person, split)[0]
 
 
-def ask(rng: Random, person: Person, split: Split) -> StoryQuestion:
-    """Ask for one fact of a person."""
-    relation, answer = rng.choice(list(person.facts.items()))
+def tell_with_places(
+    rng: Random, person: Person, split: Split
+) -> tuple[str, dict[Relation, range]]:
+    """Return the paragraph, and which of its characters are the value of each fact."""
+    text, places = "", {}
+    for relation, value in person.facts.items():
+        statement = rng.choice(relation.telling(split).statements)
+        front = text + (" " if text else "")
+        front += fill(statement.partition("{value}")[0], name=person.name)
+        places[relation] = range(len(front), len(front) + len(value))
+        text = front + value + fill(statement.partition("{value}")[2], name=person.name)
+    return text, places
+
+
+def ask(
+    rng: Random, person: Person, split: Split, relation: Relation | None = None
+) -> StoryQuestion:
+    """Ask for one fact of a person, any of them by default."""
+    relation = relation or rng.choice(list(person.facts))
     question = fill(rng.choice(relation.telling(split).questions), name=person.name)
-    return StoryQuestion(question, answer, (relation.name,))
+    return StoryQuestion(question, person.facts[relation], (relation.name,))
 
 
 def link(rng: Random, person: Person, other: Person, split: Split) -> tuple[Person, StoryQuestion]:

@@ -1,0 +1,36 @@
+"""People told of in a text, and natural questions about them: stories as needles."""
+
+from __future__ import annotations
+
+from random import Random
+
+from gcattn.data.examples.example import question_prompt
+from gcattn.data.needle_tasks.exercise import Exercise, Needle, Question
+from gcattn.data.needle_tasks.haystack import Haystack
+from gcattn.data.needle_tasks.vocabulary import NeedleVocabulary
+from gcattn.data.stories.story import ask, draw_people, tell_with_places
+
+# of the people of an exercise, those who are asked about in training; evaluation asks about one
+_ASKED_SHARE = 0.5
+
+
+def people(rng: Random, words: NeedleVocabulary, haystack: Haystack, count: int) -> Exercise:
+    """`count` people with a few facts each, a paragraph for each; one fact of some is asked for."""
+    split = words.split
+    num_asked = max(1, round(_ASKED_SHARE * count)) if split == "train" else 1
+    groups, questions = [], []
+    for number, person in enumerate(draw_people(rng, words.texts, count, set())):
+        text, places = tell_with_places(rng, person, split)
+        relation = rng.choice(list(places))
+        place = places[relation]
+        ids, start, stop = words.encode_part(f"\n{text}\n", 1 + place.start, 1 + place.stop)
+        groups.append((Needle(ids, start, stop),))
+        if number < num_asked:
+            asked = ask(rng, person, split, relation)
+            prompt = words.encode(question_prompt(asked.question))
+            answer, blank = words.encode(f" {asked.answer}"), words.number_opening
+            # a space of its own tells nothing: to evaluation it is a part of the question
+            if blank and split != "train" and answer[: len(blank)] == blank:
+                prompt, answer = prompt + blank, answer[len(blank) :]
+            questions.append(Question(prompt, answer, words.encode("\n"), (number,)))
+    return Exercise(tuple(groups), tuple(questions))
