@@ -2,8 +2,11 @@
 
 import pytest
 import torch
+from transformers import BertConfig, BertModel
 
+from gcattn.data.tokenizer_loading import load_tokenizer
 from gcattn.memory.cache import DRTCache
+from gcattn.models.baselines import TextEncoder, attach_text_encoder
 from gcattn.testing import random_config, random_model, random_tokens
 
 EXACT = {"rtol": 0, "atol": 1e-10}
@@ -12,6 +15,7 @@ PEERS = {
     "full attention": {"window_size": 1000},
     "landmark": {"self_attention": "landmark"},
     "block-recurrent": {"num_recurrent_states": 5, "retrieval_serves": "next_chunk"},
+    "fixed retriever": {"retrieval_method": "fixed"},
     "landmark, two blocks": {"self_attention": "landmark", "landmark_top_k": 2},
 }
 SEEDS = [0, *(pytest.param(seed, marks=pytest.mark.slow) for seed in range(1, 4))]
@@ -23,11 +27,22 @@ def _no_gradients():
         yield
 
 
+def bag_of_tokens(chunks):
+    """Stand in for an encoder of text: chunks that share tokens are alike, [n, S - 1] → [n, P]."""
+    table = torch.randn(62, 7, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
+    table[0] = 0  # of -1, behind a short chunk
+    return torch.nn.functional.normalize(table[chunks + 1].sum(1), dim=-1)
+
+
 @pytest.fixture(params=PEERS)
 def peer(request):
-    return lambda seed: random_model(
-        random_config(seed, retrieval_method="none", **PEERS[request.param])
-    )
+    def make(seed):
+        config = random_config(seed, **({"retrieval_method": "none"} | PEERS[request.param]))
+        model = random_model(config)
+        model.model.chunk_embedder = bag_of_tokens
+        return model
+
+    return make
 
 
 def segmented(model, ids, sizes, **kwargs):
@@ -132,6 +147,50 @@ def test_what_recurs_is_counted_and_learns():
         model(ids, labels=ids).loss.backward()
     for name, parameter in model.named_parameters():
         assert parameter.grad is not None and parameter.grad.abs().sum() > 0, name
+
+
+def test_a_fixed_retriever_finds_the_chunk_that_shares_most_tokens():
+    config = random_config(0, retrieval_method="fixed", chunk_size=6, retrieval_top_k=2)
+    model = random_model(config)
+    ids = torch.tensor([[*range(1, 6), *range(11, 16), *range(21, 26), *range(11, 16)]])
+    with pytest.raises(ValueError, match=r"attach one with .*attach_text_encoder"):
+        model(ids)
+    model.model.chunk_embedder = bag_of_tokens
+    retrieved = model(ids, output_retrieval=True).retrieval[0]
+    assert retrieved.indices[0, 3, 0] == 1  # the last chunk repeats the second
+    assert retrieved.weights[0, 3, 0] > 0.5
+    with pytest.raises(ValueError, match="needs input_ids"):
+        model(inputs_embeds=model.get_input_embeddings()(ids))
+
+
+def test_a_text_encoder_embeds_what_a_chunk_says(tmp_path):
+    tokenizer = load_tokenizer()
+    encoder = BertConfig(
+        vocab_size=len(tokenizer),
+        hidden_size=8,
+        num_hidden_layers=1,
+        num_attention_heads=2,
+        intermediate_size=8,
+    )
+    BertModel(encoder).save_pretrained(tmp_path)
+    tokenizer.save_pretrained(tmp_path)
+    embed = TextEncoder(tokenizer, str(tmp_path))
+    texts = ["the key of the garden", "a ship", "the key of the garden"]
+    chunks = torch.full((3, 9), -1)
+    for row, text in enumerate(texts):
+        ids = tokenizer(text, add_special_tokens=False).input_ids
+        chunks[row, : len(ids)] = torch.tensor(ids)
+    one, other, again = embed(chunks)
+    torch.testing.assert_close(one, again)
+    assert one.norm().item() == pytest.approx(1) and not torch.allclose(one, other)
+    torch.testing.assert_close(embed(chunks[1:2])[0], other)  # padding changes nothing
+    assert embed(chunks[:0]).shape == (0, 8)
+    config = random_config(0, retrieval_method="fixed", fixed_retriever=str(tmp_path))
+    model = random_model(config)
+    attach_text_encoder(model, tokenizer)
+    assert isinstance(model.model.chunk_embedder, TextEncoder)
+    with pytest.raises(ValueError, match="needs fixed_retriever"):
+        attach_text_encoder(random_model(random_config(0, retrieval_method="fixed")), tokenizer)
 
 
 def test_peers_of_retrieval_and_retrieval_exclude_each_other():

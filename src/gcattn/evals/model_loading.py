@@ -54,6 +54,9 @@ def load_causal_lm(
     """
     from transformers import AutoConfig, AutoModelForCausalLM
 
+    from gcattn.data.tokenizer_loading import load_tokenizer
+    from gcattn.models.baselines import attach_text_encoder
+
     # importing them registers DRTs with the Auto classes
     from gcattn.models.pretrained import DRTPreTrainedModel, check_loading_report
 
@@ -93,6 +96,8 @@ def load_causal_lm(
             raise ValueError(
                 f"The model {source} is damaged: {name} holds NaN or infinite weights."
             )
+    if model.config.model_type == "drt" and model.config.retrieval_method == "fixed":
+        attach_text_encoder(model, load_tokenizer(source))
     if dtype == "auto" and target.type == "cpu" and model.dtype.itemsize == 2:
         model = model.float()
     return model.to(target).eval()

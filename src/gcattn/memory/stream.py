@@ -47,6 +47,7 @@ class Stream:
         self.recurrent_states = RecurrentStates(remembers=keep)
         self.recurrent_open_chunk = OpenChunk(remembers=keep)
         self.open_chunk = OpenChunk(remembers=keep)
+        self.open_chunk_ids = OpenChunk(remembers=keep)
         self.chunk_tail = ChunkTail(remembers=keep)
         self.upper_window = _window(config, keep)
         self.last_retrievals = [
@@ -64,6 +65,7 @@ class Stream:
             "recurrent": self.recurrent_states,
             "recurrent_open_chunk": self.recurrent_open_chunk,
             "open_chunk": self.open_chunk,
+            "open_chunk_ids": self.open_chunk_ids,
             "chunk_tail": self.chunk_tail,
             "upper": self.upper_window,
             **groups,

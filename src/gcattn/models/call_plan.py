@@ -42,6 +42,18 @@ class CallPlan:
     finished: Tensor  # [B], chunks that each row finishes
     chunk_of_token: Tensor  # [B, T], number of each token's chunk in its row; -1 for padding
     state: ChunkState | None = None  # behind the call; None: no call follows
+    chunk_embeddings: Tensor | None = None  # [B, F, P], of a fixed retriever
+
+    def upper_embeddings(self) -> Tensor | None:
+        """Take the embeddings of the chunks that the upper decoder finishes, [B, F', P]."""
+        if self.chunk_embeddings is None or self.upper is self.layout:
+            return self.chunk_embeddings
+        if not self.layout.num_finished_chunks:
+            return self.chunk_embeddings
+        # chunks before a chunk of the call, less those before the call
+        place = (self.upper.num_visible - self.layout.num_visible[:, :1]).clamp_min(0)
+        rows = torch.arange(len(place), device=place.device)[:, None]
+        return self.chunk_embeddings[rows, place]
 
     def upper_columns(self, hidden: Tensor) -> Tensor:
         """Cut the lower decoder's columns to those that the upper decoder reads."""

@@ -26,7 +26,7 @@ from gcattn.models.token_ids import check_special_ids
 
 logger = logging.get_logger(__name__)
 
-RetrievalMethod = Literal["learned", "random", "off", "none"]
+RetrievalMethod = Literal["learned", "random", "fixed", "off", "none"]
 RetrievalServes = Literal["next_chunk", "from_landmark"]
 ResidualWiring = Literal["bypass", "ordinary"]
 
@@ -86,9 +86,12 @@ class DRTConfig(PreTrainedConfig):
             as slots in a chunk, both 512, is that paper's setting. It needs `retrieval_method` to
             be "none".
         retrieval_method: "learned" by the language-model loss, "random" chunks (the paper's
-            ablation), "off": the weights of a DRT with nothing retrieved, which shows what
-            retrieval is worth to them, or "none": no chunk encoder and no cross-attention, a
-            sliding-window Transformer.
+            ablation), "fixed": a peer, chunks are compared by an encoder of text that does not
+            learn, "off": the weights of a DRT with nothing retrieved, which shows what retrieval is
+            worth to them, or "none": no chunk encoder and no cross-attention, a sliding-window
+            Transformer.
+        fixed_retriever: Folder of the encoder of text, or its name on the hub, with "fixed"
+            retrieval; scores are cosines divided by `retrieval_temperature`.
         retrieval_noise: Noise on the scores while training, "gumbel" or "none".
         retrieval_serves: "next_chunk" (the paper's): what chunk c retrieved serves chunk c + 1;
             "from_landmark": it serves the landmark of chunk c already.
@@ -151,6 +154,7 @@ class DRTConfig(PreTrainedConfig):
     landmark_top_k: int | None = None
     num_recurrent_states: int = 0
     retrieval_method: RetrievalMethod = "learned"
+    fixed_retriever: str | None = None
     retrieval_noise: Literal["gumbel", "none"] = "gumbel"
     retrieval_serves: RetrievalServes = "next_chunk"
     chunk_mixing: Literal["separate", "joint"] = "separate"

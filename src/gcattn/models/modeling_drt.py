@@ -19,6 +19,7 @@ from gcattn.memory.cache import DRTCache
 from gcattn.memory.chunk_memory import ChunkSource, EncodedChunks
 from gcattn.memory.stream import ReadingStream, Stream
 from gcattn.memory.window import WindowCache
+from gcattn.models.baselines.fixed_retriever import ChunkEmbedder, chunk_embeddings
 from gcattn.models.cache_name import given_cache, named_cache
 from gcattn.models.call_plan import CallPlan, plan_call
 from gcattn.models.call_stream import stream_of_call
@@ -63,6 +64,7 @@ class DRTModel(DRTPreTrainedModel):
             RetrievalGroup(config, r) for r in range(config.num_retrieval_groups)
         )
         self.norm = RMSNorm(config.hidden_size, eps=config.rms_norm_eps)
+        self.chunk_embedder: ChunkEmbedder | None = None  # of a fixed retriever
         self.post_init()
 
     def forward(
@@ -131,6 +133,7 @@ class DRTModel(DRTPreTrainedModel):
                 document_ids=document_ids,
                 num_logits=keep or None,
             )
+            plan = self._with_embeddings(input_ids, plan, stream)
             hidden, selections = self._run(embeds, plan, stream, retrieval, trace)
             hidden = plan.upper.tokens_from_columns(hidden, keep)
             stream.log.extend(input_ids, plan.chunk_of_token)
@@ -176,10 +179,20 @@ class DRTModel(DRTPreTrainedModel):
             document_ids=document_ids,
             num_logits=1,
         )
+        plan = self._with_embeddings(input_ids, plan, here)
         _, _, encoded = self._run_lower(embeds, plan, here, HiddenStates(embeds, wanted=False))
         here.position.move(plan.state)
         assert isinstance(encoded, EncodedChunks)  # neither stream keeps chunks
         return encoded
+
+    def _with_embeddings(
+        self, input_ids: Tensor | None, plan: CallPlan, stream: Stream
+    ) -> CallPlan:
+        """Embed the chunks that a call finishes, if the retriever is fixed."""
+        if self.config.retrieval_method != "fixed":
+            return plan
+        embeddings = chunk_embeddings(self.chunk_embedder, input_ids, plan, stream)
+        return replace(plan, chunk_embeddings=embeddings)
 
     def _run(
         self,
@@ -243,6 +256,9 @@ class DRTModel(DRTPreTrainedModel):
             documents,
             stream.chunk_tail,
         )
+        if plan.chunk_embeddings is not None:
+            # nothing is added, but what made the landmarks takes part: see _run_lower
+            landmarks = plan.chunk_embeddings.to(landmarks.dtype) + 0 * landmarks.sum()
         encoded = EncodedChunks(landmarks, documents, keys, values, lengths)
         return stream.append(encoded, plan.finished)
 

@@ -52,7 +52,7 @@ class RetrievalGroup(nn.Module):
             for layer in self.layers:
                 hidden = trace.record(layer(hidden, context), plan.upper)
             return hidden, None
-        selection = self.retriever(hidden, plan.upper, memory, retrieval)
+        selection = self.retriever(hidden, plan.upper, memory, retrieval, plan.upper_embeddings())
         served = last.extend(selection, plan.upper, plan.blocks.num_blocks)
         retrieved = memory.fetch(served.indices, served.weights)
         if self.training and not selection.weights.shape[1]:

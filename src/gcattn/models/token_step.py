@@ -73,6 +73,7 @@ def decode_token(
         or torch.is_autocast_enabled(embeds.device.type)
         or stream.config.self_attention != "window"  # a window of everything has no fixed shape
         or stream.config.num_recurrent_states
+        or stream.config.retrieval_method == "fixed"
     )
     if state is None or len(state.open_length) != B or cannot:
         return None

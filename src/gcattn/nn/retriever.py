@@ -51,18 +51,37 @@ class Retriever(nn.Module):
     def __init__(self, config: "DRTConfig") -> None:
         super().__init__()
         self.norm = RMSNorm(config.hidden_size, eps=config.rms_norm_eps)
+        self.is_fixed = config.retrieval_method == "fixed"
         self.score_scale = 1 / config.retrieval_temperature
         self.selection: Selection = "random" if config.retrieval_method == "random" else "learned"
         self.is_off = config.retrieval_method == "off"
 
     def forward(
-        self, hidden: Tensor, layout: ChunkLayout, memory: ChunkSource, retrieval: Retrieval
+        self,
+        hidden: Tensor,
+        layout: ChunkLayout,
+        memory: ChunkSource,
+        retrieval: Retrieval,
+        embeddings: Tensor | None = None,
     ) -> ChunkSelection:
         """Choose chunks for each landmark of the call, indices and weights [B, F, K].
 
         A chunk sees the chunks before it in its document: never itself, never a later one.
+
+        Args:
+            hidden: Columns that enter the group, [B, L, E].
+            layout: Their layout.
+            memory: What is chosen from.
+            retrieval: How.
+            embeddings: Of the call's chunks, [B, F, P], where the retriever is fixed: a chunk asks
+                with its own, and scores are cosines.
         """
         queries = self.norm(layout.at_landmarks(hidden)) * self.score_scale  # [B, F, E]
+        if self.is_fixed:
+            assert embeddings is not None  # the model embeds the chunks of such a retriever
+            # scores are divided by the square root of the size; the norm takes part for nothing
+            scale = embeddings.shape[-1] ** 0.5 * self.score_scale
+            queries = embeddings.to(queries.dtype) * scale + 0 * queries.sum()
         if retrieval.temperature_spread > 1:
             # uniform on the scale of logarithms: sharper as often as flatter
             drawn = torch.rand(*queries.shape[:2], 1, device=queries.device) * 2 - 1

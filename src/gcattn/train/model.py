@@ -36,8 +36,10 @@ def build_model(section: ModelSection, shards: TokenShards) -> DRTForCausalLM:
             fit.
     """
     from gcattn.data.tokenizer_checks import check_tokenizer_of_model, check_vocabulary
+    from gcattn.data.tokenizer_loading import load_tokenizer
     from gcattn.evals.model_loading import load_causal_lm
     from gcattn.models import DRTConfig, DRTForCausalLM
+    from gcattn.models.baselines import attach_text_encoder
     from gcattn.models.saved_model import check_saved_model
 
     source = section.from_
@@ -46,7 +48,10 @@ def build_model(section: ModelSection, shards: TokenShards) -> DRTForCausalLM:
         config = _checked(lambda: _preset(section.preset)(**overrides))
         _check_fits_memory(config)
         check_vocabulary(shards, config.vocab_size)
-        return DRTForCausalLM(config)
+        made = DRTForCausalLM(config)
+        if config.retrieval_method == "fixed":
+            attach_text_encoder(made, load_tokenizer(shards.tokenizer_folder))
+        return made
     if not (Path(source) / "config.json").is_file():
         raise FileNotFoundError(
             f"model.from: {source} holds no saved model (it has no config.json)."

@@ -1,0 +1,5 @@
+"""What only peers need; most of them are configurations of the library's own parts."""
+
+from gcattn.models.baselines.fixed_retriever import TextEncoder, attach_text_encoder
+
+__all__ = ["TextEncoder", "attach_text_encoder"]
