@@ -25,7 +25,10 @@ _logger = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class Answer:
-    """What a model answered, and what it read for that, the weightiest chunk first."""
+    """What a model answered, and the chunks that it retrieved for that.
+
+    Those in which the answer stands come first, then the others, the weightiest first of each.
+    """
 
     text: str
     sources: tuple[Source, ...]
@@ -107,11 +110,12 @@ class Conversation:
             text = text.split(stop)[0]
         memory, weights = self._library.memory, chunk_weights(output.retrieval)
         sources = [
-            source_of(memory, tokenizer, chunk, weight, f"{question} {text}")
+            source_of(memory, tokenizer, chunk, weight, question, text)
             for chunk, weight in weights.items()
             if chunk < memory.num_chunks  # the others are of this conversation
         ]
-        return Answer(text.strip(), tuple(sources))
+        # a stable sort: the weightiest first among each
+        return Answer(text.strip(), tuple(sorted(sources, key=lambda x: not x.holds_answer)))
 
 
 def worded(question: str, tokenizer: PreTrainedTokenizerFast) -> str:

@@ -29,6 +29,7 @@ class Source:
         weight: Its share of what was read, the mean over all retrievals that served the answer.
         text: The chunk.
         line_text: That line of it.
+        holds_answer: Whether the answer stands in the chunk, word for word.
     """
 
     chunk: int
@@ -38,6 +39,7 @@ class Source:
     weight: float
     text: str
     line_text: str
+    holds_answer: bool
 
     @property
     def place(self) -> str:
@@ -52,7 +54,8 @@ def source_of(
     tokenizer: PreTrainedTokenizerFast,
     chunk: int,
     weight: float,
-    words: str,
+    question: str,
+    answer: str,
 ) -> Source:
     """Return where a chunk comes from.
 
@@ -61,16 +64,19 @@ def source_of(
         tokenizer: Of its token ids.
         chunk: Its number.
         weight: How much of it was read.
-        words: Are looked for in its lines.
+        question: What was asked.
+        answer: What was answered.
     """
     passage = memory.passage(chunk)
     text = str(tokenizer.decode(passage.token_ids))
     kind = passage.document.notes.get("kind", "text")
     lines = text.split("\n")
-    at = _likeliest(lines, words)
+    at = _likeliest(lines, f"{question} {answer}")
     # in other kinds a line of the text is no line of the file
     line = passage.line + at if passage.line and kind == "text" else passage.line
-    return Source(chunk, passage.document.name, kind, line, weight, text, lines[at])
+    wanted = " ".join(answer.split()).strip(".")
+    holds = bool(wanted) and wanted in " ".join(text.split())
+    return Source(chunk, passage.document.name, kind, line, weight, text, lines[at], holds)
 
 
 def chunk_weights(retrieval: Sequence[Any]) -> dict[int, float]:
