@@ -73,11 +73,11 @@ def write_files(
     """Write the haystack's text into small files, with a secret in some of them."""
     folder.mkdir()
     draw = Random(0)
-    words = [
+    words = sorted(
         token
         for text, token in tokenizer.get_vocab().items()
         if re.fullmatch("Ġ[a-z]{3,}", text)  # a word with the blank in front of it
-    ]
+    )
     secrets = []
     for number in range(FILES):
         ids = haystack.read(number * FILE_TOKENS, FILE_TOKENS)
