@@ -23,6 +23,11 @@ memory_app = typer.Typer(
 )
 _SHOWN_PROBLEMS = 20
 
+
+def _expand_all(given: list[Path]) -> list[Path]:
+    return [expand(path) for path in given]
+
+
 Files = Annotated[
     list[str],
     typer.Argument(
@@ -151,6 +156,29 @@ def verify(folder: Folder) -> None:
     read_state(folder)
     open_memory(folder).verify()
     typer.echo(f"{_summary(folder)}: as it was written")
+
+
+@memory_app.command()
+def merge(
+    folders: Annotated[
+        list[Path], typer.Argument(metavar="DIRS…", callback=_expand_all, help="Memories.")
+    ],
+    out: NewFolder,
+) -> None:
+    """Join memories that one model made to a new one; nothing is read again."""
+    from gcattn.library.combining import merge_libraries
+
+    merge_libraries(folders, out)
+    typer.echo(_summary(out))
+
+
+@memory_app.command()
+def export(folder: Folder, out: NewFolder) -> None:
+    """Make a new memory of what is not deleted in DIR, as small as can be."""
+    from gcattn.library.combining import export_library
+
+    export_library(folder, out)
+    typer.echo(_summary(out))
 
 
 @contextmanager

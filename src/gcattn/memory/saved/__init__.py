@@ -1,5 +1,6 @@
 """Memories that users own: read once, kept in a folder, opened by any number of streams."""
 
+from gcattn.memory.saved.combining import export_memory, merge_memories
 from gcattn.memory.saved.description import Description, PartEntry
 from gcattn.memory.saved.documents import Document
 from gcattn.memory.saved.memory import Passage, SavedMemory, open_memory
@@ -12,5 +13,7 @@ __all__ = [
     "PartEntry",
     "Passage",
     "SavedMemory",
+    "export_memory",
+    "merge_memories",
     "open_memory",
 ]

@@ -1,0 +1,55 @@
+"""Memories of files joined, or rid of what was deleted, with all that more files need."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+
+from gcattn.library.state import LibraryState, read_state
+from gcattn.memory.saved import export_memory, merge_memories
+
+
+def merge_libraries(folders: Sequence[Path], out: Path) -> None:
+    """Join memories of files to a new one, to which files can be added.
+
+    Raises:
+        FileExistsError: `out` holds something.
+        FileNotFoundError: One of the folders holds no memory.
+        ValueError: They were made by different models or tokenizers, or one is not finished.
+    """
+    states = [_finished(folder) for folder in folders]
+    known = [state for state in states if state is not None]
+    if len({state.tokenizer for state in known}) > 1:
+        raise ValueError("The memories were read with different tokenizers.")
+    merge_memories(folders, out)
+    if known:
+        _begin(known[0], out)
+
+
+def export_library(folder: Path, out: Path) -> None:
+    """Make a new memory of the files of one that are not deleted.
+
+    Raises:
+        FileExistsError: `out` holds something.
+        FileNotFoundError: The folder holds no memory.
+        ValueError: It is not finished.
+    """
+    state = _finished(folder)
+    export_memory(folder, out)
+    if state is not None:
+        _begin(state, out)
+
+
+def _finished(folder: Path) -> LibraryState | None:
+    state = read_state(folder)
+    if state is not None and state.unfinished is not None:
+        raise ValueError(
+            f"Reading {' '.join(state.unfinished)} into {folder} is not finished; finish it first."
+        )
+    return state
+
+
+def _begin(state: LibraryState, folder: Path) -> None:
+    """Note how files are added; no run of another memory is one of this."""
+    replace(state, run=1, first_document=0).write(folder)
