@@ -36,6 +36,7 @@ _HOME = {
     "merge_memories": "gcattn.memory.saved",
     "open_library": "gcattn.library.asking",
     "paper_128m": "gcattn.models",
+    "read_ids": "gcattn.library.id_streams",
     "save_cache": "gcattn.memory.persistence",
     "sliding_window_attention": "gcattn.ops",
 }
