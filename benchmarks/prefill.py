@@ -164,7 +164,7 @@ def command(
         str, typer.Option(help="Tokens read at a time, such as 16k; bounds memory.")
     ] = "16k",
     memory_tier: Annotated[
-        Literal["device", "host"], typer.Option(help="Where old chunks are kept.")
+        MemoryTier, typer.Option(help="Where old chunks are kept.")
     ] = "device",
     trials: Annotated[int, typer.Option(min=1, max=MOST, help="Readings of each prompt.")] = 3,
     full_attention: FullAttention = None,

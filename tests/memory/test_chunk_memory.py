@@ -8,7 +8,7 @@ import torch
 from gcattn.memory import EncodedChunks, make_memory
 from gcattn.memory.window import WindowCache
 
-TIERS = ["device", "host"]
+TIERS = ["device", "host", "disk"]  # which return what they were given, bit for bit
 
 
 def chunks(B, F, seed=0, S=3, E=4):
@@ -37,8 +37,10 @@ def read(memory, indices):
 
 @pytest.mark.parametrize("tier", TIERS)
 def test_chunks_come_back_in_the_order_they_went_in(tier, monkeypatch):
-    monkeypatch.setattr("gcattn.memory.host.LEAST_CHUNKS", 4)  # several blocks, cut in the middle
-    monkeypatch.setattr("gcattn.memory.host.MOST_CHUNKS", 7)
+    monkeypatch.setattr(
+        "gcattn.memory.stores.blocks.LEAST_ITEMS", 4
+    )  # several blocks, cut in the middle
+    monkeypatch.setattr("gcattn.memory.stores.blocks.MOST_ITEMS", 7)
     memory, parts = make_memory(tier), [chunks(2, n, seed=n) for n in (3, 1, 9, 2)]
     for part in parts:
         memory.append(part, torch.tensor([part.keys.shape[1]] * 2))
@@ -107,14 +109,15 @@ def test_host_memory_keeps_keys_and_values_off_the_device():
     for memory in (on_device, on_host):
         memory.append(chunks(1, 8), torch.tensor([8]))
     landmarks, keys_values = 8 * 4 * 4, 8 * 3 * 2 * 2 * 4
-    assert on_device.num_bytes() == {"device": landmarks + keys_values, "host": 0}
-    assert on_host.num_bytes() == {"device": landmarks, "host": keys_values}
+    nothing = {"device": 0, "host": 0, "disk": 0}
+    assert on_device.num_bytes() == nothing | {"device": landmarks + keys_values}
+    assert on_host.num_bytes() == nothing | {"device": landmarks, "host": keys_values}
     on_host.fetch(torch.tensor([[[5, 2]]]), torch.ones(1, 1, 2))
     assert on_host.num_bytes()["device"] == landmarks + keys_values // 4
 
 
 def test_unknown_tier_is_refused():
-    with pytest.raises(ValueError, match=r"one of \['device', 'host'\], got 'tape'"):
+    with pytest.raises(ValueError, match=r"must be one of .*'recompute'.*, got 'tape'"):
         make_memory("tape")
 
 
@@ -165,6 +168,6 @@ def test_window_does_not_keep_a_segment_alive():
         assert kept.untyped_storage().nbytes() == kept.numel() * kept.element_size()
 
 
-@pytest.mark.parametrize("tier", TIERS)
+@pytest.mark.parametrize("tier", [*TIERS, "host-int8", "recompute"])
 def test_an_empty_memory_takes_no_bytes(tier):
-    assert make_memory(tier).num_bytes() == {"device": 0, "host": 0}
+    assert make_memory(tier).num_bytes() == {"device": 0, "host": 0, "disk": 0}

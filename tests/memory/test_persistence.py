@@ -8,12 +8,12 @@ import torch
 from safetensors.torch import load_file
 
 from gcattn import DRTCache, load_cache, save_cache
-from gcattn.memory.persistence import RENAMED
+from gcattn.memory.former_cache import RENAMED
 from gcattn.memory.token_log import UNKNOWN
 from gcattn.storage.full_disk import DiskFullError
 from gcattn.testing import random_config, random_model, random_tokens
 
-TIERS = ["device", "host"]
+TIERS = ["device", "host", "disk"]
 
 
 @pytest.fixture(scope="module")
@@ -77,12 +77,8 @@ def test_what_cannot_be_saved_or_loaded_is_refused_with_a_reason(model, tmp_path
     other = random_config(3, chunk_size=7, num_retrieval_groups=2, num_upper_layers=4)
     with pytest.raises(ValueError, match="a model with chunk_size = 6, this one has 7"):
         load_cache(folder, other)
-    weights = folder / "cache.safetensors"
-    weights.write_bytes(weights.read_bytes()[:-100])
-    with pytest.raises(ValueError, match="is damaged"):
-        load_cache(folder, model.config)
-    manifest = json.loads((folder / "cache.json").read_text())
-    (folder / "cache.json").write_text(json.dumps(manifest)[:-5])
+    memory = folder / "parts" / "000000.safetensors"
+    memory.write_bytes(memory.read_bytes()[:-100])
     with pytest.raises(ValueError, match="is damaged"):
         load_cache(folder, model.config)
 
@@ -109,20 +105,28 @@ def test_a_cache_saved_in_format_1_still_loads():
     assert logits.isfinite().all()
 
 
-def test_a_cache_of_a_later_format_is_refused(model, tmp_path):
+def test_a_cache_of_a_later_format_is_refused(model, tmp_path, monkeypatch):
+    monkeypatch.setattr("gcattn.memory.saved.description.VERSION", 99)
     save_cache(read_document(model, "device"), tmp_path / "document")
-    file = tmp_path / "document" / "cache.json"
-    manifest = json.loads(file.read_text())
-    file.write_text(json.dumps(manifest | {"format_version": 99}))
-    (tmp_path / "document" / "manifest.json").unlink()
-    with pytest.raises(ValueError, match="has format 99, this gcattn reads up to 2"):
+    monkeypatch.undo()
+    with pytest.raises(ValueError, match="is of format 'gcattn memory' 99, this gcattn reads"):
         load_cache(tmp_path / "document", model.config)
+
+
+def test_a_cache_of_other_weights_is_refused(model, tmp_path):
+    save_cache(read_document(model, "device"), tmp_path / "document")
+    other, ids = random_model(model.config, seed=1), random_tokens(model.config, 2, 3)
+    for cache in (load_cache(tmp_path / "document", model.config), read_document(model, "host")):
+        with torch.no_grad(), pytest.raises(ValueError, match="was made by other weights"):
+            other(ids, past_key_values=cache)
+        with torch.no_grad():
+            model(ids, past_key_values=cache)
 
 
 def test_flipped_byte_of_a_saved_cache_names_the_file(model, tmp_path):
     folder = tmp_path / "document"
     save_cache(read_document(model, "device"), folder)
-    for file in folder.iterdir():
+    for file in [path for path in folder.rglob("*") if path.is_file()]:
         data = file.read_bytes()
         for position in range(0, len(data), max(1, len(data) // 40)):
             file.write_bytes(data[:position] + bytes([data[position] ^ 4]) + data[position + 1 :])

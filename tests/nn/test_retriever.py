@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from gcattn.chunking import RegularLayout
-from gcattn.memory.chunk_memory import EncodedChunks
+from gcattn.memory.chunk_source import EncodedChunks
 from gcattn.models import drt_tiny
 from gcattn.nn.retriever import Retrieval, Retriever
 

@@ -33,7 +33,7 @@ Dtype = Annotated[
     typer.Option(help="Number format of the weights; auto: as saved."),
 ]
 Tier = Annotated[
-    Literal["device", "host"] | None,
+    Literal["device", "host", "host-int8", "disk", "recompute"] | None,
     typer.Option(help="Where a DRT keeps old chunks (default: as its configuration says)."),
 ]
 

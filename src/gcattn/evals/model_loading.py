@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from gcattn.evals.device import choose_device
-from gcattn.memory.tiers import MemoryTier
+from gcattn.memory.stores import MemoryTier
 from gcattn.models.saved_model import check_saved_model
 
 if TYPE_CHECKING:

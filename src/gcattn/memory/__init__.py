@@ -1,16 +1,13 @@
-"""Where finished chunks live: landmarks, keys and values, on the device or in host memory."""
+"""Where finished chunks live: landmarks, keys and values, in the tier that holds them."""
 
-from gcattn.memory.chunk_memory import ChunkMemory, ChunkSource, EncodedChunks, RetrievedChunks
-from gcattn.memory.device import DeviceMemory
-from gcattn.memory.host import HostMemory
-from gcattn.memory.tiers import MemoryTier, make_memory
+from gcattn.memory.chunk_memory import ChunkMemory, make_memory
+from gcattn.memory.chunk_source import ChunkSource, EncodedChunks, RetrievedChunks
+from gcattn.memory.stores import MemoryTier
 
 __all__ = [
     "ChunkMemory",
     "ChunkSource",
-    "DeviceMemory",
     "EncodedChunks",
-    "HostMemory",
     "MemoryTier",
     "RetrievedChunks",
     "make_memory",

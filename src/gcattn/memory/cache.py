@@ -7,16 +7,20 @@ import threading
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager
 from typing import TYPE_CHECKING
+from weakref import ref
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from transformers.cache_utils import Cache
 
 from gcattn.memory.carried import CarriedState, Snapshot
-from gcattn.memory.chunk_memory import ChunkMemory, ChunkSource, EncodedChunks
+from gcattn.memory.chunk_memory import ChunkMemory, make_memory
+from gcattn.memory.chunk_source import ChunkSource, EncodedChunks
+from gcattn.memory.fingerprint import check_fingerprint, fingerprint
 from gcattn.memory.fixed_stream import FixedStream, fixed_shapes
+from gcattn.memory.shared_chunks import SharedChunks
+from gcattn.memory.stores import MemoryTier
 from gcattn.memory.stream import Stream
-from gcattn.memory.tiers import MemoryTier, make_memory
 
 if TYPE_CHECKING:
     from gcattn.models.configuration_drt import DRTConfig
@@ -27,13 +31,17 @@ class DRTCache(Stream, Cache):
 
     Args:
         config: Configuration of the model that the cache is for.
-        memory_tier: "device" or "host"; the configuration's without it.
+        memory_tier: Where finished chunks are kept, "device", "host", "host-int8", "disk" or
+            "recompute"; the configuration's without it.
+        memory: A memory that `open_memory` opened, whose chunks every row sees in front of its own.
+            Any number of caches may stand on one; none writes into it.
         expected_tokens: Tokens per row, where they are known: the device then takes room for them
             at once. Memory that grows as it fills is copied now and then, and needs up to two and a
             half times its bytes while it is. There may be more tokens, or fewer.
 
     Raises:
-        ValueError: `expected_tokens` is negative, or there is no such tier.
+        ValueError: `expected_tokens` is negative, there is no such tier, or the memory is of a
+            model of other sizes.
     """
 
     remembers = True
@@ -43,21 +51,29 @@ class DRTCache(Stream, Cache):
         config: "DRTConfig",
         memory_tier: MemoryTier | None = None,
         *,
+        memory: SharedChunks | None = None,
         expected_tokens: int = 0,
     ) -> None:
         Cache.__init__(self, layers=[])
         if expected_tokens < 0:
             raise ValueError(f"expected_tokens must be at least 0, got {expected_tokens}.")
+        if memory is not None:
+            memory.check_sizes(config)
         self.config = config
         self.expected_tokens = expected_tokens
         self._memory_tier: MemoryTier = config.memory_tier if memory_tier is None else memory_tier
+        self._shared = memory
+        self._model: ref[nn.Module] | None = None  # that has read with this cache
         self.reset()
 
     def reset(self) -> None:
-        """Forget everything."""
+        """Forget everything that was read; a memory that was given stays."""
         Stream.__init__(self, self.config)
         expected_chunks = -(-self.expected_tokens // (self.config.chunk_size - 1))
-        self.memory: ChunkMemory = make_memory(self._memory_tier, expected_chunks)
+        self.memory: ChunkMemory = make_memory(self._memory_tier, expected_chunks, self._shared)
+        self.made_by: str | None = (
+            None  # fingerprint of the weights that filled it, if it was saved
+        )
         self._fixed: FixedStream | None = None
         self._is_fixed = False  # the fixed stream is ahead of the carried states
         self.num_single = 0  # calls of one token in a row, while rows kept their places
@@ -91,9 +107,9 @@ class DRTCache(Stream, Cache):
             self._is_fixed = False
 
     def __getstate__(self) -> dict[str, object]:
-        """Leave out the tensors of fixed shapes: a copy makes its own."""
+        """Leave out the tensors of fixed shapes and the model: a copy finds its own."""
         self.settle()
-        return vars(self) | {"_fixed": None}
+        return vars(self) | {"_fixed": None, "_model": None}
 
     @property
     def chunks(self) -> ChunkSource | None:
@@ -102,7 +118,32 @@ class DRTCache(Stream, Cache):
 
     def append(self, chunks: EncodedChunks, counts: Tensor) -> ChunkSource:
         """Add the first `counts` [B] chunks of each row; return all that can be retrieved."""
-        return self.memory.append(chunks, counts)
+        ids = None
+        if self.memory.store.needs_token_ids:
+            first = self.memory.num_chunks if self.memory.is_ready else torch.zeros_like(counts)
+            ids = self.log.ids_of_chunks(first, counts, self.config.chunk_size - 1)
+        return self.memory.append(chunks, counts, ids)
+
+    def bind(self, model: nn.Module) -> None:
+        """Say which `DRTModel` reads; it does this by itself, in every call.
+
+        Raises:
+            ValueError: The cache was filled by other weights.
+        """
+        former = self.model
+        if former is model:
+            return
+        if self.is_initialized:
+            made_by = self.made_by if former is None else fingerprint(former)
+            if made_by is not None:
+                check_fingerprint(made_by, model, "The cache")
+        self.memory.bind(model)
+        self._model = ref(model)
+
+    @property
+    def model(self) -> nn.Module | None:
+        """The model that has read with this cache, as long as it lives."""
+        return None if self._model is None else self._model()
 
     @contextmanager
     def call(self) -> Iterator[None]:
@@ -118,6 +159,14 @@ class DRTCache(Stream, Cache):
             except BaseException:  # an interrupt as well
                 self.roll_back(before)
                 raise
+            self._prefetch()
+
+    def _prefetch(self) -> None:
+        """Fetch what the last landmarks retrieved while other things are computed."""
+        for state in self.last_retrievals:
+            retrieved = state.take_retrieved()
+            if retrieved is not None and not self.memory.reads_in_place:
+                self.memory.prefetch(retrieved.wait())
 
     def claimed(self) -> AbstractContextManager[None]:
         """Keep other threads off.
@@ -160,9 +209,10 @@ class DRTCache(Stream, Cache):
         return -1
 
     def num_bytes(self) -> dict[str, int]:
-        """Return bytes held by place, {"device": …, "host": …}."""
+        """Return bytes held by place, {"device": …, "host": …, "disk": …}; shared ones aside."""
         held = [state.num_bytes() for state in self.states().values()]
-        return {place: sum(bytes_[place] for bytes_ in held) for place in ("device", "host")}
+        places = ("device", "host", "disk")
+        return {place: sum(bytes_.get(place, 0) for bytes_ in held) for place in places}
 
     def reorder_cache(self, beam_idx: Tensor) -> None:
         """Keep the rows `beam_idx` [B'], in this order; rows that repeat share their chunks."""
@@ -184,15 +234,16 @@ class DRTCache(Stream, Cache):
 
         Args:
             row: Row of the batch.
-            chunk: Number of the chunk in its row, as in `output.retrieval[r].indices`.
+            chunk: Number of the chunk in its row, as in `output.retrieval[r].indices`; those of a
+                memory that was given come first, and `memory.passage(chunk)` knows them.
 
         Returns:
             The first token and the one behind the last: `ids[row, first:end]` is its text.
 
         Raises:
-            IndexError: The row has no such chunk.
+            IndexError: The row has no such chunk of its own.
         """
-        return self.log.span(row, chunk)
+        return self.log.span(row, chunk - self.memory.num_shared)
 
     def chunk_token_ids(self, row: int, chunk: int) -> Tensor:
         """Return the token ids of a chunk, [n]; -1 where tokens came as embeddings.
@@ -202,9 +253,9 @@ class DRTCache(Stream, Cache):
             chunk: Number of the chunk in its row, as in `output.retrieval[r].indices`.
 
         Raises:
-            IndexError: The row has no such chunk.
+            IndexError: The row has no such chunk of its own.
         """
-        return self.log.token_ids(row, chunk)
+        return self.log.token_ids(row, chunk - self.memory.num_shared)
 
     def crop(self, tokens_to_remove: int) -> None:
         """Refuse: finished chunks are encoded for good.

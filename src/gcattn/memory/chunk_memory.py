@@ -1,121 +1,77 @@
 """The chunk memory: what the retriever scores and what Grouped Cross-Attention reads.
 
 Landmarks are scored every S tokens and stay on the device, [B, N, E]. Keys and values are large and
-read rarely: each tier keeps them where it likes, as one store of chunks that rows refer to by
-number, so rows that share a past (beams, forks) share its chunks.
+read rarely: a store keeps them, tier by tier, and rows refer to its chunks by number, so rows that
+share a past (beams, forks) share its chunks. In front of a row's own chunks may stand those of a
+memory that many streams share.
 
-Shapes: B batch, N chunks of the longest row, C blocks, K retrieved chunks, F chunks of one call,
-P chunks in the store, S slots per chunk, G key/value heads, D head dim, E hidden size.
+Shapes: B batch, N own chunks of the longest row, C blocks, K retrieved chunks, F chunks of one
+call, P chunks in the store, U distinct chunks of one fetch, S slots per chunk, G key/value heads,
+D head dim, E hidden size.
 """
 
-from abc import ABC, abstractmethod
-from dataclasses import dataclass
-from typing import NamedTuple, Protocol, Self
+from dataclasses import dataclass, replace
+from functools import lru_cache
+from typing import Self
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from gcattn.memory.carried import CarriedState, Snapshot
-from gcattn.ops.chunk_topk import ChunkSelection, RetrievalNoise, Selection, chunk_topk
+from gcattn.memory.choice import choose_behind
+from gcattn.memory.chunk_source import Choice, EncodedChunks, RetrievedChunks, select_by_scan
+from gcattn.memory.shared_chunks import SharedChunks
+from gcattn.memory.stores import (
+    ChunkStore,
+    DeviceStore,
+    GatheredChunks,
+    MemoryTier,
+    NewChunks,
+    make_store,
+)
+from gcattn.ops.chunk_topk import ChunkSelection
+
+# fetches that are remembered: one for each retrieval group, more or less
+RECENT_FETCHES = 4
 
 
-class RetrievedChunks(NamedTuple):
-    """Chunks to read: a pool, and for every block which of its chunks and how much of each."""
-
-    keys: Tensor  # [B, N, S, G, D]
-    values: Tensor  # [B, N, S, G, D]
-    lengths: Tensor  # [B, N], slots in use
-    indices: Tensor  # [B, C, K], -1 where nothing was retrieved
-    weights: Tensor  # [B, C, K]
-
-
-class ChunkSource(Protocol):
-    """What a retriever needs: landmarks to score, and chunks by index."""
-
-    @property
-    def landmarks(self) -> Tensor:
-        """Landmarks of all chunks, [B, N, E]."""
-
-    @property
-    def documents(self) -> Tensor | None:
-        """Document of each chunk, [B, N]; -1 where the row has fewer chunks; None: only one."""
-
-    def select(self, queries: Tensor, num_visible: Tensor, choice: "Choice") -> ChunkSelection:
-        """Choose chunks for queries [B, C, E] among the first `num_visible` [B, C] of each."""
-
-    def fetch(self, indices: Tensor, weights: Tensor) -> RetrievedChunks:
-        """Bring the chunks [B, C, K] to where they are read."""
-
-
-@dataclass(frozen=True)
-class Choice:
-    """How chunks are chosen; see `chunk_topk`."""
-
-    top_k: int
-    documents: Tensor | None = None  # of each query, [B, C]; with a memory of several documents
-    noise: RetrievalNoise = "none"
-    selection: Selection = "learned"
-
-
-def select_by_scan(
-    source: "ChunkSource", queries: Tensor, num_visible: Tensor, choice: Choice
-) -> ChunkSelection:
-    """Choose by scoring all landmarks of a source, which lie beside the model."""
-    return chunk_topk(
-        queries,
-        source.landmarks,
-        num_visible,
-        choice.top_k,
-        query_documents=choice.documents,
-        landmark_documents=source.documents,
-        noise=choice.noise,
-        selection=choice.selection,
-    )
-
-
-@dataclass(frozen=True)
-class EncodedChunks:
-    """The chunks that one call finished, as the chunk encoder gave them: the memory of training."""
-
-    landmarks: Tensor  # [B, F, E]
-    documents: Tensor | None  # [B, F], -1 where the row finished fewer; None: one document
-    keys: Tensor  # [B, F, S, G, D]
-    values: Tensor  # [B, F, S, G, D]
-    lengths: Tensor  # [B, F]
-
-    def select(self, queries: Tensor, num_visible: Tensor, choice: Choice) -> ChunkSelection:
-        """Choose chunks for queries [B, C, E] among the first `num_visible` [B, C] of each."""
-        return select_by_scan(self, queries, num_visible, choice)
-
-    def fetch(self, indices: Tensor, weights: Tensor) -> RetrievedChunks:
-        """Read in place: the pool is what the encoder returned."""
-        return RetrievedChunks(self.keys, self.values, self.lengths, indices, weights)
-
-
-class ChunkMemory(CarriedState, ABC):
+class ChunkMemory(CarriedState):
     """All finished chunks of a stream, for inference; gradients do not flow into it.
 
     Unlike other carried states it is written into, behind what it holds: a copy for every chunk
     would cost more than the chunk.
 
     Args:
+        store: Empty; where keys and values go.
+        shared: Chunks in front of all rows' own.
         expected_chunks: Chunks per row that room is taken for at once, rather than bit by bit with
             a copy each time; there may be more.
     """
 
-    def __init__(self, expected_chunks: int = 0) -> None:
+    def __init__(
+        self, store: ChunkStore, shared: SharedChunks | None = None, expected_chunks: int = 0
+    ) -> None:
         super().__init__()
+        self.store = store
+        self.shared = shared
         self._expected_chunks = expected_chunks
         self._num_chunks = torch.zeros(0, dtype=torch.long)  # [B], on the CPU
         self._landmarks = torch.zeros(0)  # [B, capacity, E]
         self._documents = torch.zeros(0, dtype=torch.long)  # [B, capacity]
         self._store_index = torch.zeros(0, dtype=torch.long)  # [B, capacity], place in the store
         self._num_stored = 0
+        self._fetched: list[Fetched] = []
+        self._like = torch.zeros(0)  # no chunk, [0, S, G, D]
 
     @property
     def num_chunks(self) -> Tensor:
-        """Chunks of each row, [B], on the CPU."""
+        """Own chunks of each row, [B], on the CPU."""
         return self._num_chunks
+
+    @property
+    def num_shared(self) -> int:
+        """Shared chunks, which all rows see."""
+        return 0 if self.shared is None else self.shared.num_chunks
 
     @property
     def is_ready(self) -> bool:
@@ -124,18 +80,49 @@ class ChunkMemory(CarriedState, ABC):
 
     @property
     def landmarks(self) -> Tensor:
-        """Landmarks of all chunks, [B, N, E]."""
+        """Landmarks of all own chunks, [B, N, E]."""
         return self._landmarks[:, : self._longest]
 
     @property
     def documents(self) -> Tensor:
-        """Document of each chunk, [B, N]; -1 where the row has fewer chunks."""
+        """Document of each own chunk, [B, N]; -1 where the row has fewer chunks."""
         return self._documents[:, : self._longest]
 
-    def append(self, chunks: EncodedChunks, counts: Tensor) -> Self:
-        """Add the first `counts` [B] (on the CPU) chunks of each row; returns the memory."""
+    @property
+    def store_index(self) -> Tensor:
+        """Number in the store of each own chunk, [B, N]; 0 where the row has fewer chunks."""
+        return self._store_index[:, : self._longest]
+
+    @property
+    def chunk_bytes(self) -> int:
+        """Bytes of the keys and values of a chunk where they are read."""
+        return 2 * self._like.shape[1:].numel() * self._like.element_size()
+
+    def bind(self, model: nn.Module) -> None:
+        """Say which `DRTModel` reads: one that did not make the shared chunks is refused.
+
+        Raises:
+            ValueError: The shared memory was made by other weights.
+        """
+        self.store.bind(model)
+        if self.shared is not None:
+            self.shared.bind(model)
+
+    def append(
+        self, chunks: EncodedChunks, counts: Tensor, token_ids: Tensor | None = None
+    ) -> Self:
+        """Add the first `counts` [B] (on the CPU) chunks of each row; returns the memory.
+
+        Args:
+            chunks: What a call finished.
+            counts: Chunks of each row, [B].
+            token_ids: Of all added chunks, row by row, [n, S - 1] on the CPU; for a store that
+                needs them.
+        """
         if not self.is_ready:
             self._num_chunks = torch.zeros(len(counts), dtype=torch.long)
+            self.store.expect(self._expected_chunks * len(counts))
+        self._like = chunks.keys.detach()[0, :0]
         self._grow(chunks, int((self._num_chunks + counts).max()))
         number = torch.arange(chunks.landmarks.shape[1])
         row, new = (number < counts[:, None]).nonzero(as_tuple=True)
@@ -146,30 +133,64 @@ class ChunkMemory(CarriedState, ABC):
 
         self._store_index[row, place] = stored.to(self._store_index.device)
         device = chunks.landmarks.device
-        row, new, place = row.to(device), new.to(device), place.to(device)
-        self._landmarks[row, place] = chunks.landmarks[row, new].detach()
+        at_row, at_new, at = row.to(device), new.to(device), place.to(device)
+        self._landmarks[at_row, at] = chunks.landmarks[at_row, at_new].detach()
         assert chunks.documents is not None  # only training leaves them out
-        self._documents[row, place] = chunks.documents[row, new]
-        self._store(
-            chunks.keys[row, new].detach(),
-            chunks.values[row, new].detach(),
-            chunks.lengths[row, new],
+        self._documents[at_row, at] = chunks.documents[at_row, at_new]
+        self.store.append(
+            NewChunks(
+                chunks.keys[at_row, at_new].detach(),
+                chunks.values[at_row, at_new].detach(),
+                chunks.lengths[at_row, at_new],
+                token_ids,
+                self._previous(row, place) if self.store.needs_token_ids else None,
+            )
         )
         return self
 
     def select(self, queries: Tensor, num_visible: Tensor, choice: Choice) -> ChunkSelection:
-        """Choose chunks for queries [B, C, E] among the first `num_visible` [B, C] of each."""
-        return select_by_scan(self, queries, num_visible, choice)
+        """Choose chunks for queries [B, C, E] among the shared ones and the row's own."""
+        landmarks, documents = self.landmarks, self.documents
+        if self.shared is None or not queries.shape[1]:
+            return select_by_scan(queries, landmarks, documents, num_visible, choice)
+        return choose_behind(self.shared, queries, landmarks, documents, num_visible, choice)
 
     def fetch(self, indices: Tensor, weights: Tensor) -> RetrievedChunks:
         """Bring the chunks [B, C, K] to where they are read."""
-        here = indices.to(self._store_index.device)
-        if self._longest == 0:
-            stored = torch.full_like(here, -1)
-        else:
-            rows = torch.arange(here.shape[0], device=here.device)[:, None, None]
-            stored = self._store_index[rows, here.clamp_min(0)].masked_fill(here < 0, -1)
-        return self._read(stored, weights)
+        numbers = self._numbers(indices.to(self._store_index.device))
+        B = indices.shape[0]
+        if self.reads_in_place:
+            assert isinstance(self.store, DeviceStore)
+            # every row reads the same store: a pool without copies, its batch stride is zero
+            keys, values, lengths = (x.expand(B, *x.shape) for x in self.store.all())
+            return RetrievedChunks(keys, values, lengths, numbers, weights)
+        distinct, inverse = numbers.unique(return_inverse=True)  # sorted, -1 first if present
+        has_none = bool(len(distinct)) and int(distinct[0]) == -1
+        places = inverse - 1 if has_none else inverse
+        keys, values, lengths = (
+            x.expand(B, *x.shape) for x in self._bring(distinct[1:] if has_none else distinct)
+        )
+        return RetrievedChunks(keys, values, lengths, places.to(weights.device), weights)
+
+    def prefetch(self, indices: Tensor) -> None:
+        """Fetch chunks [B, K] (on the CPU) that the next call will ask for.
+
+        On a GPU they travel beside what it computes; elsewhere a slow source is told of them.
+        """
+        numbers = self._numbers(indices[:, None]).unique()
+        numbers = numbers[numbers >= 0]
+        readers = [self.store] if self.shared is None else [self.store, self.shared.reader]
+        if self._like.is_cuda and all(reader.is_off_device for reader in readers):
+            stream = _side_stream(self._like.device)
+            with torch.cuda.stream(stream):
+                self._bring(numbers)
+                arrival = stream.record_event()
+            self._fetched[0] = replace(self._fetched[0], arrival=arrival)
+            return
+        shared = numbers < self.num_shared
+        if self.shared is not None:
+            self.shared.reader.prefetch(numbers[shared])
+        self.store.prefetch(numbers[~shared] - self.num_shared)
 
     def select_rows(self, rows: Tensor) -> None:
         """Keep the given rows [B'] in their order; rows may repeat and then share their chunks."""
@@ -181,37 +202,60 @@ class ChunkMemory(CarriedState, ABC):
         self._store_index = self._store_index[rows.to(self._store_index.device)]
 
     def tensors(self) -> dict[str, Tensor]:
-        """Return everything that is stored, by name."""
+        """Return everything that is stored, by name; shared chunks aside."""
         if not self.is_ready:
             return {}
-        keys, values, lengths = self._stored()
+        stored = self.stored(0, self._num_stored)
         return {
             "num_chunks": self._num_chunks,
             "landmarks": self.landmarks,
             "documents": self.documents,
-            "store_index": self._store_index[:, : self._longest],
-            "keys": keys,
-            "values": values,
-            "lengths": lengths,
+            "store_index": self.store_index,
+            "keys": stored.keys,
+            "values": stored.values,
+            "lengths": stored.lengths,
         }
 
+    def stored(self, first: int, end: int) -> GatheredChunks:
+        """Return chunks of the store, whichever rows refer to them."""
+        if first < end and isinstance(self.store, DeviceStore):
+            return GatheredChunks(*(x[first:end] for x in self.store.all()))
+        if first < end:
+            return self.store.gather(torch.arange(first, end))
+        lengths = torch.zeros(0, dtype=torch.long, device=self._like.device)
+        return GatheredChunks(self._like, self._like, lengths)
+
     def restore(self, tensors: dict[str, Tensor], device: torch.device) -> None:
-        """Take what `tensors` returned into an empty memory; it is read on `device`."""
+        """Take what `tensors` returned into an empty memory; it is read on `device`.
+
+        Besides, "token_ids" [P, S - 1] are for a store that needs them.
+        """
         self._num_chunks = tensors["num_chunks"]
         self._landmarks = tensors["landmarks"].to(device)
         self._documents = tensors["documents"].to(device)
         self._store_index = tensors["store_index"].to(self._index_device or device)
+        self._like = tensors["keys"][:0].to(device)
+        token_ids = previous = None
+        if self.store.needs_token_ids:
+            token_ids, previous = tensors["token_ids"], torch.full((len(tensors["keys"]),), -1)
+            row, place = (torch.arange(self._longest) < self._num_chunks[:, None]).nonzero(
+                as_tuple=True
+            )
+            previous[self._store_index[row, place]] = self._previous(row, place)
         # in pieces: the store may be larger than the device
-        pieces = zip(
-            *(tensors[name].split(512) for name in ("keys", "values", "lengths")), strict=True
-        )
-        for piece in pieces:
-            self._num_stored += len(piece[0])
-            self._store(*(x.to(device) for x in piece))
+        for at in range(0, len(tensors["keys"]), 512):
+            piece = slice(at, at + 512)
+            keys, values, lengths = (
+                tensors[name][piece].to(device) for name in ("keys", "values", "lengths")
+            )
+            ids, before = (None if x is None else x[piece] for x in (token_ids, previous))
+            self.store.append(NewChunks(keys, values, lengths, ids, before))
+            self._num_stored += len(keys)
 
     def roll_back(self, before: Snapshot) -> None:
         """Return to where `snapshot` was taken; chunks appended since are forgotten."""
         super().roll_back(before)
+        self.store.truncate(self._num_stored)
         longest = self._longest
         if longest:
             # rows with fewer chunks than the longest were written into within its reach
@@ -223,36 +267,73 @@ class ChunkMemory(CarriedState, ABC):
             ):
                 held[:, :longest][unused.to(held.device)] = nothing
 
-    @abstractmethod
+    def __getstate__(self) -> dict[str, object]:
+        """Leave out what was fetched: a copy fetches for itself."""
+        return vars(self) | {"_fetched": []}
+
     def num_bytes(self) -> dict[str, int]:
-        """Bytes in use by place, {"device": …, "host": …}; landmarks included."""
-
-    @abstractmethod
-    def _store(self, keys: Tensor, values: Tensor, lengths: Tensor) -> None:
-        """Append chunks [n, S, G, D] and their lengths [n] to the store."""
-
-    @abstractmethod
-    def _read(self, stored: Tensor, weights: Tensor) -> RetrievedChunks:
-        """Bring the chunks at `stored` [B, C, K] (-1: none) to where they are read."""
-
-    @abstractmethod
-    def _stored(self) -> tuple[Tensor, Tensor, Tensor]:
-        """Return all keys and values [P, S, G, D] and lengths [P] of the store."""
+        """Bytes in use by place, "device", "host" and "disk"; landmarks and fetches included."""
+        own = 0
+        if self._longest:
+            own = self.landmarks.numel() * self._landmarks.element_size()
+        own += sum(x.numel() * x.element_size() for got in self._fetched for x in got.chunks[:2])
+        stored = self.store.num_bytes()
+        return {place: stored.get(place, 0) for place in ("host", "disk")} | {
+            "device": own + stored.get("device", 0)
+        }
 
     @property
-    @abstractmethod
+    def reads_in_place(self) -> bool:
+        """Whether chunks are read where they lie, so that nothing is fetched."""
+        return self.shared is None and isinstance(self.store, DeviceStore)
+
+    @property
     def _index_device(self) -> torch.device | None:
         """Where the places in the store are looked up; None for the device of the landmarks."""
+        return None if self.reads_in_place else torch.device("cpu")
 
     @property
     def _longest(self) -> int:
         return int(self._num_chunks.max()) if self.is_ready else 0
 
-    @property
-    def _landmark_bytes(self) -> int:
-        if not self._longest:
-            return 0
-        return self.landmarks.numel() * self._landmarks.element_size()
+    def _numbers(self, indices: Tensor) -> Tensor:
+        """Turn a row's numbers of chunks, [B, C, K], into those of shared and stored chunks."""
+        own = indices - self.num_shared
+        if self._longest == 0:
+            return torch.where(own < 0, indices, -1)
+        rows = torch.arange(len(indices), device=indices.device)[:, None, None]
+        stored = self._store_index[rows, own.clamp_min(0)] + self.num_shared
+        return torch.where(own < 0, indices, stored)
+
+    def _bring(self, numbers: Tensor) -> GatheredChunks:
+        """Return shared and stored chunks [U], from the last fetches if they were fetched then."""
+        for at, known in enumerate(self._fetched):
+            if torch.equal(known.numbers, numbers):
+                self._fetched[at] = known.arrived()
+                return known.chunks
+        is_shared = numbers < self.num_shared
+        parts = []
+        if self.shared is not None and bool(is_shared.any()):
+            keys, values, lengths = self.shared.reader.gather(numbers[is_shared])
+            # a memory in bfloat16 serves a model in float32, and the other way round
+            dtype = self._like.dtype
+            parts.append(GatheredChunks(keys.to(dtype), values.to(dtype), lengths))
+        if not bool(is_shared.all()):
+            parts.append(self.store.gather(numbers[~is_shared] - self.num_shared))
+        if not parts:
+            parts.append(self.stored(0, 0))
+        chunks = parts[0]
+        if len(parts) > 1:
+            chunks = GatheredChunks(*(torch.cat(pair) for pair in zip(*parts, strict=True)))
+        self._fetched = [Fetched(numbers, chunks), *self._fetched[: RECENT_FETCHES - 1]]
+        return chunks
+
+    def _previous(self, row: Tensor, place: Tensor) -> Tensor:
+        """Return the stored number of the chunk before, of the same document; -1: none, [n]."""
+        documents = self._documents.cpu()
+        before = (place - 1).clamp_min(0)
+        follows = (place > 0) & (documents[row, place] == documents[row, before])
+        return torch.where(follows, self._store_index.cpu()[row, before], -1)
 
     def _grow(self, chunks: EncodedChunks, needed: int) -> None:
         B, _, E = chunks.landmarks.shape
@@ -272,3 +353,43 @@ class ChunkMemory(CarriedState, ABC):
             documents[:, :used] = self._documents[:, :used]
             index[:, :used] = self._store_index[:, :used]
         self._landmarks, self._documents, self._store_index = landmarks, documents, index
+
+
+@dataclass(frozen=True)
+class Fetched:
+    """Chunks of one fetch, where they are read."""
+
+    numbers: Tensor  # [U], shared and stored ones
+    chunks: GatheredChunks
+    arrival: torch.cuda.Event | None = None  # they are on their way until then
+
+    def arrived(self) -> Self:
+        """Let what is computed from now on wait for the chunks."""
+        if self.arrival is None:
+            return self
+        stream = torch.cuda.current_stream(self.chunks.keys.device)
+        stream.wait_event(self.arrival)
+        for x in self.chunks:
+            x.record_stream(stream)  # it was allocated on another one
+        return replace(self, arrival=None)
+
+
+@lru_cache
+def _side_stream(device: torch.device) -> torch.cuda.Stream:
+    return torch.cuda.Stream(device)
+
+
+def make_memory(
+    tier: MemoryTier, expected_chunks: int = 0, shared: SharedChunks | None = None
+) -> ChunkMemory:
+    """Return an empty memory whose keys and values live in the given tier.
+
+    Args:
+        tier: Of the stream's own chunks.
+        expected_chunks: Of each row; on the device there is room for them from the start.
+        shared: Chunks in front of them.
+
+    Raises:
+        ValueError: There is no such tier.
+    """
+    return ChunkMemory(make_store(tier), shared, expected_chunks)

@@ -45,6 +45,25 @@ def fingerprint(model: nn.Module) -> str:
     return digest.hexdigest()
 
 
+def check_fingerprint(made_by: str, model: nn.Module, what: str) -> None:
+    """Refuse weights that did not make something.
+
+    Args:
+        made_by: Fingerprint of the weights that did.
+        model: The model that wants to read it.
+        what: What it is, "The cache".
+
+    Raises:
+        ValueError: The fingerprints differ.
+    """
+    ours = fingerprint(model)
+    if ours != made_by:
+        raise ValueError(
+            f"{what} was made by other weights (fingerprint {made_by[:12]}, this model has "
+            f"{ours[:12]}): use the model that made it, or read the text again."
+        )
+
+
 def base_of(model: nn.Module) -> nn.Module:
     """Return the `DRTModel` inside of a model with a head, or wrapped by another library.
 

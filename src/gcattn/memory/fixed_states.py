@@ -12,7 +12,8 @@ import torch
 from torch import Tensor
 
 from gcattn.chunking import ChunkLayout
-from gcattn.memory.chunk_memory import Choice, ChunkMemory, RetrievedChunks, select_by_scan
+from gcattn.memory.chunk_memory import ChunkMemory
+from gcattn.memory.chunk_source import Choice, RetrievedChunks, select_by_scan
 from gcattn.memory.column_tail import ColumnTail
 from gcattn.memory.last_retrieval import LastRetrieval
 from gcattn.memory.open_chunk import OpenChunk
@@ -191,12 +192,17 @@ class FixedChunks:
         self.keys = pool.new_zeros(pool.shape[0], num_chunks, *pool.shape[2:])
         self.values = torch.zeros_like(self.keys)
         self.lengths = torch.zeros(self.keys.shape[:2], dtype=torch.long, device=pool.device)
-        self.landmarks = memory.landmarks[:, :0].clone()
-        self.documents = self.lengths[:, :0]
+        self._landmarks = memory.landmarks[:, :0].clone()
+        self._documents = self.lengths[:, :0]
+
+    @property
+    def num_shared(self) -> int:
+        """None: each row has its own."""
+        return 0
 
     def select(self, queries: Tensor, num_visible: Tensor, choice: Choice) -> ChunkSelection:
-        """Choose chunks for queries [B, C, E] among the first `num_visible` [B, C] of each."""
-        return select_by_scan(self, queries, num_visible, choice)
+        """Choose nothing: nobody asks, there are no queries [B, 0, E]."""
+        return select_by_scan(queries, self._landmarks, self._documents, num_visible, choice)
 
     def fetch(self, indices: Tensor, weights: Tensor) -> RetrievedChunks:
         """Read in place."""

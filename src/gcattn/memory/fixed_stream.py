@@ -17,7 +17,8 @@ import torch
 from torch import Tensor, nn
 
 from gcattn.chunking.token_layout import TokenLayout
-from gcattn.memory.chunk_memory import ChunkMemory, ChunkSource
+from gcattn.memory.chunk_memory import ChunkMemory
+from gcattn.memory.chunk_source import ChunkSource
 from gcattn.memory.fixed_states import (
     Counters,
     FixedChunks,
@@ -118,7 +119,8 @@ class FixedStream(Stream):
     ) -> None:
         indices, weights = fixed.served
         indices.fill_(-1)
-        if self._chunks is None or not held or memory.documents.shape[1] == 0:
+        has_none = memory.num_shared + memory.documents.shape[1] == 0
+        if self._chunks is None or not held or has_none:
             return
         # what another document's landmark retrieved serves nobody
         serves = (held["documents"][:, None] == self._documents) & (held["indices"] >= 0)  # [B, K]

@@ -8,6 +8,7 @@ Shapes: B batch, C blocks, F finished chunks, K retrieved chunks.
 
 import torch
 import torch.nn.functional as F
+from torch import Tensor
 
 from gcattn.chunking import ChunkLayout
 from gcattn.memory.carried import CarriedState
@@ -16,6 +17,18 @@ from gcattn.ops.chunk_topk import ChunkSelection
 
 class LastRetrieval(CarriedState):
     """Indices and weights [B, K] of each row's last landmark, and its document [B]."""
+
+    def __init__(self, *, remembers: bool = True) -> None:
+        super().__init__(remembers=remembers)
+        self._retrieved: HostCopy | None = None
+
+    def take_retrieved(self) -> "HostCopy | None":
+        """Return the indices of the last landmarks [B, K], once; None if nothing was retrieved."""
+        retrieved, self._retrieved = self._retrieved, None
+        return retrieved
+
+    def __getstate__(self) -> dict[str, object]:
+        return vars(self) | {"_retrieved": None}
 
     def extend(
         self, selection: ChunkSelection, layout: ChunkLayout, num_blocks: int
@@ -60,3 +73,21 @@ class LastRetrieval(CarriedState):
         for name, x in new.items():
             has_new = (finished > 0).view(-1, *[1] * (x.dim() - 1))
             self._held[name] = torch.where(has_new, x, self._held.get(name, nothing[name]))
+        self._retrieved = HostCopy(self._held["indices"])
+
+
+class HostCopy:
+    """A small tensor on its way to the host, behind what made it and nothing that came later."""
+
+    def __init__(self, x: Tensor) -> None:
+        self._copy, self._arrived = x, None
+        if x.is_cuda:
+            self._copy = torch.empty(x.shape, dtype=x.dtype, pin_memory=True)
+            self._copy.copy_(x, non_blocking=True)
+            self._arrived = torch.cuda.current_stream(x.device).record_event()
+
+    def wait(self) -> Tensor:
+        """Return the copy once it has arrived."""
+        if self._arrived is not None:
+            self._arrived.synchronize()
+        return self._copy

@@ -1,36 +1,49 @@
 """Save what a stream left behind and load it again: read a document once, ask it for ever.
 
-A folder holds one safetensors file with every tensor, `cache.json` with the sizes of the model that
-made them, and the checksums of both. It appears whole or not at all.
+A saved stream is a memory: its finished chunks are parts like those of any other. One file more,
+`stream.safetensors`, holds the rest: windows, open chunk, positions, and which rows have which
+chunks. A stream that stands on a shared memory names it, and is loaded on top of it again.
+
+Shapes: B batch, N chunks of the longest row, P chunks in the store, S slots per chunk.
 """
 
-import json
+import hashlib
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import torch
 from safetensors import SafetensorError
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load, save
 from torch import Tensor
 
 from gcattn.memory.cache import DRTCache
-from gcattn.memory.sizes import ADDED_SIZES, SIZES
-from gcattn.memory.tiers import MemoryTier
-from gcattn.memory.token_log import UNKNOWN
-from gcattn.storage.manifest import check_folder
+from gcattn.memory.fingerprint import fingerprint
+from gcattn.memory.former_cache import read_former_cache
+from gcattn.memory.saved.description import (
+    DESCRIPTION,
+    FORMER,
+    Description,
+    PartEntry,
+    read_description,
+    sizes_of,
+    write_description,
+)
+from gcattn.memory.saved.memory import SavedMemory
+from gcattn.memory.saved.part import Part, PartContent, write_part
+from gcattn.memory.saved.writer import PART_BYTES
+from gcattn.memory.stores import MemoryTier
+from gcattn.storage.full_disk import DiskFullError
+from gcattn.storage.manifest import DamagedFolderError, check_folder
 from gcattn.storage.whole import new_folder
 
 if TYPE_CHECKING:
     from gcattn.models.configuration_drt import DRTConfig
 
-TENSORS, MANIFEST = "cache.safetensors", "cache.json"
-FORMAT_VERSION = 2
-# tensors that format 1 saved under other names
-RENAMED = {"open_chunk": "open_chunk.states", "last_columns": "last_columns.states"}
+TENSORS = "stream.safetensors"
 
 
 def save_cache(cache: DRTCache, folder: str | Path) -> None:
-    """Write a cache, its chunk memory included, into a new folder.
+    """Write a cache, its own chunks included, into a new folder.
 
     Args:
         cache: Something has been read with it.
@@ -39,22 +52,30 @@ def save_cache(cache: DRTCache, folder: str | Path) -> None:
     Raises:
         DiskFullError: The disk is full.
         FileExistsError: The folder is there already.
-        ValueError: Nothing has been read with the cache.
+        ValueError: Nothing has been read with the cache, or its model is gone.
     """
     folder = Path(folder)
     if not cache.is_initialized:
         raise ValueError("The cache is empty: run the model with it before saving it.")
     if folder.exists():
         raise FileExistsError(f"{folder} exists already; choose another name or remove it.")
-    manifest = {
-        "format_version": FORMAT_VERSION,
-        "num_tokens": cache.log.num_tokens,
-        "model": {name: getattr(cache.config, name) for name in SIZES},
-    }
-    text = json.dumps(manifest, indent=2) + "\n"
-    with new_folder(folder) as unfinished:
-        save_file(_tensors(cache), unfinished / TENSORS)
-        (unfinished / MANIFEST).write_text(text, encoding="utf-8")
+    model = cache.model
+    made_by = cache.made_by if model is None else fingerprint(model)
+    if made_by is None:
+        raise ValueError(
+            "The model that filled the cache is not known any more: save the cache while the model "
+            "is there, after a call with it."
+        )
+    shared = cache.memory.shared
+    if shared is not None and not isinstance(shared, SavedMemory):
+        raise ValueError("A cache is saved on top of a memory that open_memory opened, or of none.")
+    try:
+        with new_folder(folder) as unfinished:
+            _write(cache, made_by, shared, unfinished)
+    except DiskFullError as error:  # it may name a file of the hidden folder
+        raise DiskFullError(
+            f"The disk is full: {folder} could not be written; free some space and try again."
+        ) from error
 
 
 def load_cache(
@@ -62,60 +83,175 @@ def load_cache(
     config: "DRTConfig",
     *,
     memory_tier: MemoryTier | None = None,
+    memory: SavedMemory | None = None,
     device: str | torch.device = "cpu",
 ) -> DRTCache:
     """Load a cache that `save_cache` wrote; the tier need not be the one it was made in.
 
+    A model of other weights than those that filled it is refused when it reads with the cache.
+
     Args:
-        folder: What `save_cache` made.
+        folder: What `save_cache` made; caches of older formats are read too.
         config: Configuration of the model that goes on.
-        memory_tier: "device" or "host"; the configuration's without it.
+        memory_tier: Where its own chunks go; the configuration's without it.
+        memory: The memory that the cache stood on; it may have grown since.
         device: Where the model computes.
 
     Raises:
+        DamagedFolderError: The cache is not what was written.
         FileNotFoundError: The folder holds no cache.
-        ValueError: The cache is damaged, or of a model of other sizes.
+        ValueError: The cache is of a model of other sizes, or stood on another memory.
     """
     folder = Path(folder)
-    if not (folder / MANIFEST).is_file():
-        raise FileNotFoundError(f"{folder} holds no saved cache (it has no {MANIFEST}).")
+    if not any((folder / name).is_file() for name in (DESCRIPTION, FORMER)):
+        raise FileNotFoundError(f"{folder} holds no saved cache (it has no {DESCRIPTION}).")
     check_folder(folder)
-    try:
-        manifest = json.loads((folder / MANIFEST).read_text(encoding="utf-8"))
-        made_by, num_tokens = manifest["model"], int(manifest["num_tokens"])
-        version = int(manifest["format_version"])
-        tensors = load_file(folder / TENSORS)
-    except (ValueError, KeyError, OSError, SafetensorError) as error:
-        raise ValueError(f"The cache in {folder} is damaged: {error}.") from error
-    if version > FORMAT_VERSION:
-        raise ValueError(
-            f"The cache in {folder} has format {version}, this gcattn reads up to "
-            f"{FORMAT_VERSION}: update gcattn, or read the document again."
-        )
-    made_by = ADDED_SIZES | made_by
-    if version == 1:  # it counted the landmark as an id
-        made_by["vocab_size"] -= 1
-    for name in SIZES:
-        if made_by.get(name) != getattr(config, name):
+    cache = DRTCache(config, memory_tier, memory=memory)
+    if not (folder / DESCRIPTION).is_file():
+        tensors = read_former_cache(folder, config)
+    else:
+        description = read_description(folder)
+        if description.stream is None:
             raise ValueError(
-                f"The cache in {folder} is of a model with {name} = {made_by.get(name)}, "
-                f"this one has {getattr(config, name)}."
+                f"{folder} is a memory, not a saved cache: open_memory opens it, and "
+                "DRTCache(config, memory=memory) stands on it."
             )
-    cache = DRTCache(config, memory_tier)
-    renamed = {RENAMED.get(name, name): x for name, x in tensors.items()}
-    _restore(cache, renamed, torch.device(device))
-    if not cache.log.num_tokens:  # format 1 kept none: nothing is known of the tokens but how many
-        nothing = torch.full((len(cache.memory.num_chunks), num_tokens), UNKNOWN, dtype=torch.int32)
-        cache.log.extend(nothing.to(device), nothing)
+        description.check_sizes(folder, config)
+        tensors = _read_stream(folder, description)
+        _move_shared(tensors, folder, description.stream["shared"], memory)
+        cache.made_by = description.fingerprint
+    _restore(cache, tensors, torch.device(device))
     return cache
 
 
-def _tensors(cache: DRTCache) -> dict[str, Tensor]:
-    return {
+def _write(cache: DRTCache, made_by: str, shared: SavedMemory | None, folder: Path) -> None:
+    parts, index = _write_parts(cache, folder)
+    others = {
         f"{name}.{key}": x.cpu().contiguous().clone()
         for name, state in cache.states().items()
+        if state is not cache.memory
         for key, x in state.tensors().items()
     }
+    data = save(others | {f"memory.{name}": x for name, x in index.items()})
+    (folder / TENSORS).write_bytes(data)
+    stream: dict[str, Any] = {"sha256": hashlib.sha256(data).hexdigest(), "shared": None}
+    if shared is not None:
+        stream["shared"] = {"chunks": shared.num_chunks, "identity": shared.identity()}
+    description = Description(
+        model=sizes_of(cache.config),
+        fingerprint=made_by,
+        dtype=str(cache.memory.landmarks.dtype).removeprefix("torch."),
+        parts=tuple(parts),
+        stream=stream,
+    )
+    write_description(folder, description)
+
+
+def _write_parts(cache: DRTCache, folder: Path) -> tuple[list[PartEntry], dict[str, Tensor]]:
+    """Write the chunks that rows refer to; returns the parts, and which row has which chunk."""
+    memory = cache.memory
+    counts = memory.num_chunks
+    row, place = (torch.arange(int(counts.max())) < counts[:, None]).nonzero(as_tuple=True)
+    held = memory.store_index.cpu()
+    numbers, inverse = held[row, place].unique(return_inverse=True)  # [P]
+    index = torch.zeros_like(held)
+    index[row, place] = inverse
+    first = torch.zeros(len(numbers), dtype=torch.long)  # a row that has the chunk, [P]
+    first[inverse] = torch.arange(len(row))
+    ids = cache.log.ids_of_chunks(torch.zeros_like(counts), counts, cache.config.chunk_size - 1)
+    here = memory.landmarks.device
+    landmarks = memory.landmarks[row[first].to(here), place[first].to(here)].cpu()
+    (folder / "parts").mkdir()
+    chunk_bytes = max(memory.chunk_bytes, 1)
+    size = max(PART_BYTES // chunk_bytes, 1)
+    entries: list[PartEntry] = []
+    for start in range(0, len(numbers), size):
+        piece = slice(start, start + size)
+        keys, values, lengths = (x.cpu() for x in memory.store.gather(numbers[piece]))
+        inside = torch.arange(ids.shape[1]) < lengths[:, None]
+        known = ids[first[piece]][inside]
+        content = PartContent(
+            landmarks=landmarks[piece],
+            chunks=torch.stack([keys, values], dim=1),
+            lengths=lengths.int(),
+            token_ids=known if bool((known >= 0).all()) else known[:0],
+            lines=torch.zeros_like(lengths, dtype=torch.int32),
+            documents=torch.tensor([len(lengths)], dtype=torch.int32),
+            names=[{"name": "stream"}],
+            continues=start > 0,
+            ends=start + size >= len(numbers),
+        )
+        entries.append(write_part(folder, len(entries), content))
+    return entries, {
+        "num_chunks": counts.clone(),
+        "documents": memory.documents.cpu().contiguous().clone(),
+        "store_index": index,
+    }
+
+
+def _read_stream(folder: Path, description: Description) -> dict[str, Tensor]:
+    file = folder / TENSORS
+    try:
+        data = file.read_bytes()
+    except OSError as error:
+        raise DamagedFolderError(f"{file} cannot be read: {error.strerror}.") from error
+    assert description.stream is not None
+    if hashlib.sha256(data).hexdigest() != description.stream["sha256"]:
+        raise DamagedFolderError(f"{file} has changed since it was written.")
+    try:
+        tensors = load(data)
+    except SafetensorError as error:
+        raise DamagedFolderError(f"{file} is damaged: {error}.") from error
+    model, dtype = description.model, getattr(torch, description.dtype)
+    shape = (2, model["chunk_size"], model["num_key_value_heads"], model["head_dim"])
+    slots = model["chunk_size"] - 1
+    landmarks, chunks, lengths, ids = [], [], [], []
+    for entry in description.parts:
+        part = Part(folder, entry)
+        landmarks.append(torch.empty(part.num_chunks, model["hidden_size"], dtype=dtype))
+        part.read_landmarks(landmarks[-1])
+        chunks.append(torch.empty(part.num_chunks, *shape, dtype=part.dtype_of("chunks")))
+        for n, chunk in enumerate(chunks[-1]):
+            part.read_chunk(n, chunk)
+        lengths.append(part.lengths.long())
+        ids.append(torch.full((part.num_chunks, slots), -1, dtype=torch.int32))
+        if part.has_token_ids:
+            inside = torch.arange(slots) < part.lengths[:, None]
+            ids[-1][inside] = torch.from_numpy(part.token_ids(0, part.num_chunks))
+    counts, index = tensors["memory.num_chunks"], tensors["memory.store_index"]
+    width = index.shape[1]
+    rows = torch.zeros(len(counts), width, model["hidden_size"], dtype=dtype)
+    pool = torch.zeros(0, *shape, dtype=dtype)
+    if chunks:
+        used = torch.arange(width) < counts[:, None]
+        rows[used] = torch.cat(landmarks)[index[used]]
+        pool = torch.cat(chunks)
+    return tensors | {
+        "memory.landmarks": rows,
+        "memory.keys": pool[:, 0],
+        "memory.values": pool[:, 1],
+        "memory.lengths": torch.cat([torch.zeros(0, dtype=torch.long), *lengths]),
+        "memory.token_ids": torch.cat([torch.zeros(0, slots, dtype=torch.int32), *ids]),
+    }
+
+
+def _move_shared(
+    tensors: dict[str, Tensor], folder: Path, stood_on: Any, memory: SavedMemory | None
+) -> None:
+    """Count a stream's own chunks from the end of its memory, which may have grown."""
+    if stood_on is None and memory is None:
+        return
+    if stood_on is None:
+        raise ValueError(f"The cache in {folder} stood on no memory: load it without one.")
+    if memory is None or memory.identity(stood_on["chunks"]) != stood_on["identity"]:
+        raise ValueError(
+            f"The cache in {folder} stood on another memory: pass the one that it was made with, "
+            "load_cache(…, memory=open_memory(…))."
+        )
+    more = memory.num_chunks - stood_on["chunks"]
+    for name, x in tensors.items():
+        if name.startswith("serving.") and name.endswith(".indices"):
+            tensors[name] = torch.where(x >= stood_on["chunks"], x + more, x)
 
 
 def _restore(cache: DRTCache, tensors: dict[str, Tensor], device: torch.device) -> None:

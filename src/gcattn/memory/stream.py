@@ -14,7 +14,7 @@ from torch import Tensor
 
 from gcattn.chunking import ChunkState
 from gcattn.memory.carried import CarriedState
-from gcattn.memory.chunk_memory import ChunkSource, EncodedChunks
+from gcattn.memory.chunk_source import ChunkSource, EncodedChunks
 from gcattn.memory.chunk_tail import ChunkTail
 from gcattn.memory.column_tail import ColumnTail
 from gcattn.memory.landmark_window import LandmarkWindow

@@ -86,6 +86,38 @@ class TokenLog(CarriedState):
         inside = self.chunks[row] == chunk
         return self.ids[row][inside.to(self._ids.device)].long()
 
+    def ids_of_chunks(self, first: Tensor, counts: Tensor, width: int) -> Tensor:
+        """Return the ids of the last chunks of each row, on the CPU.
+
+        Args:
+            first: Number of the first wanted chunk in its row, [B].
+            counts: Chunks wanted of each row, [B].
+            width: S - 1, the most tokens of a chunk.
+
+        Returns:
+            int32 [n, S - 1], row by row; `UNKNOWN` where tokens came as embeddings, and behind the
+            last token of a chunk.
+        """
+        found = torch.full((int(counts.sum()), width), UNKNOWN, dtype=torch.int32)
+        at = 0
+        for row, (start, count) in enumerate(zip(first.tolist(), counts.tolist(), strict=True)):
+            if not count:
+                continue
+            # chunks follow each other: the wanted ones are near the end, or the log is short
+            size = 2 * width * (count + 1)
+            while size < self.num_tokens:
+                numbers = self.chunks[row, -size:]
+                if bool(((numbers >= 0) & (numbers < start)).any()):
+                    break
+                size *= 2
+            numbers, ids = self.chunks[row, -size:], self.ids[row, -size:].cpu()
+            inside = ((numbers >= start) & (numbers < start + count)).nonzero().flatten()
+            chunk = numbers[inside].long() - start
+            slot = torch.arange(len(inside)) - torch.searchsorted(chunk, chunk)
+            found[at + chunk, slot] = ids[inside]
+            at += count
+        return found
+
     def select_rows(self, rows: Tensor) -> None:
         """Keep the given rows [B'] in their order; rows may repeat."""
         if self.num_tokens:

@@ -26,7 +26,7 @@ def stream_of_call(
         use_cache: Whether to return a cache; by default only where no gradients are recorded.
 
     Raises:
-        ValueError: The cache is of a model of other sizes.
+        ValueError: The cache, or the memory that it stands on, is of other sizes or weights.
     """
     if use_cache is None:
         use_cache = model.config.use_cache and not torch.is_grad_enabled()
@@ -38,8 +38,9 @@ def stream_of_call(
             return Stream(model.config)
         logger.warning_once("Gradients do not flow into a cache; train without use_cache.")
     if past is None:
-        return DRTCache(model.config)
+        past = DRTCache(model.config)
     check_same_sizes(past.config, model.config)
+    past.bind(model)
     return past
 
 

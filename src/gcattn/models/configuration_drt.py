@@ -126,7 +126,8 @@ class DRTConfig(PreTrainedConfig):
         rope_theta: Base of the rotary positions.
         rms_norm_eps: Added to the variance in every norm.
         initializer_range: Standard deviation of the random start.
-        memory_tier: Where generation keeps the keys and values of old chunks, "device" or "host".
+        memory_tier: Where generation keeps the keys and values of old chunks: "device", "host"
+            memory, in 8 bits in "host-int8", on "disk", or nowhere: "recompute" makes them again.
         use_cache: Return a cache when no gradients are recorded.
 
     Raises:
@@ -171,7 +172,7 @@ class DRTConfig(PreTrainedConfig):
     rope_theta: float | int = 10_000.0
     rms_norm_eps: float = 1e-6
     initializer_range: float = 0.02
-    memory_tier: Literal["device", "host"] = "device"
+    memory_tier: Literal["device", "host", "host-int8", "disk", "recompute"] = "device"
     use_cache: bool = True
     tie_word_embeddings: bool = True
     pad_token_id: int | None = None

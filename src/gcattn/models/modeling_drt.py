@@ -16,7 +16,7 @@ from torch import Tensor, nn
 
 from gcattn.chunking import ChunkLayout
 from gcattn.memory.cache import DRTCache
-from gcattn.memory.chunk_memory import ChunkSource, EncodedChunks
+from gcattn.memory.chunk_source import ChunkSource, EncodedChunks
 from gcattn.memory.stream import ReadingStream, Stream
 from gcattn.memory.window import WindowCache
 from gcattn.models.baselines.fixed_retriever import ChunkEmbedder, chunk_embeddings
@@ -134,9 +134,9 @@ class DRTModel(DRTPreTrainedModel):
                 num_logits=keep or None,
             )
             plan = self._with_embeddings(input_ids, plan, stream)
+            stream.log.extend(input_ids, plan.chunk_of_token)
             hidden, selections = self._run(embeds, plan, stream, retrieval, trace)
             hidden = plan.upper.tokens_from_columns(hidden, keep)
-            stream.log.extend(input_ids, plan.chunk_of_token)
             stream.position.move(plan.state)
         output = DRTModelOutput(
             last_hidden_state=hidden,

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from torch import Tensor, nn
 
-from gcattn.memory.chunk_memory import ChunkSource
+from gcattn.memory.chunk_source import ChunkSource
 from gcattn.memory.last_retrieval import LastRetrieval
 from gcattn.models.call_plan import CallPlan
 from gcattn.models.outputs import HiddenStates

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 from torch import Tensor, nn
 
 from gcattn.chunking import BlockGrid
-from gcattn.memory.chunk_memory import RetrievedChunks
+from gcattn.memory.chunk_source import RetrievedChunks
 from gcattn.ops.grouped_cross_attention import Mixing, grouped_cross_attention
 
 if TYPE_CHECKING:

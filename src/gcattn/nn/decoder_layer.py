@@ -10,7 +10,7 @@ from torch import Tensor
 from transformers.modeling_layers import GradientCheckpointingLayer
 
 from gcattn.chunking import BlockGrid
-from gcattn.memory.chunk_memory import RetrievedChunks
+from gcattn.memory.chunk_source import RetrievedChunks
 from gcattn.nn.cross_attention import GroupedCrossAttention
 from gcattn.nn.landmark_self_attention import LandmarkSelfAttention
 from gcattn.nn.mlp import SwiGLU

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from gcattn.chunking import ChunkLayout
-from gcattn.memory.chunk_memory import Choice, ChunkSource
+from gcattn.memory.chunk_source import Choice, ChunkSource
 from gcattn.nn.rms_norm import RMSNorm
 from gcattn.ops.chunk_topk import ChunkSelection, RetrievalNoise, Selection
 
@@ -87,6 +87,8 @@ class Retriever(nn.Module):
             drawn = torch.rand(*queries.shape[:2], 1, device=queries.device) * 2 - 1
             queries = queries * retrieval.temperature_spread ** drawn.to(queries.dtype)
         num_visible = layout.num_visible
+        if memory.num_shared:
+            num_visible = num_visible + memory.num_shared * (layout.chunk_lengths > 0)
         if self.is_off:
             num_visible = torch.zeros_like(num_visible)
         indices, weights = memory.select(

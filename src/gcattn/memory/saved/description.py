@@ -76,7 +76,8 @@ class Description:
         keys_values: Whether parts hold keys and values; without them chunks are recomputed.
         parts: In their order.
         deleted: Numbers of deleted documents, as (first, last) ranges in ascending order.
-        stream: SHA-256 of `stream.safetensors`; None: the memory is no saved stream.
+        stream: Of a saved stream: the SHA-256 of `stream.safetensors`, and which memory it stood
+            on. None: the memory is no saved stream.
     """
 
     model: dict[str, Any]
@@ -85,7 +86,7 @@ class Description:
     keys_values: bool = True
     parts: tuple[PartEntry, ...] = ()
     deleted: tuple[tuple[int, int], ...] = ()
-    stream: str | None = None
+    stream: dict[str, Any] | None = None
 
     @property
     def num_chunks(self) -> int:
@@ -114,19 +115,6 @@ class Description:
                     f"The memory in {folder} is of a model with {name} = {theirs}, "
                     f"this one has {ours}."
                 )
-
-    def check_fingerprint(self, folder: Path, fingerprint: str) -> None:
-        """Refuse weights that did not make the memory.
-
-        Raises:
-            ValueError: The fingerprint differs.
-        """
-        if fingerprint != self.fingerprint:
-            raise ValueError(
-                f"The memory in {folder} was made by other weights (fingerprint "
-                f"{self.fingerprint[:12]}, this model has {fingerprint[:12]}): open it with the "
-                "model that made it, or read the documents again."
-            )
 
 
 def sizes_of(config: "DRTConfig") -> dict[str, Any]:

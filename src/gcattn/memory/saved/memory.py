@@ -4,26 +4,42 @@ Shapes: N chunks, U chunks asked for, S slots per chunk, G key/value heads, D he
 size.
 """
 
-from collections.abc import Iterable, Sequence
+import hashlib
+import threading
+from collections.abc import Iterable
 from copy import copy
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Self
+from typing import TYPE_CHECKING, Any, Self
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 
-from gcattn.memory.fingerprint import base_of, fingerprint
+from gcattn.memory.fingerprint import base_of, check_fingerprint
 from gcattn.memory.saved.description import Description, read_description
 from gcattn.memory.saved.documents import Document, DocumentTable
+from gcattn.memory.saved.files import PartFiles
+from gcattn.memory.saved.landmarks import ExactLandmarks
 from gcattn.memory.saved.part import Part
+from gcattn.memory.shared_chunks import SharedLandmarks
+from gcattn.memory.stores import (
+    ChunkReader,
+    DiskReader,
+    MemoryTier,
+    NewChunks,
+    RecomputeReader,
+    check_tier,
+    make_store,
+)
 
 if TYPE_CHECKING:
     from gcattn.models.configuration_drt import DRTConfig
 
 # a memory of at most so many bytes is read as a whole when it is opened
 CHECKED_AT_ONCE = 2**26
+# chunks that are loaded at a time
+LOADED_AT_ONCE = 256
 
 
 @dataclass(frozen=True)
@@ -43,28 +59,61 @@ class SavedMemory:
         folder: Where it lies.
         description: Sizes, fingerprint and parts.
         documents: Document by number, deleted ones included.
+        tier: Where keys and values come from.
     """
 
-    def __init__(self, folder: Path) -> None:
-        self.folder = folder
+    def __init__(self, folder: Path, tier: MemoryTier) -> None:
+        check_tier(tier)
+        self.folder, self.tier = folder, tier
         self.description: Description = read_description(folder)
-        self._parts = [Part(folder, entry) for entry in self.description.parts]
-        counts = [part.num_chunks for part in self._parts]
-        self._starts = np.concatenate([[0], np.cumsum(counts, dtype=np.int64)])
-        self.documents = DocumentTable(self._parts, self.description.deleted)
+        if self.description.stream is not None:
+            raise ValueError(f"{folder} is a saved cache, not a memory: load_cache loads it.")
+        if not self.description.keys_values and tier != "recompute":
+            raise ValueError(
+                f'The memory in {folder} holds no keys and values: open it with tier="recompute".'
+            )
+        parts = [Part(folder, entry) for entry in self.description.parts]
+        self.documents = DocumentTable(parts, self.description.deleted)
+        model, dtype = self.description.model, getattr(torch, self.description.dtype)
+        shape = (2, model["chunk_size"], model["num_key_value_heads"], model["head_dim"])
+        self._files = PartFiles(parts, self.documents, shape, dtype)
+        self._bound = _Bound(self._files, tier, model["hidden_size"])
         self._visible = self.documents.visible_chunks()
-        if sum(part.entry.bytes for part in self._parts) <= CHECKED_AT_ONCE:
+        if sum(part.entry.bytes for part in parts) <= CHECKED_AT_ONCE:
             self.verify()
 
     @property
     def num_chunks(self) -> int:
         """Chunks N, those of deleted documents included."""
-        return int(self._starts[-1])
+        return len(self._files)
 
     @property
     def num_tokens(self) -> int:
         """Tokens, those of deleted documents included."""
         return self.description.num_tokens
+
+    @property
+    def landmarks(self) -> SharedLandmarks:
+        """What chunks are chosen by; a model has to be bound."""
+        return self._bound.landmarks(self._visible)
+
+    @property
+    def reader(self) -> ChunkReader:
+        """Keys and values; a model has to be bound."""
+        return self._bound.reader
+
+    def identity(self, num_chunks: int | None = None) -> str:
+        """Return a hash of what the first `num_chunks` are, all without it: whole parts.
+
+        A memory that only grew since has the same.
+        """
+        digest, seen = hashlib.sha256(self.description.fingerprint.encode()), 0
+        for entry in self.description.parts:
+            if num_chunks is not None and seen >= num_chunks:
+                break
+            digest.update(entry.head_sha256.encode())
+            seen += entry.chunks
+        return digest.hexdigest()
 
     def verify(self) -> None:
         """Read every byte and compare its checksum.
@@ -72,8 +121,16 @@ class SavedMemory:
         Raises:
             DamagedFolderError: Something has changed since it was written.
         """
-        for part in self._parts:
+        for part in self._files.parts:
             part.verify()
+
+    def check_sizes(self, config: "DRTConfig") -> None:
+        """Refuse a model of other sizes.
+
+        Raises:
+            ValueError: A size differs.
+        """
+        self.description.check_sizes(self.folder, config)
 
     def check(self, model: nn.Module) -> None:
         """Refuse a model that did not make the memory; a stream does this by itself.
@@ -81,9 +138,19 @@ class SavedMemory:
         Raises:
             ValueError: It has other sizes or other weights.
         """
-        config: DRTConfig = base_of(model).config  # type: ignore[assignment]
-        self.description.check_sizes(self.folder, config)
-        self.description.check_fingerprint(self.folder, fingerprint(model))
+        self.check_sizes(base_of(model).config)  # type: ignore[arg-type]
+        check_fingerprint(self.description.fingerprint, model, f"The memory in {self.folder}")
+
+    def bind(self, model: nn.Module) -> None:
+        """Say which model reads; a stream does this by itself.
+
+        The first one decides where landmarks lie, and keys and values in the tiers that load them.
+
+        Raises:
+            ValueError: It did not make the memory.
+        """
+        self.check(model)
+        self._bound.bind(base_of(model))
 
     def only(self, documents: Iterable[int]) -> Self:
         """Return the same memory in which nothing but these documents is found."""
@@ -101,20 +168,18 @@ class SavedMemory:
             DamagedFolderError: Its token ids have changed since they were written.
         """
         document = self.documents.of_chunk(chunk)
-        part, at = self._place(chunk)
-        before = document.first_chunk
-        token = sum(
-            int(part.first_tokens[end - start] - part.first_tokens[first - start])
-            for part, start, first, end in self._runs(before, chunk)
+        part, at = self._files.place(chunk)
+        before = sum(
+            int(run.first_tokens[end] - run.first_tokens[first])
+            for run, first, end in self._files.runs(document.first_chunk, chunk)
         )
-        ids = torch.from_numpy(part.token_ids(at, at + 1)).long()
-        return Passage(document, token, ids, int(part.lines[at]))
+        return Passage(document, before, self._files.token_ids(chunk), int(part.lines[at]))
 
     def token_ids(self, first_chunk: int, end_chunk: int) -> Tensor:
         """Return the ids of a run of chunks, int64 [t]: of a document's, its whole text."""
         runs = [
-            part.token_ids(first - start, end - start)
-            for part, start, first, end in self._runs(first_chunk, end_chunk)
+            part.token_ids(first, end)
+            for part, first, end in self._files.runs(first_chunk, end_chunk)
         ]
         return torch.from_numpy(np.concatenate([np.zeros(0, dtype=np.int32), *runs])).long()
 
@@ -123,32 +188,88 @@ class SavedMemory:
         other._visible = chunks if self._visible is None else chunks & self._visible
         return other
 
-    def _place(self, chunk: int) -> tuple[Part, int]:
-        n = int(np.searchsorted(self._starts, chunk, side="right")) - 1
-        return self._parts[n], chunk - int(self._starts[n])
-
-    def _runs(self, first: int, end: int) -> Sequence[tuple[Part, int, int, int]]:
-        """Return parts that hold chunks `first` … `end - 1`: start of the part, first and end."""
-        return [
-            (part, int(start), max(first, int(start)), min(end, int(stop)))
-            for part, start, stop in zip(self._parts, self._starts, self._starts[1:], strict=False)
-            if start < end and stop > first
-        ]
-
     def __deepcopy__(self, memo: object) -> Self:
         return self  # it is never written into
 
 
-def open_memory(folder: str | Path) -> SavedMemory:
+class _Bound:
+    """What a memory holds beside a model, shared by all views of it; made when it is asked for."""
+
+    def __init__(self, files: PartFiles, tier: MemoryTier, hidden_size: int) -> None:
+        self._files, self._tier, self._hidden_size = files, tier, hidden_size
+        self._device: torch.device | None = None
+        self._landmarks: Tensor | None = None
+        self._reader: ChunkReader | None = None
+        self._lock = threading.RLock()
+
+    def bind(self, model: Any) -> None:
+        """Serve a model."""
+        with self._lock:
+            device = model.embed_tokens.weight.device
+            if self._device not in (None, device):
+                raise ValueError(
+                    f"The memory lies beside a model on {self._device}, this one is on {device}: "
+                    "open it once for each device."
+                )
+            self._device = device
+            self.reader.bind(model)
+
+    @property
+    def device(self) -> torch.device:
+        """Where the model is."""
+        if self._device is None:
+            raise ValueError("No model reads the memory yet; call bind(model) first.")
+        return self._device
+
+    def landmarks(self, visible: Tensor | None) -> ExactLandmarks:
+        """Return the landmarks, some of which may be chosen, bool [N]; None: all."""
+        with self._lock:
+            if self._landmarks is None:
+                self._landmarks = self._files.landmarks(self._hidden_size, self.device)
+        return ExactLandmarks(self._landmarks, None if visible is None else visible.to(self.device))
+
+    @property
+    def reader(self) -> ChunkReader:
+        """Return what reads keys and values."""
+        with self._lock:
+            if self._reader is None:
+                self._reader = self._make_reader()
+        return self._reader
+
+    def _make_reader(self) -> ChunkReader:
+        if self._tier == "disk":
+            return DiskReader(self._files, self.device)
+        if self._tier == "recompute":
+            return RecomputeReader(self._files, self.device)
+        store = make_store(self._tier, self.device)
+        store.expect(len(self._files))
+        for first in range(0, max(len(self._files), 1), LOADED_AT_ONCE):
+            numbers = torch.arange(first, min(first + LOADED_AT_ONCE, len(self._files)))
+            chunks = torch.empty(len(numbers), *self._files.shape, dtype=self._files.dtype)
+            for number, chunk in zip(numbers.tolist(), chunks, strict=True):
+                self._files.read(number, chunk)
+            lengths = self._files.lengths(numbers)
+            if self._tier == "device":
+                chunks, lengths = chunks.to(self.device), lengths.to(self.device)
+            store.append(NewChunks(chunks[:, 0], chunks[:, 1], lengths))
+        return store
+
+
+def open_memory(folder: str | Path, tier: MemoryTier = "disk") -> SavedMemory:
     """Open a memory that `MemoryWriter` made; heads of parts are read, and nothing more.
 
-    Chunks are checked when they are read; a memory of less than 64 MB is read and checked at once.
+    Everything else is checked when it is read; a memory of less than 64 MB is read and checked at
+    once.
 
     Args:
         folder: Where it lies.
+        tier: Where keys and values come from when they are retrieved: "disk" reads them from the
+            folder; "device", "host" and "host-int8" load all of them first; "recompute" makes them
+            again from token ids.
 
     Raises:
         FileNotFoundError: There is no memory.
         DamagedFolderError: It is not what was written, or of another version.
+        ValueError: There is no such tier, or the memory holds no keys and values for it.
     """
-    return SavedMemory(Path(folder))
+    return SavedMemory(Path(folder), tier)

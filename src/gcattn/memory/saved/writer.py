@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, Self
 import torch
 from torch import Tensor, nn
 
-from gcattn.memory.fingerprint import base_of, fingerprint
+from gcattn.memory.fingerprint import base_of, check_fingerprint, fingerprint
 from gcattn.memory.saved.description import (
     DESCRIPTION,
     DeletedDocuments,
@@ -61,12 +61,11 @@ class MemoryWriter:
     ) -> None:
         self.folder = Path(folder)
         config: DRTConfig = base_of(model).config  # type: ignore[assignment]
-        made_by = fingerprint(model)
         self._part_bytes = part_bytes
         self._resources = ExitStack()
         self._resources.enter_context(sole_writer(self.folder))
         try:
-            self._description = self._begin(config, made_by, keys_values)
+            self._description = self._begin(model, config, keys_values)
             parts = [Part(self.folder, entry) for entry in self._description.parts]
         except BaseException:
             self._resources.close()
@@ -243,14 +242,14 @@ class MemoryWriter:
         else:
             self._resources.close()
 
-    def _begin(self, config: "DRTConfig", made_by: str, keys_values: bool) -> Description:
+    def _begin(self, model: nn.Module, config: "DRTConfig", keys_values: bool) -> Description:
         if not (self.folder / DESCRIPTION).exists():
-            description = Description(sizes_of(config), made_by, "float32", keys_values)
+            description = Description(sizes_of(config), fingerprint(model), "float32", keys_values)
             write_description(self.folder, description)
             (self.folder / "parts").mkdir(exist_ok=True)
         description = read_description(self.folder)
         description.check_sizes(self.folder, config)
-        description.check_fingerprint(self.folder, made_by)
+        check_fingerprint(description.fingerprint, model, f"The memory in {self.folder}")
         if description.stream is not None:
             raise ValueError(f"{self.folder} is a saved stream; documents go into a memory.")
         self._remove_abandoned(description)

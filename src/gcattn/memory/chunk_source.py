@@ -1,0 +1,94 @@
+"""What can be retrieved: landmarks to choose by, and chunks to read.
+
+Shapes: B batch, N chunks in the pool, C blocks or querying chunks, F chunks of one call, K
+retrieved chunks, S slots per chunk, G key/value heads, D head dim, E hidden size.
+"""
+
+from dataclasses import dataclass
+from typing import NamedTuple, Protocol
+
+from torch import Tensor
+
+from gcattn.ops.chunk_topk import ChunkSelection, RetrievalNoise, Selection, chunk_topk
+
+
+class RetrievedChunks(NamedTuple):
+    """Chunks to read: a pool, and for every block which of its chunks and how much of each."""
+
+    keys: Tensor  # [B, N, S, G, D]
+    values: Tensor  # [B, N, S, G, D]
+    lengths: Tensor  # [B, N], slots in use
+    indices: Tensor  # [B, C, K], -1 where nothing was retrieved
+    weights: Tensor  # [B, C, K]
+
+
+@dataclass(frozen=True)
+class Choice:
+    """How chunks are chosen; see `chunk_topk`."""
+
+    top_k: int
+    documents: Tensor | None = None  # of each query, [B, C]; with a memory of several documents
+    noise: RetrievalNoise = "none"
+    selection: Selection = "learned"
+
+
+class ChunkSource(Protocol):
+    """What a retriever needs: a choice among chunks, and chunks by index."""
+
+    @property
+    def num_shared(self) -> int:
+        """Chunks in front of all rows' own, which every query sees; indices count from them."""
+
+    def select(self, queries: Tensor, num_visible: Tensor, choice: Choice) -> ChunkSelection:
+        """Choose chunks for queries [B, C, E] among the first `num_visible` [B, C] of each.
+
+        Shared chunks are among them, all or none. Of a row's own chunks those of other documents
+        than the query's are not seen.
+        """
+
+    def fetch(self, indices: Tensor, weights: Tensor) -> RetrievedChunks:
+        """Bring the chunks [B, C, K] to where they are read."""
+
+
+@dataclass(frozen=True)
+class EncodedChunks:
+    """The chunks that one call finished, as the chunk encoder gave them: the memory of training."""
+
+    landmarks: Tensor  # [B, F, E]
+    documents: Tensor | None  # [B, F], -1 where the row finished fewer; None: one document
+    keys: Tensor  # [B, F, S, G, D]
+    values: Tensor  # [B, F, S, G, D]
+    lengths: Tensor  # [B, F]
+
+    @property
+    def num_shared(self) -> int:
+        """None: each row sees its own."""
+        return 0
+
+    def select(self, queries: Tensor, num_visible: Tensor, choice: Choice) -> ChunkSelection:
+        """Choose chunks for queries [B, C, E] among the first `num_visible` [B, C] of each."""
+        return select_by_scan(queries, self.landmarks, self.documents, num_visible, choice)
+
+    def fetch(self, indices: Tensor, weights: Tensor) -> RetrievedChunks:
+        """Read in place: the pool is what the encoder returned."""
+        return RetrievedChunks(self.keys, self.values, self.lengths, indices, weights)
+
+
+def select_by_scan(
+    queries: Tensor,
+    landmarks: Tensor,
+    documents: Tensor | None,
+    num_visible: Tensor,
+    choice: Choice,
+) -> ChunkSelection:
+    """Choose by scoring all landmarks [B, N, E], which lie beside the model."""
+    return chunk_topk(
+        queries,
+        landmarks,
+        num_visible,
+        choice.top_k,
+        query_documents=choice.documents,
+        landmark_documents=documents,
+        noise=choice.noise,
+        selection=choice.selection,
+    )

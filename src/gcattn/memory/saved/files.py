@@ -1,0 +1,91 @@
+"""The parts of a memory as one sequence of chunks.
+
+Shapes: N chunks, U chunks asked for, S slots per chunk, G key/value heads, D head dim, E hidden
+size.
+"""
+
+from collections.abc import Iterator, Sequence
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from gcattn.memory.saved.documents import DocumentTable
+from gcattn.memory.saved.part import Part
+
+
+class PartFiles:
+    """Chunks of all parts by number; see `ChunkFile` and `TokenSource`.
+
+    Args:
+        parts: In their order.
+        documents: Of the memory.
+        shape: Of a chunk, [2, S, G, D].
+        dtype: Of landmarks, keys and values.
+    """
+
+    def __init__(
+        self,
+        parts: Sequence[Part],
+        documents: DocumentTable,
+        shape: tuple[int, ...],
+        dtype: torch.dtype,
+    ) -> None:
+        self.parts = parts
+        self.shape, self.dtype = shape, dtype
+        self._documents = documents
+        counts = [part.num_chunks for part in parts]
+        self.starts = np.concatenate([[0], np.cumsum(counts, dtype=np.int64)])
+
+    def __len__(self) -> int:
+        return int(self.starts[-1])
+
+    def place(self, number: int) -> tuple[Part, int]:
+        """Return a chunk's part, and its number within it."""
+        n = int(np.searchsorted(self.starts, number, side="right")) - 1
+        return self.parts[n], number - int(self.starts[n])
+
+    def runs(self, first: int, end: int) -> Iterator[tuple[Part, int, int]]:
+        """Yield where chunks `first` … `end - 1` are: parts, first and end within them."""
+        n = int(np.searchsorted(self.starts, first, side="right")) - 1
+        while first < end:
+            start, stop = int(self.starts[n]), int(self.starts[n + 1])
+            if stop > first:
+                yield self.parts[n], first - start, min(end, stop) - start
+            first, n = max(first, stop), n + 1
+
+    def read(self, number: int, out: Tensor) -> None:
+        """Read a chunk into `out`; one that has changed is refused."""
+        part, at = self.place(number)
+        part.read_chunk(at, out)
+
+    def prefetch(self, number: int) -> None:
+        """Ask the system to bring a chunk into its page cache."""
+        part, at = self.place(number)
+        part.prefetch_chunk(at)
+
+    def lengths(self, numbers: Tensor) -> Tensor:
+        """Return the tokens of chunks [U]."""
+        places = [self.place(n) for n in numbers.tolist()]
+        return torch.tensor([int(part.lengths[at]) for part, at in places], dtype=torch.long)
+
+    def token_ids(self, number: int) -> Tensor:
+        """Return the ids of a chunk, int64 [t]."""
+        part, at = self.place(number)
+        return torch.from_numpy(part.token_ids(at, at + 1)).long()
+
+    def previous(self, number: int) -> int:
+        """Return the number of the chunk before in the document; -1: there is none."""
+        before = self._documents.before[:, 0]
+        return -1 if before[np.searchsorted(before, number)] == number else number - 1
+
+    def landmarks(self, hidden_size: int, device: torch.device) -> Tensor:
+        """Read all landmarks, [N, E], to where the model is."""
+        landmarks = torch.empty(len(self), hidden_size, dtype=self.dtype, device=device)
+        for part, start in zip(self.parts, self.starts, strict=False):
+            rows = landmarks[start : start + part.num_chunks]
+            here = rows if rows.is_cpu else torch.empty_like(rows, device="cpu")
+            part.read_landmarks(here)
+            if here is not rows:
+                rows.copy_(here)
+        return landmarks

@@ -1,0 +1,90 @@
+"""Where the keys and values of chunks are kept: one interface for every tier.
+
+A store knows chunks by number, in the order in which they were added. It knows nothing of rows,
+landmarks or documents: that is the chunk memory's part.
+
+Shapes: n new chunks, U chunks asked for, S slots per chunk, G key/value heads, D head dim.
+"""
+
+from abc import ABC, abstractmethod
+from typing import NamedTuple
+
+import torch
+from torch import Tensor, nn
+
+
+class NewChunks(NamedTuple):
+    """Chunks to be kept, as the encoder gave them."""
+
+    keys: Tensor  # [n, S, G, D]
+    values: Tensor  # [n, S, G, D]
+    lengths: Tensor  # [n], tokens of each
+    token_ids: Tensor | None = None  # [n, S - 1] on the CPU, -1 where not known
+    previous: Tensor | None = None  # [n] on the CPU, number of the chunk before in its document; -1
+
+
+class GatheredChunks(NamedTuple):
+    """Chunks where they are read."""
+
+    keys: Tensor  # [U, S, G, D]
+    values: Tensor  # [U, S, G, D]
+    lengths: Tensor  # [U]
+
+
+class ChunkReader(ABC):
+    """Chunks by number, to be read."""
+
+    # whether chunks come from the host, so that they may travel beside what the device computes
+    is_off_device = True
+
+    @property
+    @abstractmethod
+    def num_chunks(self) -> int:
+        """Chunks that there are."""
+
+    @abstractmethod
+    def gather(self, numbers: Tensor) -> GatheredChunks:
+        """Bring chunks to the device of the model.
+
+        Args:
+            numbers: Of the chunks, [U] on the CPU, distinct and ascending.
+        """
+
+    @abstractmethod
+    def num_bytes(self) -> dict[str, int]:
+        """Bytes in use by place: "device", "host" and "disk", as far as there are any."""
+
+    def prefetch(self, numbers: Tensor) -> None:  # noqa: B027
+        """Say that these chunks [U] will be asked for; a tier with a slow source fetches them."""
+
+    def bind(self, model: nn.Module) -> None:  # noqa: B027
+        """Say which `DRTModel` reads; a tier that recomputes chunks runs it."""
+
+
+class ChunkStore(ChunkReader):
+    """Chunks by number, to be added and read."""
+
+    # whether `append` must be given token ids and previous chunks
+    needs_token_ids = False
+
+    def expect(self, num_chunks: int) -> None:
+        """Take room for so many chunks at once, where that spares copies; there may be more."""
+
+    @abstractmethod
+    def append(self, chunks: NewChunks) -> None:
+        """Keep chunks behind those that are there."""
+
+    @abstractmethod
+    def truncate(self, num_chunks: int) -> None:
+        """Forget all but the first `num_chunks`, also what an append that failed has left."""
+
+
+def split_pool(chunks: Tensor, lengths: Tensor) -> GatheredChunks:
+    """Return keys and values of chunks that lie side by side, [U, 2, S, G, D]."""
+    return GatheredChunks(chunks[:, 0], chunks[:, 1], lengths)
+
+
+def host_tensor(shape: tuple[int, ...], dtype: torch.dtype) -> Tensor:
+    """Return an empty tensor in host memory, pinned where there is a GPU to copy from it."""
+    with torch.inference_mode(False):  # so that later calls may write in any mode
+        return torch.empty(shape, dtype=dtype, pin_memory=torch.cuda.is_available())
