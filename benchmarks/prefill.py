@@ -6,7 +6,7 @@ last token's logits are computed, as generation does. Weights and tokens are ran
 
 from collections.abc import Callable, Sequence
 from functools import partial
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any
 
 import torch
 import typer

@@ -62,10 +62,13 @@ class SavedMemory:
         tier: Where keys and values come from.
     """
 
-    def __init__(self, folder: Path, tier: MemoryTier) -> None:
-        check_tier(tier)
-        self.folder, self.tier = folder, tier
+    def __init__(self, folder: Path, tier: MemoryTier | None) -> None:
+        self.folder = folder
         self.description: Description = read_description(folder)
+        if tier is None:
+            tier = "disk" if self.description.keys_values else "recompute"
+        check_tier(tier)
+        self.tier: MemoryTier = tier
         if self.description.stream is not None:
             raise ValueError(f"{folder} is a saved cache, not a memory: load_cache loads it.")
         if not self.description.keys_values and tier != "recompute":
@@ -255,7 +258,7 @@ class _Bound:
         return store
 
 
-def open_memory(folder: str | Path, tier: MemoryTier = "disk") -> SavedMemory:
+def open_memory(folder: str | Path, tier: MemoryTier | None = None) -> SavedMemory:
     """Open a memory that `MemoryWriter` made; heads of parts are read, and nothing more.
 
     Everything else is checked when it is read; a memory of less than 64 MB is read and checked at
@@ -265,7 +268,7 @@ def open_memory(folder: str | Path, tier: MemoryTier = "disk") -> SavedMemory:
         folder: Where it lies.
         tier: Where keys and values come from when they are retrieved: "disk" reads them from the
             folder; "device", "host" and "host-int8" load all of them first; "recompute" makes them
-            again from token ids.
+            again from token ids. Without it "disk", or "recompute" if there are token ids only.
 
     Raises:
         FileNotFoundError: There is no memory.
