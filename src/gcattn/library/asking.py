@@ -11,14 +11,14 @@ import torch
 
 from gcattn.library.sources import Source, chunk_weights, source_of
 from gcattn.library.state import read_state
-from gcattn.library.stream import stream_on
+from gcattn.memory.cache import DRTCache
 from gcattn.storage.home import expand_home
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerFast
 
     from gcattn.memory.saved import SavedMemory
-    from gcattn.memory.tiers import MemoryTier
+    from gcattn.memory.stores import MemoryTier
 
 _logger = logging.getLogger(__name__)
 
@@ -79,7 +79,7 @@ class Conversation:
 
     def __init__(self, library: Library) -> None:
         self._library = library
-        self._cache = stream_on(library.memory, library.model)
+        self._cache = DRTCache(library.model.config, memory=library.memory)
 
     def ask(self, question: str, *, max_new_tokens: int = 64, stop: str | None = "\n") -> Answer:
         """Answer a question; arguments as `Library.ask` has them."""
@@ -142,7 +142,7 @@ def open_library(
         model: Folder or hub name of the model; the one that made the memory without it.
         device: "cpu", "cuda", or "auto".
         dtype: Number format of the weights; "auto": as saved.
-        memory_tier: Where keys and values lie; "disk" without it.
+        memory_tier: Where keys and values come from, as `open_memory` has it.
 
     Raises:
         FileNotFoundError: There is no memory, or no model where it was.
@@ -153,7 +153,7 @@ def open_library(
     from gcattn.memory.saved import open_memory
 
     folder = expand_home(folder)
-    memory, state = open_memory(folder), read_state(folder)
+    memory, state = open_memory(folder, memory_tier), read_state(folder)
     if state is not None and state.unfinished is not None:
         _logger.warning(
             "Reading %s into %s is not finished: answers come from what was read so far.",
@@ -163,5 +163,5 @@ def open_library(
     source = model or (None if state is None else state.model)
     if source is None:
         raise ValueError(f"{folder} does not say which model made it; name it.")
-    loaded = load_causal_lm(source, device=device, dtype=dtype, memory_tier=memory_tier)
+    loaded = load_causal_lm(source, device=device, dtype=dtype)
     return Library(memory, loaded, load_tokenizer(source))

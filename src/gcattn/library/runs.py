@@ -105,6 +105,8 @@ def _holds_something(folder: Path) -> bool:
     if not folder.is_dir():
         return folder.exists()
     # what a run leaves that is killed before it has begun
-    if any(path.name not in (".lock", "parts", DESCRIPTION) for path in folder.iterdir()):
+    left = (".lock", "parts", DESCRIPTION)
+    names = [path.name for path in folder.iterdir()]
+    if any(name not in left and not name.startswith(f".{DESCRIPTION}.") for name in names):
         return True
     return (folder / DESCRIPTION).exists() and open_memory(folder).num_chunks > 0

@@ -246,7 +246,6 @@ class MemoryWriter:
         if not (self.folder / DESCRIPTION).exists():
             description = Description(sizes_of(config), fingerprint(model), "float32", keys_values)
             write_description(self.folder, description)
-            (self.folder / "parts").mkdir(exist_ok=True)
         description = read_description(self.folder)
         description.check_sizes(self.folder, config)
         check_fingerprint(description.fingerprint, model, f"The memory in {self.folder}")
@@ -258,6 +257,9 @@ class MemoryWriter:
     def _remove_abandoned(self, description: Description) -> None:
         """Delete what a killed writer left: parts that are not listed, and half-written files."""
         listed = {Path(part.file).name for part in description.parts}
+        for file in self.folder.glob(f".{DESCRIPTION}.*"):
+            file.unlink()
+        (self.folder / "parts").mkdir(exist_ok=True)  # a writer may have died before it made it
         for file in (self.folder / "parts").iterdir():
             name = file.name
             ours = re.fullmatch(r"\d+\.safetensors|\.\d+\.safetensors\..*", name)
