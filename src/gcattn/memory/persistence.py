@@ -150,6 +150,9 @@ def _write(cache: DRTCache, made_by: str, shared: SavedMemory | None, folder: Pa
 def _write_parts(cache: DRTCache, folder: Path) -> tuple[list[PartEntry], dict[str, Tensor]]:
     """Write the chunks that rows refer to; returns the parts, and which row has which chunk."""
     memory = cache.memory
+    (folder / "parts").mkdir()
+    if not memory.is_ready:  # the model makes no chunks
+        return [], {}
     counts = memory.num_chunks
     row, place = (torch.arange(int(counts.max())) < counts[:, None]).nonzero(as_tuple=True)
     held = memory.store_index.cpu()
@@ -161,7 +164,6 @@ def _write_parts(cache: DRTCache, folder: Path) -> tuple[list[PartEntry], dict[s
     ids = cache.log.ids_of_chunks(torch.zeros_like(counts), counts, cache.config.chunk_size - 1)
     here = memory.landmarks.device
     landmarks = memory.landmarks[row[first].to(here), place[first].to(here)].cpu()
-    (folder / "parts").mkdir()
     chunk_bytes = max(memory.chunk_bytes, 1)
     size = max(PART_BYTES // chunk_bytes, 1)
     entries: list[PartEntry] = []
@@ -202,13 +204,15 @@ def _read_stream(folder: Path, description: Description) -> dict[str, Tensor]:
         tensors = load(data)
     except SafetensorError as error:
         raise DamagedFolderError(f"{file} is damaged: {error}.") from error
+    if "memory.num_chunks" not in tensors:
+        return tensors
     model, dtype = description.model, getattr(torch, description.dtype)
     shape = (2, model["chunk_size"], model["num_key_value_heads"], model["head_dim"])
     slots = model["chunk_size"] - 1
     landmarks, chunks, lengths, ids = [], [], [], []
     for entry in description.parts:
         part = Part(folder, entry)
-        landmarks.append(torch.empty(part.num_chunks, model["hidden_size"], dtype=dtype))
+        landmarks.append(torch.empty(part.num_chunks, part.landmark_size, dtype=dtype))
         part.read_landmarks(landmarks[-1])
         chunks.append(torch.empty(part.num_chunks, *shape, dtype=part.dtype_of("chunks")))
         for n, chunk in enumerate(chunks[-1]):
@@ -220,7 +224,8 @@ def _read_stream(folder: Path, description: Description) -> dict[str, Tensor]:
             ids[-1][inside] = torch.from_numpy(part.token_ids(0, part.num_chunks))
     counts, index = tensors["memory.num_chunks"], tensors["memory.store_index"]
     width = index.shape[1]
-    rows = torch.zeros(len(counts), width, model["hidden_size"], dtype=dtype)
+    size = landmarks[0].shape[1] if landmarks else model["hidden_size"]
+    rows = torch.zeros(len(counts), width, size, dtype=dtype)
     pool = torch.zeros(0, *shape, dtype=dtype)
     if chunks:
         used = torch.arange(width) < counts[:, None]

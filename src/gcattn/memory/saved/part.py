@@ -193,6 +193,11 @@ class Part:
         """Return the dtype of a tensor of the part."""
         return _DTYPES[self._places[name]["dtype"]]
 
+    @property
+    def landmark_size(self) -> int:
+        """Values of a landmark, E."""
+        return int(self._places["landmarks"]["shape"][1])
+
     def read_landmarks(self, out: Tensor) -> None:
         """Read all landmarks into `out` [n, E], a contiguous tensor on the CPU."""
         self._read_checked("landmarks", 0, _bytes_of(out))

@@ -61,6 +61,11 @@ class MemoryWriter:
     ) -> None:
         self.folder = Path(folder)
         config: DRTConfig = base_of(model).config  # type: ignore[assignment]
+        if config.retrieval_method in ("fixed", "none"):
+            raise ValueError(
+                f'A model with retrieval_method = "{config.retrieval_method}" makes no memory that '
+                "can be kept."
+            )
         self._part_bytes = part_bytes
         self._resources = ExitStack()
         self._resources.enter_context(sole_writer(self.folder))
