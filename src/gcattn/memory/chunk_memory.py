@@ -84,6 +84,11 @@ class ChunkMemory(CarriedState):
         return self._landmarks[:, : self._longest]
 
     @property
+    def dtype(self) -> torch.dtype:
+        """Of the landmarks."""
+        return self._landmarks.dtype
+
+    @property
     def documents(self) -> Tensor:
         """Document of each own chunk, [B, N]; -1 where the row has fewer chunks."""
         return self._documents[:, : self._longest]

@@ -140,7 +140,7 @@ def _write(cache: DRTCache, made_by: str, shared: SavedMemory | None, folder: Pa
     description = Description(
         model=sizes_of(cache.config),
         fingerprint=made_by,
-        dtype=str(cache.memory.landmarks.dtype).removeprefix("torch."),
+        dtype=str(cache.memory.dtype).removeprefix("torch."),
         parts=tuple(parts),
         stream=stream,
     )
