@@ -87,32 +87,50 @@ def bench_decoding(
     def drt(tier: MemoryTier, length: int) -> dict[str, Any]:
         cache = filled_cache(model, tier, batch, length, seed)
         period = config.chunk_size - 1
-        row = _decode(model, cache, batch, num_tokens, period)
+        row = time_tokens(model, cache, batch, num_tokens, period)
         return row | {"bytes": cache.num_bytes()}
 
     for tier in tiers:
         name = f"gcattn, {tier} memory"
-        results[name] = _by_length(name, partial(drt, tier), lengths, device, on_progress)
+        results[name] = by_length(name, partial(drt, tier), lengths, device, on_progress)
     if with_full_attention:
         del model
         release_memory(device)
-        peer = full_attention_model(config, device, dtype)
-
-        def full(length: int) -> dict[str, Any]:
-            cache = filled_full_cache(peer, batch, length, num_tokens + WARMUP_TOKENS)
-            # cuDNN, which torch prefers on some GPUs, plans anew for every length of the keys
-            with sdpa_kernel(PEER_BACKENDS):
-                row = _decode(peer, cache, batch, num_tokens, None)
-            per_token = 2 * config.num_key_value_heads * config.head_dim * dtype.itemsize
-            held = batch * length * per_token * config.num_hidden_layers
-            return row | {"bytes": {"device": held, "host": 0}}
-
-        name = "full attention (SDPA)"
-        results[name] = _by_length(name, full, lengths, device, on_progress)
+        results |= full_attention_by_length(
+            config, lengths, device, dtype, num_tokens, on_progress, batch
+        )
     return results
 
 
-def _by_length(
+def full_attention_by_length(
+    config: DRTConfig,
+    lengths: Sequence[int],
+    device: torch.device,
+    dtype: torch.dtype,
+    num_tokens: int,
+    on_progress: Callable[[str], None],
+    batch: int = 1,
+) -> dict[str, Any]:
+    """Generate with a full-attention Transformer of the same sizes, until its cache does not fit.
+
+    See `bench_decoding` for the arguments.
+    """
+    peer = full_attention_model(config, device, dtype)
+
+    def full(length: int) -> dict[str, Any]:
+        cache = filled_full_cache(peer, batch, length, num_tokens + WARMUP_TOKENS)
+        # cuDNN, which torch prefers on some GPUs, plans anew for every length of the keys
+        with sdpa_kernel(PEER_BACKENDS):
+            row = time_tokens(peer, cache, batch, num_tokens, None)
+        per_token = 2 * config.num_key_value_heads * config.head_dim * dtype.itemsize
+        held = batch * length * per_token * config.num_hidden_layers
+        return row | {"bytes": {"device": held, "host": 0}}
+
+    name = "full attention (SDPA)"
+    return {name: by_length(name, full, lengths, device, on_progress)}
+
+
+def by_length(
     name: str,
     measure: Callable[[int], dict[str, Any]],
     lengths: Sequence[int],
@@ -131,12 +149,30 @@ def _by_length(
 
 
 @torch.inference_mode()
-def _decode(
-    model: Any, cache: Any, batch: int, num_tokens: int, period: int | None
+def time_tokens(
+    model: Any,
+    cache: Any,
+    batch: int,
+    num_tokens: int,
+    period: int | None,
+    token: Tensor | None = None,
 ) -> dict[str, Any]:
-    """Generate behind a cache whose open chunk, if it has chunks, is empty."""
+    """Generate behind a cache whose open chunk, if it has chunks, is empty.
+
+    Args:
+        model: DRT or full attention.
+        cache: What it has read.
+        batch: Rows of the cache.
+        num_tokens: Timed tokens.
+        period: Tokens from one that closes a chunk to the next; None: there are no chunks.
+        token: The first one, [B, 1].
+
+    Returns:
+        Milliseconds per token and tokens per second.
+    """
     device = model.device
-    token = torch.zeros(batch, 1, dtype=torch.long, device=device)
+    if token is None:
+        token = torch.zeros(batch, 1, dtype=torch.long, device=device)
     times, closing = [], []
     for number in range(WARMUP_TOKENS + num_tokens):
         wait_for(device)
@@ -148,11 +184,12 @@ def _decode(
         times.append((time.perf_counter() - began) * 1e3)
         if period is not None and (number + 1) % period == 0:
             closing.append(times[-1])
-    low, middle, high = (float(x) for x in np.percentile(times, [20, 50, 90]))
+    low, middle, high, highest = (float(x) for x in np.percentile(times, [20, 50, 90, 99]))
     return {
         "median_ms": middle,
         "p20_ms": low,
         "p90_ms": high,
+        "p99_ms": highest,
         "tokens": num_tokens,
         "closing_median_ms": float(np.median(closing)) if closing else None,
         "tokens_per_second": batch / middle * 1e3,

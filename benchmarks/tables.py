@@ -127,6 +127,42 @@ def decoding_table(metrics: dict[str, Any]) -> Table:
     return table
 
 
+def memory_table(metrics: dict[str, Any]) -> Table:
+    """Return the times and bytes of saved memories."""
+    places = ("device", "host", "disk")
+    table = _table(
+        "preset",
+        "tier",
+        "tokens",
+        "first token, ms",
+        "ms per token",
+        "99th percentile",
+        "fetch, ms",
+        *(f"MiB on {place}" for place in places),
+    )
+    for preset, measured in metrics.items():
+        for tier, rows in measured["tiers"].items():
+            for length, row in rows.items():
+                held = row.get("bytes", {})
+                table.add_row(
+                    preset,
+                    tier,
+                    format_length(int(length)),
+                    row.get("unavailable") or _number(row.get("first_token_ms"), ",.3g"),
+                    _number(row.get("median_ms"), ".3g"),
+                    _number(row.get("p99_ms"), ".3g"),
+                    _number(row.get("fetch_ms"), ".3g"),
+                    *(
+                        _number(held[place] / 2**20 if place in held else None, ",.0f")
+                        for place in places
+                    ),
+                )
+        rate = measured["building"]["tokens_per_second"]
+        table.add_row(preset, "building", f"{rate:,.0f} tokens/s", *[""] * 7)
+        table.add_section()
+    return table
+
+
 def extremes_table(metrics: dict[str, Any]) -> Table:
     """Return the unusual shapes, each with what it is held to."""
     table = _table("what", "shape", "ms", "held to", "takes")

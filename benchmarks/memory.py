@@ -1,0 +1,276 @@
+"""`python -m benchmarks.memory`: what a saved memory costs by its length and by its tier.
+
+A memory of random chunks is written, opened in every tier, and asked: the time to the first token,
+the time of a token after that (median and 99th percentile), the time of a fetch, and the bytes on
+the device, the host and the disk. Beside it stand a full-attention Transformer of the same sizes,
+until its cache does not fit, and how fast the lower decoder makes chunks.
+"""
+
+import shutil
+import tempfile
+import time
+from pathlib import Path
+from typing import Annotated, Any, get_args
+
+import numpy as np
+import torch
+import typer
+from torch import Tensor
+
+from benchmarks.decode import OUT_OF_MEMORY, full_attention_by_length, time_tokens
+from benchmarks.options import (
+    Device,
+    FullAttention,
+    Lengths,
+    Out,
+    Presets,
+    Seed,
+    begin,
+    model_dtype,
+    read_lengths,
+    read_presets,
+)
+from benchmarks.report import progress_console, report
+from benchmarks.timing import release_memory, wait_for
+from gcattn import MemoryWriter, open_memory
+from gcattn.cli.limits import MOST
+from gcattn.cli.paths import RESULTS
+from gcattn.cli.program import run_command
+from gcattn.memory import MemoryTier
+from gcattn.memory.cache import DRTCache
+from gcattn.memory.stream import ReadingStream
+from gcattn.models import DRTConfig, DRTForCausalLM
+from gcattn.testing import random_tokens
+
+# chunks made, and segments read, at a time
+WRITTEN_AT_ONCE = 2048
+# tokens of the question that is asked first
+QUESTION_TOKENS = 32
+FETCHES = 64
+
+
+def bench_memory(
+    config: DRTConfig,
+    lengths: list[int],
+    device: torch.device,
+    dtype: torch.dtype,
+    *,
+    tiers: list[MemoryTier],
+    folder: Path,
+    num_tokens: int = 192,
+    build_tokens: int = 2**20,
+    segment_length: int = 2**16,
+    with_full_attention: bool = False,
+    seed: int = 0,
+    on_progress: Any = lambda _: None,
+) -> dict[str, Any]:
+    """Measure memories of several lengths.
+
+    Args:
+        config: Of the model.
+        lengths: Tokens in the memory.
+        device: CPU or CUDA.
+        dtype: Of weights and memory.
+        tiers: Where keys and values come from.
+        folder: Where memories are written, one after the other; nothing is left in it.
+        num_tokens: Timed tokens.
+        build_tokens: Tokens that are read to see how fast chunks are made.
+        segment_length: Tokens that are read at a time.
+        with_full_attention: Measure a full-attention Transformer of the same sizes too.
+        seed: Of weights, chunks and questions.
+        on_progress: Told what begins.
+
+    Returns:
+        "building", and for each tier and length the times and bytes.
+    """
+    torch.manual_seed(seed)
+    # a method of PreTrainedModel hides its type
+    model: Any = DRTForCausalLM(config).eval()
+    model.to(device=device, dtype=dtype)
+    on_progress(f"making chunks of {build_tokens:,} tokens")
+    building = _building(model, build_tokens, segment_length, seed)
+    results: dict[str, Any] = {tier: {} for tier in tiers}
+    for length in lengths:
+        saved: dict[bool, Path] = {}
+        for tier in tiers:
+            keys_values = tier != "recompute"
+            if keys_values not in saved:
+                shutil.rmtree(saved.popitem()[1], ignore_errors=True) if saved else None
+                on_progress(f"writing a memory of {length:,} tokens")
+                saved[keys_values] = folder / f"{length}-{keys_values}"
+                write_random_memory(saved[keys_values], model, length, keys_values, seed)
+            on_progress(f"{tier}: {length:,} tokens")
+            try:
+                row = _asked(model, saved[keys_values], tier, num_tokens, seed)
+            except torch.OutOfMemoryError:
+                row = {"unavailable": OUT_OF_MEMORY}
+            results[tier][str(length)] = row
+            release_memory(device)
+        for path in saved.values():
+            shutil.rmtree(path)
+    if with_full_attention:
+        del model
+        release_memory(device)
+        results |= full_attention_by_length(config, lengths, device, dtype, num_tokens, on_progress)
+    return {"building": building, "tiers": results}
+
+
+def write_random_memory(
+    folder: Path, model: Any, length: int, keys_values: bool, seed: int
+) -> None:
+    """Write a memory of about `length` tokens, whole chunks, as one document."""
+    config, weight = model.config, model.lm_head.weight
+    tokens = config.chunk_size - 1
+    generator = torch.Generator(weight.device).manual_seed(seed)
+    pool = (config.chunk_size, config.num_key_value_heads, config.head_dim)
+    shapes = ((config.hidden_size,), pool if keys_values else (0,), pool if keys_values else (0,))
+    num_chunks = max(length // tokens, 1)
+    with MemoryWriter(folder, model, keys_values=keys_values) as writer:
+        writer.begin("random chunks")
+        for start in range(0, num_chunks, WRITTEN_AT_ONCE):
+            count = min(WRITTEN_AT_ONCE, num_chunks - start)
+            landmarks, keys, values = (
+                torch.randn(count, *shape, generator=generator, device=weight.device).to(weight)
+                for shape in shapes
+            )
+            ids = random_tokens(config, count, tokens, seed + start).flatten()
+            writer.append(landmarks, keys, values, torch.full((count,), tokens), ids)
+            writer.checkpoint()
+        writer.end()
+
+
+@torch.inference_mode()
+def _building(model: Any, num_tokens: int, segment_length: int, seed: int) -> dict[str, Any]:
+    """Read segments one after the other; the first one warms up."""
+    device, stream = model.device, ReadingStream(model.config)
+    ids = random_tokens(model.config, 1, segment_length, seed).to(device)
+    model.model.encode_chunks(ids, stream=stream)
+    segments = max(num_tokens // segment_length, 1)
+    wait_for(device)
+    began = time.perf_counter()
+    for _ in range(segments):
+        model.model.encode_chunks(ids, stream=stream)
+    wait_for(device)
+    seconds = time.perf_counter() - began
+    tokens = segments * segment_length
+    return {"tokens": tokens, "seconds": seconds, "tokens_per_second": tokens / seconds}
+
+
+@torch.inference_mode()
+def _asked(
+    model: Any, folder: Path, tier: MemoryTier, num_tokens: int, seed: int
+) -> dict[str, Any]:
+    """Open a memory, ask a question of it and generate."""
+    config, device = model.config, model.device
+    question = random_tokens(config, 1, QUESTION_TOKENS, seed).to(device)
+    breaks = torch.zeros_like(question, dtype=torch.bool)
+    breaks[:, -1] = True  # the question closes its chunk and retrieves
+    wait_for(device)
+    began = time.perf_counter()
+    memory = open_memory(folder, tier)
+    cache = DRTCache(config, memory=memory)
+    logits = model(question, cache=cache, chunk_breaks=breaks, logits_to_keep=1).logits
+    first: Tensor = logits[:, -1:].argmax(-1)
+    wait_for(device)
+    opened = time.perf_counter() - began
+    row = time_tokens(model, cache, 1, num_tokens, None, first)
+    own = cache.num_bytes()
+    shared = memory.reader.num_bytes()
+    held = {place: own.get(place, 0) + shared.get(place, 0) for place in ("device", "host")}
+    landmarks = memory.num_chunks * config.hidden_size * model.dtype.itemsize
+    held["device"] += landmarks
+    held["disk"] = sum(file.stat().st_size for file in folder.rglob("*") if file.is_file())
+    return row | {
+        "first_token_ms": opened * 1e3,
+        "fetch_ms": _fetch_ms(cache, memory.num_chunks, config.retrieval_top_k, device, seed),
+        "bytes": held,
+    }
+
+
+def _fetch_ms(cache: DRTCache, num_chunks: int, K: int, device: torch.device, seed: int) -> float:
+    """Return the median time of bringing K chunks that have not been asked for."""
+    generator = torch.Generator().manual_seed(seed)
+    times = []
+    for _ in range(FETCHES):
+        indices = torch.randint(num_chunks, (1, 1, K), generator=generator).to(device)
+        weights = torch.full((1, 1, K), 1 / K, device=device)
+        wait_for(device)
+        began = time.perf_counter()
+        cache.memory.fetch(indices, weights)
+        wait_for(device)
+        times.append((time.perf_counter() - began) * 1e3)
+    return float(np.median(times))
+
+
+def command(
+    preset: Presets = None,
+    lengths: Lengths = None,
+    tiers: Annotated[
+        str | None, typer.Option(help="Such as host,disk,recompute (default: all).")
+    ] = None,
+    tokens: Annotated[int, typer.Option(min=2, max=MOST, help="Timed tokens.")] = 192,
+    build_tokens: Annotated[
+        int | None, typer.Option(min=1, max=MOST, help="Tokens read to time building.")
+    ] = None,
+    full_attention: FullAttention = None,
+    folder: Annotated[
+        Path | None, typer.Option(help="Where memories are written (default: a temporary folder).")
+    ] = None,
+    seed: Seed = 0,
+    device: Device = "auto",
+    out: Out = RESULTS,
+) -> None:
+    """Time saved memories: building, opening, asking, fetching, and the bytes that they take."""
+    from benchmarks.tables import memory_table
+    from gcattn.results import write_result
+
+    target = begin(device, out)
+    on_gpu = target.type == "cuda"
+    dtype = model_dtype(target)
+    configs = read_presets(preset, "drt_128m" if on_gpu else "drt_tiny")
+    all_lengths = read_lengths(lengths, "64k,1m,4m", "4k,16k", on_gpu)
+    all_tiers = _read_tiers(tiers)
+    with_full = on_gpu if full_attention is None else full_attention
+    reading = build_tokens or (2**22 if on_gpu else 2**14)
+    console = progress_console()
+    metrics = {}
+    for name, config in configs.items():
+        with tempfile.TemporaryDirectory(dir=folder) as place:
+            metrics[name] = bench_memory(
+                config,
+                all_lengths,
+                target,
+                dtype,
+                tiers=all_tiers,
+                folder=Path(place),
+                num_tokens=tokens,
+                build_tokens=reading,
+                segment_length=min(reading, 2**16 if on_gpu else 2**12),
+                with_full_attention=with_full,
+                seed=seed,
+                on_progress=console.print,
+            )
+    config = {
+        "presets": list(configs),
+        "lengths": all_lengths,
+        "tiers": all_tiers,
+        "tokens": tokens,
+        "dtype": str(dtype).removeprefix("torch."),
+        "device": target.type,
+        "memories": "random chunks, written and opened again",
+    }
+    file = write_result("memory", config, metrics, folder=out, seed=seed, trials=tokens)
+    report(memory_table(metrics), file, num_labels=3)
+
+
+def _read_tiers(given: str | None) -> list[MemoryTier]:
+    # those that share a folder follow each other
+    known: list[MemoryTier] = list(get_args(MemoryTier))
+    names = known if given is None else [name.strip() for name in given.split(",")]
+    if unknown := [name for name in names if name not in known]:
+        raise ValueError(f"--tiers must be of {', '.join(known)}, got {', '.join(unknown)}.")
+    return [tier for tier in known if tier in names]
+
+
+if __name__ == "__main__":
+    run_command(command, "benchmarks.memory")
