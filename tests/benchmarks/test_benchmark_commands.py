@@ -42,6 +42,7 @@ def written(folder, name):
     return result
 
 
+@pytest.mark.slow
 def test_op_writes_result_picture_and_table(capsys, tmp_path):
     command = f"op --lengths 32,64 {OPERATOR} --out {tmp_path}"
     code, out, err = run(capsys, command)
@@ -55,6 +56,7 @@ def test_op_writes_result_picture_and_table(capsys, tmp_path):
     assert f"torch {result['software']['torch']}" in out and "commit" in out
 
 
+@pytest.mark.slow
 def test_op_writes_a_picture_of_the_anchor_shapes(capsys, tmp_path, monkeypatch):
     small = OperatorShape(
         length=32, heads=2, kv_heads=2, head_dim=8, top_k=2, chunk_size=8, dtype="float32"
@@ -101,6 +103,7 @@ def test_op_prints_and_writes_no_number_when_an_operator_is_wrong(capsys, tmp_pa
     assert list(tmp_path.iterdir()) == []
 
 
+@pytest.mark.slow
 def test_model_writes_result_and_picture(capsys, tmp_path):
     command = (
         "prefill --preset drt_tiny --lengths 128,512 --segment-length 256 --trials 2 "
@@ -114,6 +117,7 @@ def test_model_writes_result_and_picture(capsys, tmp_path):
     assert "tokens/s" in out
 
 
+@pytest.mark.slow
 def test_train_writes_result_and_picture(capsys, tmp_path):
     command = (
         "train --preset drt_tiny --length 128 --batch-tokens 128 --intervals 1,2 --steps 2 "
@@ -130,6 +134,7 @@ def test_train_writes_result_and_picture(capsys, tmp_path):
     assert "ms per step" in out
 
 
+@pytest.mark.slow
 def test_decode_writes_result_and_picture(capsys, tmp_path):
     command = (
         "decode --preset drt_tiny --lengths 64,512 --tokens 20 --batch 2 "
@@ -164,6 +169,7 @@ def test_wrong_options_are_one_line(capsys, tmp_path, command, message):
     assert list(tmp_path.iterdir()) == []
 
 
+@pytest.mark.slow
 def test_results_are_json_without_infinities(capsys, tmp_path):
     run(capsys, f"op --lengths 32 {OPERATOR} --only gcattn --out {tmp_path}")
 
@@ -173,6 +179,7 @@ def test_results_are_json_without_infinities(capsys, tmp_path):
     json.loads((tmp_path / "operator.json").read_text(), parse_constant=refuse)
 
 
+@pytest.mark.slow
 def test_op_keeps_its_numbers_and_fails_when_an_operator_of_ours_fails(
     capsys, tmp_path, monkeypatch
 ):
@@ -191,6 +198,7 @@ def test_op_keeps_its_numbers_and_fails_when_an_operator_of_ours_fails(
     assert metrics["shapes"][0]["contestants"]["gcattn"]["forward"]["median_ms"] > 0
 
 
+@pytest.mark.slow
 def test_extremes_measures_scan_few_queries_and_popularity(capsys, tmp_path):
     options = "--landmarks 512,1k --hidden-size 16 --length 256 --measure-ms 1 --device cpu"
     code, out, err = run(capsys, f"extremes {options} --out {tmp_path}")

@@ -39,6 +39,7 @@ def test_a_kernel_that_is_wrong_is_found(monkeypatch, factor):
             check_operators._compare(kernel)
 
 
+@pytest.mark.slow
 def test_tokens_in_fixed_shapes_are_held_to_planned_ones(monkeypatch):
     monkeypatch.setattr(check_tokens, "DEVICE", "cpu")
     monkeypatch.setattr(check_tokens, "DECODED", 85)

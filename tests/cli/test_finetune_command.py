@@ -38,6 +38,7 @@ def run(capsys, monkeypatch, tmp_path):
     return run
 
 
+@pytest.mark.slow
 def test_stories_are_told_taught_and_asked(run, model, tmp_path):
     told = ["data", "stories", "--documents", 2, "--tokens", 900, "--questions", 2]
     told += ["--tokenizer", model]
@@ -59,6 +60,7 @@ def test_stories_are_told_taught_and_asked(run, model, tmp_path):
     assert not (tmp_path / "r.cells").exists()
 
 
+@pytest.mark.slow
 def test_summaries_are_taught_scored_and_laid_out(run, model, tmp_path):
     rows = [{"document": "She lived there. " * 30, "summary": "She lived."} for _ in range(2)]
     (tmp_path / "x.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))

@@ -76,6 +76,7 @@ def test_half_of_the_references_are_half_of_the_score_and_not_found(source):
     assert len(metrics([cell])["failed_samples"]) == 2
 
 
+@pytest.mark.slow
 def test_batches_and_segments_change_no_answer(source, models):
     def texts(**options):
         cells = evaluate(models["drt"], source, ["vt"], **options)
