@@ -10,7 +10,7 @@ from typing import Any
 
 from gcattn.auto_classes import register_lazily
 
-__version__ = "0.1.0.dev0"
+__version__ = "0.1.0"
 
 _HOME = {
     "DRTCache": "gcattn.memory.cache",
