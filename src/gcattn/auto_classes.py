@@ -24,7 +24,7 @@ _AUTO = "transformers.models.auto"
 
 
 def register_lazily(package: ModuleType) -> None:
-    """Enter DRTs into the Auto classes, now or when transformers defines them."""
+    """Register DRTs with the Auto classes, now or when transformers defines them."""
     known = {
         f"{_AUTO}.configuration_auto": lambda module: _add_config(module, package),
         f"{_AUTO}.modeling_auto": lambda module: _add_models(module, package),

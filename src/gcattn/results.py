@@ -44,7 +44,7 @@ def write_result(
         metrics: What came out.
         folder: Made if it is missing.
         seed: Seed of the first trial.
-        trials: Number of independent repetitions behind the metrics.
+        trials: Number of independent repetitions after the metrics.
         command: Command line that makes the file again; that of the process by default.
 
     Returns:

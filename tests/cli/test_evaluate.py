@@ -243,5 +243,5 @@ def test_values_that_no_setting_has_are_one_line(capsys, model, data, value):
     code, _, err = run(capsys, "eval", "perplexity", model, *options)
     assert (code, err) == (
         2,
-        "gcattn: error: --set chunk_size: what comes behind = can't be a value.\n",
+        "gcattn: error: --set chunk_size: the text after = is not a value.\n",
     )

@@ -181,7 +181,7 @@ def test_a_damaged_compressed_file_is_named_and_never_short(tmp_path, ending, da
     content = compressed(lines.encode(), ending)
     file = tmp_path / f"a.jsonl{ending}"
     file.write_bytes(content[:-40] if damage == "cut off" else b"plain text, not compressed")
-    with pytest.raises(ValueError, match=rf"a\.jsonl\{ending} is damaged or cut off.*behind line"):
+    with pytest.raises(ValueError, match=rf"a\.jsonl\{ending} is damaged or cut short.*after line"):
         list(read_documents(str(file)))
 
 
@@ -246,7 +246,7 @@ def test_what_is_invalid_is_left_out_and_reported_when_asked_for(tmp_path):
         "a.jsonl, line 2",
         "a.jsonl, line 3",
         "a.jsonl, line 4 has no column 'text'; its columns are",
-        "b.jsonl.gz is damaged or cut off (Not a gzipped file (b'no')). (behind line 0)",
+        "b.jsonl.gz is damaged or cut short (Not a gzipped file (b'no')). (after line 0)",
     ]
 
 

@@ -58,7 +58,7 @@ def test_sigterm_ends_the_command_with_143_and_says_how_to_go_on(config_file, ma
     _, errors = process.communicate(timeout=60)
     assert process.returncode == 143
     last = list(losses(config))[-1]
-    assert f"SIGTERM: saved at step {last}; add --resume to go on." in errors
+    assert f"SIGTERM: saved at step {last}; add --resume to continue." in errors
     assert "Traceback" not in errors
     assert 0 < last < 400
 

@@ -1,6 +1,6 @@
 """The only place that knows about landmark slots: where everything sits (paper, section 3).
 
-A decoder's columns are its tokens with a landmark behind every chunk and nothing else, so windows
+A decoder's columns are its tokens with a landmark after every chunk and nothing else, so windows
 and rotary positions are those of an ordinary decoder. Chunks of unequal length exist only in the
 grid [B, C, S] that the chunk encoder and Grouped Cross-Attention see.
 """

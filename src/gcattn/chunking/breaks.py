@@ -13,10 +13,10 @@ CLOSES_BEFORE_END = (2, ASKING_TOKENS + 2)
 
 
 def prompt_breaks(valid: Tensor) -> Tensor:
-    """Mark where a prompt's chunks close, bool [B, T]: behind two tokens of each row.
+    """Mark where a prompt's chunks close, bool [B, T]: after two tokens of each row.
 
     The last prompt token predicts the first generated one, so it must be *served by* the fresh
-    retrieval rather than take part in asking for it: a chunk closes in front of it. That chunk asks
+    retrieval rather than take part in asking for it: a chunk closes before it. That chunk asks
     and so is never among what is retrieved; it holds the `ASKING_TOKENS` before, and what the
     prompt says just before them closes in a chunk of its own, to be found like everything else.
 

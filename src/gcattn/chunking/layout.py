@@ -1,7 +1,7 @@
 """Where each token and landmark of one forward call sits, and how to move between the views.
 
 Three views of the same hidden states: tokens [B, T] (what the caller sees), columns [B, L] (what
-the decoder sees: tokens and landmarks, padding behind them) and the chunk grid [B, C, S].
+the decoder sees: tokens and landmarks, padding after them) and the chunk grid [B, C, S].
 
 There are two ways to know the places, and callers need not know which: a table of them
 (`TableLayout`), and arithmetic where rows are whole and fresh (`RegularLayout`).

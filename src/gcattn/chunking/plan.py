@@ -26,7 +26,7 @@ def plan_chunks(
     document_ids: Tensor | None = None,
     state: ChunkState | None = None,
 ) -> tuple[TableLayout, ChunkState]:
-    """Lay out the tokens of one call behind whatever the rows already hold.
+    """Lay out the tokens of one call after whatever the rows already hold.
 
     Args:
         batch_size: B.
@@ -41,7 +41,7 @@ def plan_chunks(
         state: Where the rows stand; the beginning without it.
 
     Returns:
-        The layout of this call (on the CPU) and the state behind it.
+        The layout of this call (on the CPU) and the state after it.
 
     Raises:
         ValueError: Every token is padding.
@@ -58,7 +58,7 @@ def plan_chunks(
         state.document_id[:, None].expand_as(valid) if document_ids is None else document_ids.cpu()
     )
 
-    # rank space: the row's real tokens in order, padding behind them
+    # rank space: the row's real tokens in order, padding after them
     token_at = (~valid).int().argsort(dim=1, stable=True)  # [B, T]
     counts = valid.sum(1)  # [B]
     rank = torch.arange(num_tokens).expand_as(valid)

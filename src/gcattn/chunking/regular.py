@@ -2,7 +2,7 @@
 
 Rows without padding, breaks and documents, in a call that nothing comes before and nothing follows,
 as in training. It is the layout that `plan_chunks` gives for such rows, padded to whole chunks
-behind the last token. Nothing in it depends on data: no table is made, nothing is gathered,
+after the last token. Nothing in it depends on data: no table is made, nothing is gathered,
 `torch.compile` sees plain shapes, and training never waits for the host. What the padding columns
 hold is never read: they come last, and attention only looks back.
 
@@ -73,7 +73,7 @@ class RegularLayout:
 
     @property
     def is_full(self) -> bool:
-        """True: padding behind the last token is a column like any other."""
+        """True: padding after the last token is a column like any other."""
         return True
 
     @property
@@ -162,7 +162,7 @@ class RegularBlocks:
     def gather(self, x: Tensor) -> Tensor:
         """Bring columns into blocks, [B, L, …] → [B, blocks, S, …]."""
         if self.from_landmark:
-            # the first block lacks a landmark before it, the last one everything behind it
+            # the first block lacks a landmark before it, the last one everything after it
             x = F.pad(x, (0, 0) * (x.dim() - 2) + (1, self.chunk_size - 1))
         return x.unflatten(1, (self.num_blocks, self.chunk_size))
 

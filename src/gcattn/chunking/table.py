@@ -1,4 +1,4 @@
-"""A layout by tables: any padding, breaks and documents, behind whatever the rows already hold.
+"""A layout by tables: any padding, breaks and documents, after whatever the rows already hold.
 
 Shapes: B batch, T tokens, L columns, C chunks touched by the call, F chunks finished by it, S slots
 per chunk, M query slots per block.
@@ -220,7 +220,7 @@ class TableLayout:
             carried = torch.where(self.continues, asked_before, -1)
         asked_by = torch.cat([carried.unsqueeze(1), self.chunk_document], dim=1)
         read_by = F.pad(self.chunk_document, (0, 1), value=-1)
-        # behind a row's last landmark there may be no chunk yet: nothing but the landmark reads
+        # after a row's last landmark there may be no chunk yet: nothing but the landmark reads
         return (asked_by == read_by) | (read_by == -1)
 
     def tail(self, num_columns: int) -> Self:

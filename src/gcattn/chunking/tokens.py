@@ -19,7 +19,7 @@ def insert_landmarks(
     chunk_breaks: Tensor | None = None,
     document_ids: Tensor | None = None,
 ) -> tuple[Tensor, ChunkLayout]:
-    """Put a landmark behind every chunk, [B, T] → [B, L]; the model does this by itself.
+    """Put a landmark after every chunk, [B, T] → [B, L]; the model does this by itself.
 
     Args:
         input_ids: Plain token ids, [B, T].

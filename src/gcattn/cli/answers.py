@@ -46,7 +46,7 @@ def questions(
 ) -> None:
     """Ask questions about documents: exact match of the line that the model writes.
 
-    Finished documents are kept beside the result until it is whole: the same command resumes an
+    Finished documents are kept beside the result until it is complete: the same command resumes an
     interrupted run.
     """
     from rich.console import Console
@@ -129,7 +129,7 @@ def summarization(
 ) -> None:
     """Summarise documents with beam search: ROUGE-1, -2 and -L, with bootstrap intervals.
 
-    Finished documents are kept beside the result until it is whole: the same command resumes an
+    Finished documents are kept beside the result until it is complete: the same command resumes an
     interrupted run.
     """
     from rich.console import Console

@@ -19,7 +19,7 @@ _SNIPPET = 160
 
 AskedModel = Annotated[
     str | None,
-    typer.Option(callback=expand, help="The model, if it is not where it was any more."),
+    typer.Option(callback=expand, help="Folder of the model, if it has moved."),
 ]
 NewTokens = Annotated[int, typer.Option(min=1, max=MOST, help="The longest answer, in tokens.")]
 Shown = Annotated[int, typer.Option(min=0, max=1000, help="Retrieved chunks to show.")]

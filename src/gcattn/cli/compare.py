@@ -20,23 +20,25 @@ def compare(
         Path | None, typer.Option(help="Result file (default: runs/results/compare-<name>.json).")
     ] = None,
     models: Annotated[
-        str | None, typer.Option(help="Run these only, separated by commas; all are reported.")
+        str | None,
+        typer.Option(help="Run only these models, separated by commas; all are reported."),
     ] = None,
     devices: Annotated[int | None, typer.Option(min=1, help="GPUs to use (default: all).")] = None,
     runs_per_device: Annotated[
         int,
         typer.Option(
-            min=1, help="Runs that share a GPU: more get done, each more slowly; times mean little."
+            min=1,
+            help="Runs that share a GPU: more finish, each more slowly, and times mean little.",
         ),
     ] = 1,
     report_only: Annotated[
-        bool, typer.Option("--report-only", help="Train nothing; report the runs that finished.")
+        bool, typer.Option("--report-only", help="Train nothing; report the finished runs.")
     ] = False,
     run: Annotated[str | None, typer.Option(hidden=True)] = None,
 ) -> None:
     """Train every model of SUITE on equal tokens and compare their losses by position.
 
-    Runs that are finished are kept, and an interrupted one goes on: the same command again resumes.
+    Finished runs are kept; the same command resumes an interrupted one.
     """
     from gcattn.cli.compare_tables import print_tables
     from gcattn.compare.comparison import choose_runs, write_comparison

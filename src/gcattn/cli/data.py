@@ -35,12 +35,12 @@ SourceSplit = Annotated[
     str | None,
     typer.Option(
         help="Split to read, where the source has splits (default there: train); all reads files "
-        "whatever their names say."
+        "whatever their names are."
     ),
 ]
 SkipInvalid = Annotated[
     bool,
-    typer.Option("--skip-invalid", help="Leave out what can't be read, and report it."),
+    typer.Option("--skip-invalid", help="Skip documents that cannot be read, and report them."),
 ]
 ConfigName = Annotated[
     str | None, typer.Option(help="Configuration of a Hugging Face dataset, such as 3.0.0.")
@@ -48,7 +48,9 @@ ConfigName = Annotated[
 MaxDocuments = Annotated[
     int | None, typer.Option(min=1, max=MOST, help="Stop after this many documents.")
 ]
-Overwrite = Annotated[bool, typer.Option("--overwrite", help="Replace a former folder of shards.")]
+Overwrite = Annotated[
+    bool, typer.Option("--overwrite", help="Replace an existing folder of shards.")
+]
 
 
 @data_app.command()
@@ -133,7 +135,7 @@ def stories(
     out: Annotated[Path, typer.Option(callback=expand, help="File to write, .jsonl.")],
     documents: Annotated[int, typer.Option(min=1, max=MOST, help="Number of stories.")] = 1000,
     tokens: Annotated[
-        str, typer.Option(help="Tokens of every story at most, such as 2k or 256k; k is 1024.")
+        str, typer.Option(help="Maximum tokens per story, such as 2k or 256k; k is 1024.")
     ] = "2k",
     questions: Annotated[int, typer.Option(min=1, max=MOST, help="Questions about each.")] = 4,
     seed: Annotated[int, typer.Option(help="Fixes the stories.")] = 0,
@@ -144,7 +146,7 @@ def stories(
         str | None,
         typer.Option(
             callback=expand,
-            help="Source of other text between the facts (default: made-up scenes).",
+            help="Source of other text between the facts (default: synthetic scenes).",
         ),
     ] = None,
     filler_split: Annotated[str | None, typer.Option(help="Split of that source.")] = None,

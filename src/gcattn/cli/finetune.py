@@ -32,7 +32,7 @@ MaxExamples = Annotated[
     int | None, typer.Option(min=1, max=MOST, help="Use this many training examples.")
 ]
 Resume = Annotated[
-    bool, typer.Option("--resume", help="Go on from the newest checkpoint of the output.")
+    bool, typer.Option("--resume", help="Continue from the newest checkpoint of the output.")
 ]
 Overwrite = Annotated[
     bool, typer.Option("--overwrite", help="Delete the run that the output holds.")

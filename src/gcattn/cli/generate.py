@@ -21,21 +21,29 @@ _LEAST_TEMPERATURE = 1e-4
 
 def generate(
     model: Model,
-    prompt: Annotated[str | None, typer.Option(help="Text to go on from.")] = None,
+    prompt: Annotated[str | None, typer.Option(help="Text to continue.")] = None,
     prompt_file: Annotated[
         Path | None, typer.Option(callback=expand, help="File with that text.")
     ] = None,
     max_new_tokens: Annotated[
-        int, typer.Option(min=1, max=MOST, help="Stop after so many tokens.")
+        int, typer.Option(min=1, max=MOST, help="Stop after this many tokens.")
     ] = 200,
     temperature: Annotated[
-        float, typer.Option(min=0.0, help="0 takes the likeliest token; higher is freer.")
+        float,
+        typer.Option(
+            min=0.0, help="0 always takes the most likely token; higher values vary more."
+        ),
     ] = 0.8,
     top_p: Annotated[
-        float, typer.Option(min=0.0, max=1.0, help="Draw from the likeliest tokens of this mass.")
+        float,
+        typer.Option(
+            min=0.0,
+            max=1.0,
+            help="Sample from the most likely tokens that add up to this probability.",
+        ),
     ] = 0.95,
-    seed: Annotated[int, typer.Option(min=0, max=2**32 - 1, help="Fixes what is drawn.")] = 0,
-    stream: Annotated[bool, typer.Option(help="Print every word as soon as it is there.")] = True,
+    seed: Annotated[int, typer.Option(min=0, max=2**32 - 1, help="Fixes the sampling.")] = 0,
+    stream: Annotated[bool, typer.Option(help="Print words as they are generated.")] = True,
     segment_length: Annotated[
         int,
         typer.Option(min=1, max=MOST, help="Tokens of the prompt read at a time; bounds memory."),
@@ -44,7 +52,7 @@ def generate(
     device: Device = "auto",
     dtype: Dtype = "auto",
 ) -> None:
-    """Go on from a prompt of any length; the new text goes to standard output."""
+    """Continue a prompt of any length; the new text goes to standard output."""
     import torch
     from transformers import TextStreamer, set_seed
 
@@ -57,7 +65,7 @@ def generate(
     token_ids = tokenizer(text, return_tensors="pt").input_ids.to(causal_lm.device)
     if 0 < temperature < _LEAST_TEMPERATURE:
         raise ValueError(
-            f"--temperature must be 0, which takes the likeliest token, or at least "
+            f"--temperature must be 0, which takes the most likely token, or at least "
             f"{_LEAST_TEMPERATURE}, got {temperature}."
         )
     choice: dict[str, Any] = {"do_sample": False}
@@ -83,7 +91,7 @@ def generate(
 
 
 def _refuse_not_finite(token_ids: Tensor, scores: Tensor) -> Tensor:
-    """Stop at the first step whose scores are no numbers: nothing likely can be taken of them."""
+    """Stop at the first step whose scores are not numbers: nothing likely can be taken of them."""
     if not bool(scores.isfinite().any(-1).all()) or bool(scores.isnan().any()):
         raise ValueError(
             "The model gives scores that are not finite; its weights or its configuration are "

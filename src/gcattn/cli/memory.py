@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from gcattn.library.building import BuildProgress
 
 memory_app = typer.Typer(
-    no_args_is_help=True, help="Read files once into a memory that is kept, extended and shared."
+    no_args_is_help=True, help="Read files once into a memory that you keep, extend and share."
 )
 _SHOWN_PROBLEMS = 20
 
@@ -32,7 +32,7 @@ Files = Annotated[
     list[str],
     typer.Argument(
         metavar="FILES…",
-        help="Files and folders: text, Markdown, source code, HTML, and PDF with gcattn[pdf].",
+        help="Files and folders: text, Markdown, source code, HTML, and PDF with the extra `pdf`.",
     ),
 ]
 Folder = Annotated[Path, typer.Argument(metavar="DIR", callback=expand, help="Folder of a memory.")]
@@ -60,7 +60,7 @@ def build(
         bool,
         typer.Option(
             help="Keep keys and values; without them a memory has about a hundredth of the bytes, "
-            "and what is retrieved is computed anew."
+            "and what is retrieved is recomputed."
         ),
     ] = True,
     block_tokens: Annotated[
@@ -71,7 +71,7 @@ def build(
     device: BuildDevice = "auto",
     dtype: Dtype = "auto",
 ) -> None:
-    """Read FILES into a new memory; after a kill, the same command goes on.
+    """Read FILES into a new memory; after a kill, the same command continues.
 
     With `torchrun --nproc-per-node N -m gcattn.cli memory build …` N processes read together.
     """
@@ -102,13 +102,13 @@ def append(
     files: Files,
     model: Annotated[
         str | None,
-        typer.Option(callback=expand, help="The model, if it is not where it was any more."),
+        typer.Option(callback=expand, help="Folder of the model, if it has moved."),
     ] = None,
     workers: Workers = None,
     device: BuildDevice = "auto",
     dtype: Dtype = "auto",
 ) -> None:
-    """Read more FILES into the memory in DIR; what is there stays as it is."""
+    """Add FILES to the memory in DIR; what it holds stays as it is."""
     from gcattn.library.making import append_to_library
 
     with _reading(files, folder) as reports:
@@ -140,7 +140,7 @@ def info(
     made_by = "" if state is None else f"{state.model}, "
     typer.echo(f"made by {made_by}weights {description.fingerprint[:12]}")
     if state is not None and state.unfinished is not None:
-        typer.echo(f"not finished: {' '.join(state.unfinished)}; the same command goes on")
+        typer.echo(f"not finished: {' '.join(state.unfinished)}; the same command continues")
     for document in memory.documents if documents else ():
         note = "deleted" if document.is_deleted else document.notes.get("problem", "")
         size = f"{document.num_tokens:,} tokens"

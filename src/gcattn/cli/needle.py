@@ -33,7 +33,7 @@ def needle(
     depths: Annotated[
         int,
         typer.Option(
-            min=1, max=10_000, help="Depths of the needle, in even steps from start to end."
+            min=1, max=10_000, help="Depths of the needle, evenly spaced from start to end."
         ),
     ] = 10,
     samples: Annotated[
@@ -52,22 +52,20 @@ def needle(
     ] = 16_384,
     batch_size: Annotated[
         int,
-        typer.Option(
-            min=1, max=65_536, help="Samples read side by side; faster for short contexts."
-        ),
+        typer.Option(min=1, max=65_536, help="Samples read together; faster for short contexts."),
     ] = 1,
     memory_tier: Tier = None,
     changes: Changes = None,
     device: Device = "auto",
     dtype: Dtype = "auto",
     out: Annotated[
-        Path, typer.Option(callback=expand, help="Result file; the picture goes beside it.")
+        Path, typer.Option(callback=expand, help="Result file; the plot goes beside it.")
     ] = RESULTS / "needle.json",
 ) -> None:
     """Hide needles in long texts and ask for them: exact match of the whole greedy answer.
 
     The result is written after every cell, and finished cells are kept beside it until it is
-    whole: the same command goes on where one was interrupted.
+    complete: the same command resumes an interrupted evaluation.
     """
     from gcattn.evals.haystack_run import check_out
     from gcattn.evals.lengths import parse_lengths

@@ -56,7 +56,7 @@ def run_command(
 
     Args:
         command: Its annotations are the program's options.
-        program: Its name in the help and in front of errors.
+        program: Its name in the help and before errors.
         arguments: The command line without the program; that of the process by default.
     """
     app = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
@@ -71,7 +71,7 @@ def run_program(
 
     Args:
         app: The commands.
-        program: Its name in the help and in front of errors.
+        program: Its name in the help and before errors.
         arguments: The command line without the program; that of the process by default.
     """
     for stream in (sys.stdout, sys.stderr):

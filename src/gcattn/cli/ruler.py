@@ -54,9 +54,7 @@ def ruler(
     ] = 16_384,
     batch_size: Annotated[
         int,
-        typer.Option(
-            min=1, max=65_536, help="Samples read side by side; faster for short contexts."
-        ),
+        typer.Option(min=1, max=65_536, help="Samples read together; faster for short contexts."),
     ] = 1,
     memory_tier: Tier = None,
     changes: Changes = None,

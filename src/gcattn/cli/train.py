@@ -20,7 +20,7 @@ def train(
         list[str] | None, typer.Argument(help="Changes, such as training.steps=100.")
     ] = None,
     resume: Annotated[
-        bool, typer.Option("--resume", help="Go on from the newest checkpoint of the output.")
+        bool, typer.Option("--resume", help="Continue from the newest checkpoint of the output.")
     ] = False,
     overwrite: Annotated[
         bool, typer.Option("--overwrite", help="Delete the run that the output holds.")
@@ -29,7 +29,7 @@ def train(
     """Train a model.
 
     Ctrl-C and SIGTERM finish the step, save a checkpoint and end with exit code 130 or 143; the
-    same command with --resume goes on.
+    same command with --resume continues.
 
     On several GPUs: torchrun --nproc_per_node N -m gcattn.cli train …
     """
@@ -53,7 +53,7 @@ def end_run(outcome: TrainingOutcome, console: Console) -> None:
     if state.is_main_process:
         if outcome.interrupted_by:
             name = signal.Signals(outcome.interrupted_by).name
-            message = f"{name}: saved at step {outcome.step}; add --resume to go on."
+            message = f"{name}: saved at step {outcome.step}; add --resume to continue."
         else:
             message = f"Done: {outcome.step} steps, model in {outcome.model_folder}"
         console.print(message, highlight=False, soft_wrap=True)

@@ -22,7 +22,7 @@ def verify(
         bool, typer.Option("--record", help="Accept the files as they are now instead.")
     ] = False,
 ) -> None:
-    """Read every file and compare it with the checksums that were written with it.
+    """Compare every file with the checksums that were written with it.
 
     Ends with exit code 2 and the names of the files that have changed, if there are any. Folders
     below FOLDER are compared too.

@@ -19,7 +19,7 @@ EVALUATION_FILE = "evaluation.json"
 
 
 def train_and_evaluate(suite: Suite, run: Run, runs_folder: Path) -> dict[str, Any]:
-    """Train one model, or go on with it, and evaluate it; returns what the result file holds."""
+    """Train one model, or continue with it, and evaluate it; returns what the result file holds."""
     import torch
     from rich.console import Console
 

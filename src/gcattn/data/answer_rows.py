@@ -19,7 +19,7 @@ class AnswerRows(Dataset[dict[str, Tensor]]):
     """Rows of exactly `sequence_length` tokens (T), as dicts of tensors [T].
 
     A row holds as many whole examples as fit, kept apart by "document_ids", and end-of-text tokens
-    behind them. "labels" are the tokens of answers; "chunk_breaks" close chunks where a prompt
+    after them. "labels" are the tokens of answers; "chunk_breaks" close chunks where a prompt
     closes them when the model is asked.
 
     Args:

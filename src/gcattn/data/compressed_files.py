@@ -22,7 +22,7 @@ class DataFile:
     Raises:
         OSError: The file can't be opened.
         ValueError: It is .zst and `zstandard` is not installed; while reading: it is not what its
-            ending says, or it is damaged or cut off.
+            ending says, or it is damaged or cut short.
     """
 
     def __init__(self, file: Path) -> None:
@@ -55,7 +55,7 @@ class DataFile:
             # bz2 raises a bare OSError for damage; one of the system has a number
             if isinstance(error, OSError) and error.errno is not None:
                 raise
-            raise ValueError(f"{self._file} is damaged or cut off ({error}).") from error
+            raise ValueError(f"{self._file} is damaged or cut short ({error}).") from error
 
     def _open_zstandard(self) -> Any:
         try:

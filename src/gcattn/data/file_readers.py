@@ -62,7 +62,7 @@ def _read_jsonl(file: Path, text_column: str) -> Iterator[Iterator[str]]:
                     yield _pieces_of_line(line, text_column, place)
     except ValueError as error:
         # a damaged file, as far as it could be read
-        raise ValueError(f"{error} (behind line {number})") from error
+        raise ValueError(f"{error} (after line {number})") from error
 
 
 def _rest_of_line(begin: bytes, stream: DataFile) -> Iterator[bytes]:
@@ -118,7 +118,7 @@ def _object(text_column: str, pairs: list[tuple[str, Any]]) -> dict[str, Any]:
 
 
 def decoded(place: str, parts: Iterable[bytes]) -> Iterator[str]:
-    """Decode UTF-8, without the mark that some editors put in front of it.
+    """Decode UTF-8, without the mark that some editors put before it.
 
     Raises:
         ValueError: The bytes are not UTF-8; the line is named where `place` names none.

@@ -23,7 +23,7 @@ class LongJsonObject:
         chunks: The characters of the line.
 
     Raises:
-        ValueError: The line is no JSON object, or it ends too early.
+        ValueError: The line is not a JSON object, or it ends too early.
     """
 
     def __init__(self, chunks: Iterable[str]) -> None:
@@ -42,7 +42,7 @@ class LongJsonObject:
         self._at += 1
         while self._next() != "}":
             if self.keys and self._take(",") and self._next() == "}":
-                raise ValueError("a comma in front of }")
+                raise ValueError("a comma before }")
             name = "".join(self._string())
             self._take(":")
             if name == key and name in self.keys:
@@ -54,7 +54,7 @@ class LongJsonObject:
                 self._skip()
         self._at += 1
         if self._next(needed=False):
-            raise ValueError("more text behind the object")
+            raise ValueError("more text after the object")
 
     def _value(self, key: str) -> Iterator[str]:
         if self._next() == '"':
@@ -89,7 +89,7 @@ class LongJsonObject:
         if start < self._at or not _HALF_PAIR.fullmatch(self._buffer, start, stop):
             return False
         before = self._buffer[self._at : start]
-        # behind an odd number of backslashes this one is a backslash of the text
+        # after an odd number of backslashes this one is a backslash of the text
         return (len(before) - len(before.rstrip("\\"))) % 2 == 0
 
     def _skip(self) -> None:

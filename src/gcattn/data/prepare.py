@@ -41,7 +41,7 @@ def prepare_shards(
 
     Args:
         source: What `read_documents` reads: a file, folder, glob pattern or Hugging Face dataset.
-        folder: The folder to make; it appears only once it is whole.
+        folder: The folder to make; it appears only once it is complete.
         tokenizer: What `load_tokenizer` loads; None is the shipped one.
         text_column: Field that holds the text.
         split: Split to read, where the source has splits; None is "train" there.

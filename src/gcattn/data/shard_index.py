@@ -75,7 +75,7 @@ class ShardIndex:
         """Read and check `index.json`.
 
         Raises:
-            FileNotFoundError: The folder does not exist or is no folder of token shards.
+            FileNotFoundError: The folder does not exist or is not a folder of token shards.
             ValueError: The manifest is damaged or of another version.
         """
         file = folder / INDEX_FILE

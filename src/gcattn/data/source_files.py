@@ -67,7 +67,7 @@ def kind_of(file: Path) -> str | None:
 
 
 def _fixed(pattern: Path) -> Path:
-    """Return the folders in front of the first part of a pattern that has a wildcard."""
+    """Return the folders before the first part of a pattern that has a wildcard."""
     return next(p for p in pattern.parents if not any(letter in str(p) for letter in _WILDCARDS))
 
 

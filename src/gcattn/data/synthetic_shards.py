@@ -36,7 +36,7 @@ def prepare_synthetic_shards(
     """Make a synthetic corpus and write it as token shards with a recall mask.
 
     Args:
-        folder: The folder to make; it appears only once it is whole.
+        folder: The folder to make; it appears only once it is complete.
         num_documents: How many documents.
         document_tokens: Length of every document, end-of-text token included.
         seed: Fixes the corpus.

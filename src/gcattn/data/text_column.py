@@ -11,10 +11,10 @@ _SHOWN_COLUMNS = 20
 
 
 def pieces_of(place: str, text_column: str, value: Any) -> Iterator[str]:
-    """Cut a text; leave out what is empty, refuse what is no text.
+    """Cut a text; leave out what is empty, refuse what is not a text.
 
     Raises:
-        ValueError: The value is no text, or holds half a character.
+        ValueError: The value is not a text, or holds half a character.
     """
     if value is None:
         return

@@ -1,4 +1,4 @@
-"""A .zst file as a stream of bytes; one that is cut off is noticed, as with the other formats."""
+"""A .zst file as a stream of bytes; one that ends early is noticed, as with the other formats."""
 
 import io
 from typing import BinaryIO

@@ -62,7 +62,7 @@ def answer_run(
         settings: What finished documents depend on beside weights, examples and dtype.
 
     Raises:
-        ValueError: `out` is no JSON file's name, or has documents of another evaluation beside it.
+        ValueError: `out` does not end in .json, or has documents of another evaluation beside it.
     """
     if out.suffix != ".json":
         raise ValueError(f"--out must end in .json, got {out}.")

@@ -43,10 +43,10 @@ def write_greedily(
     most_tokens: int,
     is_finished: Callable[[list[int]], bool],
 ) -> list[list[int]]:
-    """Ask in each row and let the model write, its likeliest token each time.
+    """Ask in each row and let the model write, its most likely token each time.
 
     Args:
-        reader: Behind what is asked about.
+        reader: After what is asked about.
         prompts: A question of at least two tokens for each row.
         most_tokens: Written in a row at most.
         is_finished: Told what a row has written; true ends it.

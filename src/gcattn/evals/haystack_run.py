@@ -1,7 +1,7 @@
 """An evaluation in a haystack: its text, its finished cells and its result file.
 
-The result is written after every cell, and finished cells are kept beside it until it is whole, so
-that the same call goes on where one was interrupted.
+The result is written after every cell, and finished cells are kept beside it until it is complete:
+the same call resumes an interrupted one.
 """
 
 from __future__ import annotations
@@ -84,7 +84,7 @@ def haystack_run(
 
     Raises:
         FileNotFoundError: There are no such shards, or no tokenizer beside the model.
-        ValueError: The shards were made with another tokenizer, or `out` is no JSON file's name or
+        ValueError: The shards were made with another tokenizer, or `out` does not end in .json or
             has cells of another evaluation beside it.
     """
     keeps_earlier = check_out(out)

@@ -124,7 +124,7 @@ def _check_source(source: str) -> None:
     if folder.exists():
         inner = folder / "model"
         hint = f"did you mean {inner}?" if inner.is_dir() else "expected what gcattn train saves."
-        raise FileNotFoundError(f"{source} is no saved model: it has no config.json; {hint}")
+        raise FileNotFoundError(f"{source} is not a saved model: it has no config.json; {hint}")
     if not re.fullmatch(r"[\w-][\w.-]*/[\w.-]+", source) or folder.parent.exists():
         raise FileNotFoundError(
             f"There is no folder {source}; expected a saved model or owner/name on the hub."

@@ -1,7 +1,7 @@
 """Needle samples put to a model: read the context, ask, generate freely, compare.
 
 The score is exact match of the whole answer, generated greedily with nothing but the model's own
-tokens behind the question. Beside it stands the lenient score that the paper reports: whether the
+tokens after the question. Beside it stands the lenient score that the paper reports: whether the
 first answer token is right when all text before it is the true one.
 """
 

@@ -52,7 +52,7 @@ def run_needles(
         model: A causal language model in evaluation mode.
         source: Where it came from; its tokenizer is there.
         haystack: Token shards; None for synthetic text.
-        out: Result file, ending in .json; the picture goes beside it.
+        out: Result file, ending in .json; the plot goes beside it.
         tasks: What is hidden and asked.
         lengths: Tokens of context, questions and answers.
         num_depths: Depths of the needle, in even steps from start to end.

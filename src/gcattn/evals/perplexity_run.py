@@ -51,7 +51,7 @@ def run_perplexity(
         source: Where it came from; its tokenizer is there.
         shards: The documents.
         data: Their folder under the name that the result and the picture give it.
-        out: Result file, ending in .json; the picture goes beside it.
+        out: Result file, ending in .json; the plot goes beside it.
         lengths: Context lengths in tokens.
         segment_length: Tokens read at a time; bounds memory.
         max_documents: Maximum documents per length.

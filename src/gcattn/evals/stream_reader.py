@@ -56,9 +56,9 @@ class StreamReader:
             self._forward(token_ids, valid, logits_to_keep=1)
 
     def ask(self, rows: Sequence[np.ndarray]) -> Tensor:
-        """Read a prompt of at least two tokens in each row; return the likeliest next tokens [B].
+        """Read a prompt of at least two tokens in each row; return the most likely next tokens [B].
 
-        The open chunk closes in front of the prompt's last token, as in `generate`.
+        The open chunk closes before the prompt's last token, as in `generate`.
         """
         token_ids, valid = _joined(rows)
         extra: dict[str, Any] = {}
@@ -68,12 +68,12 @@ class StreamReader:
         return self._next(token_ids, valid, **extra)
 
     def feed(self, tokens: Sequence[int | None]) -> Tensor:
-        """Read one token in each row, none where it is None; return the likeliest next ones [B]."""
+        """Read one token in each row, none where it is None; return the likely next ones [B]."""
         rows = [np.array([] if token is None else [token], dtype=np.int64) for token in tokens]
         return self._next(*_joined(rows))
 
     def fork(self, copies: int) -> None:
-        """Go on in `copies` rows for each row, side by side, with the same past."""
+        """Continue in `copies` rows for each row, side by side, with the same past."""
         if self._cache is not None:
             self._cache.batch_repeat_interleave(copies)
         if self.retrieved is not None:
@@ -122,7 +122,7 @@ class StreamReader:
         output = self._model(input_ids=token_ids.to(device), use_cache=True, **extra)
         self._cache = getattr(output, CACHE_NAME)
         if self._cache is None:
-            raise ValueError(f"{type(self._model).__name__} returns no cache to go on from.")
+            raise ValueError(f"{type(self._model).__name__} returns no cache to continue from.")
         return output
 
 

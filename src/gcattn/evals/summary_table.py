@@ -13,7 +13,7 @@ _HEADS = {"rouge1": "R-1", "rouge2": "R-2", "rougeL": "R-L"}
 def summary_table(results: Sequence[dict[str, Any]]) -> str:
     """Lay out results of `gcattn eval summarization` as a Markdown table.
 
-    The best mean of each column is in bold; behind each mean stands half the width of its interval.
+    The best mean of each column is in bold; after each mean stands half the width of its interval.
     The first row is the lead of the documents, which no model wrote.
 
     Args:

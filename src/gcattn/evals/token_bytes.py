@@ -18,7 +18,7 @@ def token_byte_lengths(tokenizer: PreTrainedTokenizerFast) -> Tensor:
     """Count the UTF-8 bytes of every token of a tokenizer.
 
     Special tokens stand for no text. The counts of a byte-level tokenizer are exact; one with "▁"
-    for a space counts the space that it puts in front of a text as well.
+    for a space counts the space that it puts before a text as well.
 
     Returns:
         Bytes by token id, int64 [V].

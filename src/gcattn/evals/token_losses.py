@@ -43,7 +43,7 @@ def token_losses(
         Losses in nats of tokens 1 … L-1, float32 [L-1], on the CPU.
 
     Raises:
-        ValueError: `token_ids` or `segment_length` are too short, or the model can't go on from
+        ValueError: `token_ids` or `segment_length` are too short, or the model can't continue from
             its cache or take so many positions.
     """
     from gcattn.models.cache_name import CACHE_NAME, named_cache
@@ -62,7 +62,7 @@ def token_losses(
         cache = output.get(CACHE_NAME)
         if cache is None and stop < num_targets:
             raise ValueError(
-                f"{type(model).__name__} returns no cache to go on from; read the "
+                f"{type(model).__name__} returns no cache to continue from; read the "
                 f"document in one segment of at least {num_targets} tokens."
             )
         logits = output["logits"][0].float()  # [T, V]

@@ -92,7 +92,7 @@ class Conversation:
         width = cache.get_seq_length() + ids.shape[1]
         output = model.generate(
             ids,
-            # of the width that says that the ids go on from what was read
+            # of the width that says that the ids continue from what was read
             attention_mask=torch.ones(1, width, dtype=torch.long, device=ids.device),
             cache=cache,
             max_new_tokens=max_new_tokens,

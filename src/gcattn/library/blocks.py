@@ -55,7 +55,7 @@ class Span:
 
     Attributes:
         start: First token in the block.
-        stop: Behind the last.
+        stop: After the last.
         problem: Why it could not be read, or not to its end.
     """
 
@@ -72,7 +72,7 @@ class TokenBlock:
         ids: Token ids, int32 [n].
         places: Line or page of each token, int32 [n].
         halo: Tokens in front that are read and not kept, a whole number of chunks.
-        spans: Documents, one behind the other; the first one includes the halo.
+        spans: Documents, one after the other; the first one includes the halo.
         is_last: The last block of its group.
     """
 
@@ -104,7 +104,7 @@ def group_files(files: Iterable[SourceFile], block_tokens: int) -> Iterator[File
 
 
 def block_of(texts: Iterable[EncodedText]) -> TokenBlock:
-    """Put whole documents one behind the other."""
+    """Put whole documents one after the other."""
     texts = list(texts)
     stops = np.cumsum([len(text.ids) for text in texts]).tolist()
     starts = [0, *stops[:-1]]

@@ -1,4 +1,4 @@
-"""Make a memory of files, or add files to one, and go on where a killed run stopped.
+"""Make a memory of files, or add files to one, and continue where a killed run stopped.
 
 find_files ─ group_files ─ EncodingPool ─ segments ─ read_block ─ Ranks ─ MemoryWriter
 
@@ -69,7 +69,7 @@ def read_into(
     on_progress: Callable[[BuildProgress], None] | None = None,
     on_problem: Callable[[str], None] | None = None,
 ) -> None:
-    """Read files into the memory in `folder`; called again after a kill, go on.
+    """Read files into the memory in `folder`; called again after a kill, continue.
 
     Args:
         folder: Of the memory.
@@ -238,7 +238,7 @@ def _parts_of(group: FileGroup, pool: EncodingPool) -> Iterator[Job]:
 
 
 def _write(writer: MemoryWriter, group: FileGroup, segment: int, block: ReadBlock) -> None:
-    """Put the documents of a block into the memory; a segment goes on with the open one."""
+    """Put the documents of a block into the memory; a segment continues with the open one."""
     chunk = token = 0
     for number, (count, problem) in enumerate(zip(block.counts, block.problems, strict=True)):
         file = group.files[number]

@@ -30,7 +30,7 @@ def build_library(
     num_workers: int = 0,
     **reports: Any,
 ) -> None:
-    """Read files into a new memory; called again after a kill, go on.
+    """Read files into a new memory; called again after a kill, continue.
 
     Args:
         sources: Files and folders.
@@ -115,7 +115,7 @@ def _loaded(source: str, device: str, dtype: str) -> tuple[Any, PreTrainedTokeni
 
     model = load_causal_lm(source, device=device, dtype=dtype)
     if not isinstance(model.config, DRTConfig) or model.config.retrieval_method == "none":
-        raise ValueError(f"{source} is no model that retrieves: it cannot make a memory.")
+        raise ValueError(f"{source} is not a model that retrieves: it cannot make a memory.")
     tokenizer = load_tokenizer(source)
     return model, tokenizer, tokenizer_fingerprint(tokenizer)
 

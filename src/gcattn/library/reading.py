@@ -66,7 +66,7 @@ def read_block(model: Any, block: TokenBlock, dtype: torch.dtype) -> ReadBlock:
         return ReadBlock(landmarks, nothing, nothing, none, none, none, counts, problems, True)
     ids = torch.from_numpy(block.ids).long().unsqueeze(0)  # [1, n]
     breaks = torch.zeros_like(ids, dtype=torch.bool)
-    # the last document's open chunk closes; a segment that goes on ends with a whole chunk
+    # the last document's open chunk closes; a segment that continues ends with a whole chunk
     breaks[:, -1] = True
     documents = None
     if len(block.spans) > 1:

@@ -1,4 +1,4 @@
-"""Where a run on a library stands: begun, killed and to be gone on with, or finished."""
+"""Where a run on a library stands: begun, killed and to be continued, or finished."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from gcattn.memory.saved.description import DESCRIPTION
 
 @dataclass(frozen=True)
 class Place:
-    """Where a run goes on: everything in front of this segment of this group is written."""
+    """Where a run continues: everything before this segment of this group is written."""
 
     group: int = 0
     segment: int = 0
@@ -28,7 +28,7 @@ def cursor_of(run: LibraryState, place: Place) -> dict[str, int]:
 
 
 def place_of(cursor: Any, run: LibraryState) -> Place:
-    """Return where a run goes on, by what the memory kept last."""
+    """Return where a run continues, by what the memory kept last."""
     if not isinstance(cursor, dict) or cursor.get("run") != run.run:
         return Place()  # nothing of this run is written
     return Place(int(cursor["group"]), int(cursor["segment"]))
@@ -59,7 +59,7 @@ def run_on(folder: Path, sources: tuple[str, ...], begin: LibraryState | None) -
     if found.unfinished is not None and found.unfinished != sources:
         raise ValueError(
             f"Reading {' '.join(found.unfinished)} into {folder} is not finished; give the same "
-            "files again to go on, or remove the folder."
+            "files again to continue, or remove the folder."
         )
     if begin is None:
         return found
@@ -70,14 +70,14 @@ def run_on(folder: Path, sources: tuple[str, ...], begin: LibraryState | None) -
     for name in ("model", "tokenizer", "settings"):
         if getattr(found, name) != getattr(begin, name):
             raise ValueError(
-                f"Building {folder} was begun with another {name.rstrip('s')}; go on with the "
+                f"Building {folder} was begun with another {name.rstrip('s')}; continue with the "
                 "command that began it, or remove the folder."
             )
     return found
 
 
 def check_names(folder: Path, run: LibraryState, block_tokens: int, place: Place) -> None:
-    """Refuse to go on if the files that a killed run had read are not the same any more.
+    """Refuse to continue if the files that a killed run had read are not the same any more.
 
     Raises:
         ValueError: One has another name or size, or is gone.

@@ -11,7 +11,7 @@
     }
 
 It stands beside `memory.json`. The contents of the memory do not depend on it: it says which model
-answers by default, and lets a build or an append that was killed go on where it stopped.
+answers by default, and lets a build or an append that was killed continue where it stopped.
 """
 
 from __future__ import annotations

@@ -238,7 +238,7 @@ class DRTCache(Stream, Cache):
                 memory that was given come first, and `memory.passage(chunk)` knows them.
 
         Returns:
-            The first token and the one behind the last: `ids[row, first:end]` is its text.
+            The first token and the one after the last: `ids[row, first:end]` is its text.
 
         Raises:
             IndexError: The row has no such chunk of its own.

@@ -1,6 +1,6 @@
 """The one interface of what a stream of tokens leaves behind, whatever it is.
 
-A forward call extends every state: what earlier calls left is put in front of what the call brings,
+A forward call extends every state: what earlier calls left is put before what the call brings,
 and the end of that is kept for the next call. A state that does not remember keeps nothing, so the
 same lines serve training, prefill and decoding.
 

@@ -38,7 +38,7 @@ RECENT_FETCHES = 4
 class ChunkMemory(CarriedState):
     """All finished chunks of a stream, for inference; gradients do not flow into it.
 
-    Unlike other carried states it is written into, behind what it holds: a copy for every chunk
+    Unlike other carried states it is written into, after what it holds: a copy for every chunk
     would cost more than the chunk.
 
     Args:

@@ -1,4 +1,4 @@
-"""The columns that the convolution over embeddings goes on from.
+"""The columns that the convolution over embeddings continues from.
 
 Shapes: B batch, L columns, n taps, E hidden size.
 """

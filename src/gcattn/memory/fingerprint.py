@@ -2,7 +2,7 @@
 
 Those are the embeddings, the convolution, the lower decoder and the chunk encoder. The upper
 decoder only reads, so it may be trained further. Weights are rounded to bfloat16 first: a model
-that is loaded in float32 goes on with what it wrote in bfloat16.
+that is loaded in float32 continues with what it wrote in bfloat16.
 """
 
 import hashlib

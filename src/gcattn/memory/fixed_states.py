@@ -38,7 +38,7 @@ class Counters:
         self.columns, self.slots, self.positions = self.all
 
     def move(self) -> None:
-        """Go on by one token."""
+        """Move on by one token."""
         self.all += self.step
 
 

@@ -1,6 +1,6 @@
 """What the last landmark retrieved in one retrieval group: it serves the chunk that is open.
 
-What landmark c retrieved serves the block behind it, so a call's first block is served by the
+What landmark c retrieved serves the block after it, so a call's first block is served by the
 landmark of an earlier call.
 
 Shapes: B batch, C blocks, F finished chunks, K retrieved chunks.
@@ -41,7 +41,7 @@ class LastRetrieval(CarriedState):
             num_blocks: C.
         """
         held = self._held
-        # blocks behind the last landmark's have nothing
+        # blocks after the last landmark's have nothing
         behind = num_blocks - 1 - selection.indices.shape[1]
         if held:
             indices = torch.cat([held["indices"].unsqueeze(1), selection.indices], dim=1)

@@ -11,7 +11,7 @@ from gcattn.memory.carried import CarriedState
 
 
 class RecurrentStates(CarriedState):
-    """The states behind each row's last finished chunk, [B, n, E], and its document [B]."""
+    """The states after each row's last finished chunk, [B, n, E], and its document [B]."""
 
     def before(
         self, initial: Tensor, layout: ChunkLayout, num_rows: int
@@ -25,7 +25,7 @@ class RecurrentStates(CarriedState):
 
         Returns:
             [B, n, E], and bool [B, F]: True where a chunk is the first one of its document; None if
-            the call goes on with one document from its beginning.
+            the call continues with one document from its beginning.
         """
         documents = layout.chunk_documents
         if documents is None:  # whole, fresh rows of one document
@@ -41,13 +41,13 @@ class RecurrentStates(CarriedState):
         """Give each block the states before it, [B, F + 1, n, E] → [B, C, n, E].
 
         Args:
-            states: Those before the call and behind each of its chunks.
+            states: Those before the call and after each of its chunks.
             initial: What blocks get that continue no document, [n, E].
             layout: Of the call.
             num_blocks: C.
         """
         may_serve = layout.may_serve(self._held.get("documents"))
-        behind = num_blocks - states.shape[1]  # blocks behind the last landmark's: they are empty
+        behind = num_blocks - states.shape[1]  # blocks after the last landmark's: they are empty
         if behind > 0:
             more = initial.to(states.dtype).expand(states.shape[0], behind, -1, -1)
             states = torch.cat([states, more], dim=1)
@@ -57,7 +57,7 @@ class RecurrentStates(CarriedState):
         return served
 
     def keep(self, last: Tensor, layout: ChunkLayout) -> None:
-        """Keep the states behind each row's last chunk, [B, n, E], for the next call."""
+        """Keep the states after each row's last chunk, [B, n, E], for the next call."""
         if not self.remembers or not layout.num_finished_chunks:
             return
         assert layout.chunk_documents is not None  # only a call that is forgotten leaves them out

@@ -1,4 +1,4 @@
-"""What must agree between the model that filled a cache and the model that goes on with it."""
+"""What must agree between the model that filled a cache and the model that continues with it."""
 
 from typing import TYPE_CHECKING
 

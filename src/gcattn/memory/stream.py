@@ -1,4 +1,4 @@
-"""What a forward call goes on from and leaves behind: the carried states, all in one place.
+"""What a forward call continues from and leaves behind: the carried states, all in one place.
 
 Every call runs on a stream. This one keeps nothing, as in training; `DRTCache` remembers.
 To add a carried state: a file with its class, a line in `Stream.__init__`, a line where the model
@@ -86,7 +86,7 @@ class Stream:
 
 
 class ReadingStream(Stream):
-    """A stream that reads for others: it goes on from call to call and keeps no chunk.
+    """A stream that reads for others: it continues from call to call and keeps no chunk.
 
     Whoever reads takes the chunks as they are finished; see `DRTModel.encode_chunks`.
     """

@@ -20,7 +20,7 @@ NOTHING_GENERATED, LAST_IS_READ = -1, -2
 class TokenLog(CarriedState):
     """Ids [B, P] beside the model, chunk numbers [B, P] on the CPU; -1 for padding's chunk.
 
-    Both are written into behind what they hold, as the chunk memory is.
+    Both are written into after what they hold, as the chunk memory is.
 
     Attributes:
         num_tokens: P, tokens read per row, padding included and landmarks not.
@@ -70,7 +70,7 @@ class TokenLog(CarriedState):
         self._last_generated = last.cpu()
 
     def span(self, row: int, chunk: int) -> tuple[int, int]:
-        """Return the first token of a chunk and the one behind its last, counted with padding.
+        """Return the first token of a chunk and the one after its last, counted with padding.
 
         Raises:
             IndexError: The row has no such chunk.

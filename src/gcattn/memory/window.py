@@ -56,7 +56,7 @@ class WindowCache(CarriedState):
         return self
 
     def extend(self, layer: int, keys: Tensor, values: Tensor) -> tuple[Tensor, Tensor]:
-        """Put a layer's kept columns in front of its new ones, [B, L, G, D] → [B, P + L, G, D]."""
+        """Put a layer's kept columns before its new ones, [B, L, G, D] → [B, P + L, G, D]."""
         if not self.remembers:
             # nothing of the layer's number here: layers that are compiled share one graph
             return keys, values

@@ -41,7 +41,7 @@ class CallPlan:
     # the rest is on the CPU if there is a next call
     finished: Tensor  # [B], chunks that each row finishes
     chunk_of_token: Tensor  # [B, T], number of each token's chunk in its row; -1 for padding
-    state: ChunkState | None = None  # behind the call; None: no call follows
+    state: ChunkState | None = None  # after the call; None: no call follows
     chunk_embeddings: Tensor | None = None  # [B, F, P], of a fixed retriever
 
     def upper_embeddings(self) -> Tensor | None:
@@ -77,7 +77,7 @@ def plan_call(
         config: The model's configuration.
         shape: (B, T).
         device: Where the model computes.
-        stream: What the call goes on from.
+        stream: What the call continues from.
         attention_mask: 0 where a token is padding, [B, T], or over all that was read and T more.
         chunk_breaks: True where the chunk closes after this token, bool [B, T], or [B, T + 1]
             whose first column closes the chunk that is open before the call.
@@ -175,5 +175,5 @@ def _fixed_grid(key: tuple[int, int, bool, int, torch.device], B: int) -> CallPl
 
 def _receptive_field(config: "DRTConfig", num_logits: int) -> int:
     reach = config.num_upper_layers * (config.window_size - 1)
-    # chunks closed early may put a landmark behind each of the wanted tokens
+    # chunks closed early may put a landmark after each of the wanted tokens
     return reach + config.num_retrieval_groups * config.chunk_size + 2 * num_logits

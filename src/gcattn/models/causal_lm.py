@@ -57,7 +57,7 @@ class DRTForCausalLM(DRTPreTrainedModel, DRTGenerationMixin):
         """Predict the next token of every token; landmarks come and go inside.
 
         Args:
-            input_ids: Plain token ids, [B, T]; with a cache, the tokens behind those it holds.
+            input_ids: Plain token ids, [B, T]; with a cache, the tokens after those it holds.
             attention_mask: 0 where a token is padding, [B, T] or longer (its last T columns count);
                 padding may be on either side and changes nothing.
             position_ids: Where they start again a document begins, as collators that pack without

@@ -117,7 +117,7 @@ class DRTConfig(PreTrainedConfig):
         embedding_convolution_size: Columns whose embeddings enter the decoder as one, each column's
             own and those before it, mixed channel by channel; 1 is the paper's.
         key_convolution_size: Slots that a key is made of, its own and those before it in the chunk
-            (in front of the first the last token of the chunk before), mixed channel by channel; 1
+            (before the first the last token of the chunk before), mixed channel by channel; 1
             is the paper's.
         landmark_pooling: Gather landmarks from all slots of their chunk, by attention that begins
             as the mean; the paper's are the encoder's output at the landmark alone.

@@ -1,6 +1,6 @@
 """Generation with transformers' `generate`: greedy, sampling, beams, streaming, turn after turn.
 
-A prompt's open chunk is closed in front of its last token, so the first generated token is
+A prompt's open chunk is closed before its last token, so the first generated token is
 predicted with a fresh retrieval whatever the prompt's length. `generate(..., close_prompt=False)`
 keeps the paper's fixed grid.
 
@@ -36,7 +36,7 @@ class DRTGenerationMixin(GenerationMixin):
 
         Args:
             *args: As in transformers.
-            **kwargs: As in transformers; `cache` or `past_key_values` goes on from a `DRTCache`,
+            **kwargs: As in transformers; `cache` or `past_key_values` continues from a `DRTCache`,
                 `close_prompt=False` keeps the paper's fixed grid, `output_retrieval=True` returns
                 what was retrieved, one entry for each call as with `output_hidden_states`.
         """
@@ -118,7 +118,7 @@ class DRTGenerationMixin(GenerationMixin):
 
         Args:
             cache: Its rows are the beams.
-            turn: Holds the cache as it was behind the prompt.
+            turn: Holds the cache as it was after the prompt.
             generated: The returned sequences without the prompt, [B · returned, T].
             config: Says how many there are, and what ends a row.
         """
@@ -210,7 +210,7 @@ class DRTGenerationMixin(GenerationMixin):
             inputs_embeds: Embeddings of the prompt, used once.
             is_first_iteration: Whether the prompt is being read.
             chunk_breaks: Where chunks close, bool.
-            close_prompt: Close the prompt's open chunk in front of its last token.
+            close_prompt: Close the prompt's open chunk before its last token.
             position_ids: Ignored; positions follow from the layout.
             turn: Knows the rows that have ended: what follows is padding.
             **kwargs: Passed on to `forward`, the cache among them.

@@ -82,7 +82,7 @@ def align_cross_attention(encoder: ChunkEncoder, modules: list[GroupedCrossAtten
     init.normal_(key_weight, std=KEY_SCALE * key_weight.shape[1] ** -0.5)
     init.orthogonal_(value_weight)
     if encoder.key_convolution is not None:
-        # a key is what stands in front of its slot: what is read is what followed
+        # a key is what stands before its slot: what is read is what followed
         weight = encoder.key_convolution.weight
         init.copy_(weight, _taps(weight, own=1.0, others=0.0).roll(1, 0))
     if encoder.landmark_pool is not None:

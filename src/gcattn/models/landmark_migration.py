@@ -45,7 +45,7 @@ def migrate_checkpoint(folder: Path, new_folder: Path) -> None:
     if landmark != vocab_size - 1:
         raise ValueError(
             f"The landmark of {folder} is id {landmark}; only the last one, {vocab_size - 1}, can "
-            "leave the vocabulary, since the ids behind it must keep their numbers."
+            "leave the vocabulary, since the ids after it must keep their numbers."
         )
     config["vocab_size"] = landmark
     with new_folder_of(new_folder) as unfinished:

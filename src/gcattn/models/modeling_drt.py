@@ -161,7 +161,7 @@ class DRTModel(DRTPreTrainedModel):
 
         They depend on the lower decoder and the chunk encoder alone, so nothing else runs: this is
         the quick way to make a memory. See `DRTForCausalLM.forward` for the arguments; a `stream`
-        is what a text that comes in segments goes on from.
+        is what a text that comes in segments continues from.
 
         Raises:
             ValueError: The model retrieves nothing, or an argument has the wrong shape.

@@ -31,7 +31,7 @@ def packed_documents(
         shape: (B, T).
         attention_mask: 0 where a token is padding, [B, T] or longer.
         position_ids: Positions, [T], [1, T] or [B, T]; a document begins where they do not grow.
-        continues: The call goes on from a cache.
+        continues: The call continues from a cache.
         packing: The arguments among PACKING_ARGUMENTS.
 
     Raises:
@@ -57,13 +57,13 @@ def packed_documents(
         )
     begins = torch.zeros_like(valid)
     begins[:, 1:] = valid[:, 1:] & (step <= 0)
-    # behind padding on the left the first document begins, and it stays the only one
+    # after padding on the left the first document begins, and it stays the only one
     several = begins & (valid.cumsum(1) > 1)
     if not bool(several.any()):
         return None
     if continues:
         raise ValueError(
-            "position_ids that start again cannot say whether the first document goes on from the "
+            "position_ids that restart cannot say whether the first document continues that of the "
             "cache; pass document_ids."
         )
     return begins.cumsum(1)

@@ -42,7 +42,7 @@ class Turn:
 
     Attributes:
         ended: Rows that have ended; None for beams, whose rows change places.
-        behind_prompt: The cache as it was behind the prompt.
+        behind_prompt: The cache as it was after the prompt.
         retrieval: What the landmarks of every call retrieved; None if nobody asked.
     """
 
@@ -72,7 +72,7 @@ class Turn:
     def note_last(self, cache: DRTCache, sequences: Tensor) -> None:
         """Tell the cache of each row's last token, which no call has read.
 
-        That of a row which ended before others was read while they went on.
+        That of a row which ended before others was read while they continued.
         """
         last = sequences[:, -1]
         if self.ended is not None and self.ended.before_last is not None:

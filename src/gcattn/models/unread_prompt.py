@@ -23,7 +23,7 @@ class UnreadPrompt:
     Attributes:
         new: Ids [B, T] or embeddings [B, T, E].
         valid: False where a token is padding, bool [B, T].
-        last_is_read: Rows whose last generated token was read while others went on, bool [B].
+        last_is_read: Rows whose last generated token was read while others continued, bool [B].
         breaks: Where chunks close, bool [B, T + 1]; the first column closes what is open. None:
             nowhere early.
     """
@@ -34,8 +34,8 @@ class UnreadPrompt:
     breaks: Tensor | None = None
 
     def closed(self) -> Self:
-        """Close the prompt in front of its last token, as `prompt_breaks` says."""
-        # a row that was read while others went on closes where it would have closed alone
+        """Close the prompt before its last token, as `prompt_breaks` says."""
+        # a row that was read while others continued closes where it would have closed alone
         whole = torch.cat([self.last_is_read[:, None], self.valid], dim=1)
         return replace(self, breaks=prompt_breaks(whole))
 
@@ -70,10 +70,10 @@ def unread_prompt(
 ) -> UnreadPrompt:
     """Tell what is new in a prompt.
 
-    A prompt is either whole, and begins with everything that the cache has read, or goes on from
-    there. It goes on if its mask has P + T columns, or if it is no longer than what was read. Else
-    the ids decide. In front of a prompt that goes on belongs the last generated token, which no
-    call has read; it is put there unless the prompt begins with it.
+    A prompt is either whole, and begins with everything that the cache has read, or continues from
+    there. It continues if its mask has P + T columns, or if it is no longer than what was read.
+    Otherwise the ids decide. The last generated token, which no call has read, comes before a
+    prompt that continues, and is put there unless the prompt begins with it.
 
     Args:
         cache: What was read; None: nothing.
@@ -143,7 +143,7 @@ def _begins_with(cache: DRTCache, given: Tensor) -> bool:
     if 2 * int(same.max()) >= past:
         raise ValueError(
             f"The prompt begins like the {past} tokens that the cache has read, but differs from "
-            f"them at token {int(same.min())}. Pass them unchanged and the new ones behind, or the "
+            f"them at token {int(same.min())}. Pass them unchanged and the new ones after, or the "
             f"new ones alone with an attention_mask of {past} + their number of columns."
         )
     return False

@@ -23,7 +23,7 @@ class ColumnConvolution(nn.Module):
         """Convolve, [B, n - 1 + L, E] → [B, L, E].
 
         Args:
-            x: Columns, behind the n - 1 columns before them.
+            x: Columns, after the n - 1 columns before them.
             positions: Of the columns in their document, [B, L] or [1, L]: none reaches beyond its
                 document's beginning.
         """
@@ -47,7 +47,7 @@ class SlotConvolution(nn.Module):
 
         Args:
             x: Slots.
-            in_front: What stands in front of the first slot, [..., E]; before that there are zeros.
+            in_front: What stands before the first slot, [..., E]; before that there are zeros.
         """
         whole = torch.cat([in_front.unsqueeze(-2), x], dim=-2)
         out = x * self.weight[0].to(x.dtype)

@@ -1,7 +1,7 @@
 """The recurrent layer of a Block-Recurrent Transformer, a peer of chunk retrieval.
 
 State vectors go along the text. Before every chunk (the paper's block) its tokens read them, beside
-the sliding window; behind it they read the chunk and themselves and move by a learned gate. What
+the sliding window; after it they read the chunk and themselves and move by a learned gate. What
 lies further back than the window is only what the states carry (Hutchins et al., 2022: one such
 layer, a fixed gate and no feed-forward block for the states).
 
@@ -113,7 +113,7 @@ class RecurrentAttention(nn.Module):
         return self._heads(self.state_v_proj(normed))
 
     def _heads(self, x: Tensor) -> Tensor:
-        """Bring the heads in front of the positions, [..., n, G * D] → [..., G, n, D]."""
+        """Bring the heads before the positions, [..., n, G * D] → [..., G, n, D]."""
         return x.unflatten(-1, (-1, self.head_dim)).transpose(-3, -2)
 
 

@@ -29,7 +29,7 @@ def sole_writer(folder: Path) -> Iterator[None]:
     if handle is None:
         yield
         return
-    # a forked child, such as a reader of data, would go on holding the lock of a killed parent
+    # a forked child, such as a reader of data, would continue holding the lock of a killed parent
     held = [handle]
     os.register_at_fork(after_in_child=lambda: _close_all(held))
     try:

@@ -148,7 +148,7 @@ def _damage(
 def _listed(name: str, entry: Any, version: int) -> ListedFile:
     path = PurePosixPath(name)
     if path.is_absolute() or ".." in path.parts or not path.parts:
-        raise ValueError(f"{name!r} is no file of the folder.")
+        raise ValueError(f"{name!r} is not a file of the folder.")
     if version == 1:
         return ListedFile(name, _count(entry), None)
     if entry.keys() != {"bytes", "sha256"} or not re.fullmatch("[0-9a-f]{64}", entry["sha256"]):
@@ -158,5 +158,5 @@ def _listed(name: str, entry: Any, version: int) -> ListedFile:
 
 def _count(number: Any) -> int:
     if type(number) is not int or number < 0:
-        raise ValueError(f"{number!r} is no number of bytes.")
+        raise ValueError(f"{number!r} is not a number of bytes.")
     return number

@@ -1,7 +1,7 @@
 """Checkpoint folders: written under another name, renamed when whole, checked before use.
 
 `<output>/checkpoint-<step>` exists only once everything in it is on disk. Its manifest lists every
-file with size and SHA-256, so that a folder damaged later is noticed and passed over.
+file with size and SHA-256, so that a folder damaged later is noticed and skipped.
 """
 
 from collections.abc import Iterator

@@ -27,7 +27,7 @@ MOST_SEED = 2**32 - 1
 
 @dataclass(frozen=True, kw_only=True)
 class ModelSection:
-    """Which model is trained: a preset with changes, or a saved model to go on from."""
+    """Which model is trained: a preset with changes, or a saved model to continue from."""
 
     preset: str | None = None
     """`drt_tiny`, `drt_12m`, `drt_34m`, `drt_128m`, `drt_350m` or `paper_128m`."""
@@ -161,7 +161,7 @@ class RetrievalSection:
     top_k_schedule: list[TopKChange] = field(default_factory=list)
     """Empty, or before its first step: the model's own `retrieval_top_k`."""
     noise_steps: int | None = None
-    """The model's `retrieval_noise` ends after so many steps; without it, it goes on."""
+    """The model's `retrieval_noise` ends after so many steps; without it, it continues."""
     temperature_spread: float = 1.0
     """Every landmark's scores are divided by a temperature of its own, drawn between 1 / spread and
     spread: answers then come out right whether the weights of the chunks are sharp or flat."""

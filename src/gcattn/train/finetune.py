@@ -83,7 +83,7 @@ def fine_tune(
 
     Args:
         task: What is taught.
-        resume: Go on with the run in the output.
+        resume: Continue the run in the output.
         overwrite: Delete a run that is in the output.
         console: Where progress is shown; standard error by default.
         on_progress: Called with the numbers of examples and tokens that are encoded.

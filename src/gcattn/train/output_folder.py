@@ -30,11 +30,11 @@ def claim_output(config: TrainConfig, *, resume: bool = False, overwrite: bool =
 
     Args:
         config: The run; `config.output` is the folder.
-        resume: Go on with the run that is there.
+        resume: Continue the run that is there.
         overwrite: Delete the run that is there.
 
     Raises:
-        ValueError: The folder holds a run and neither is asked for, or the run cannot go on with
+        ValueError: The folder holds a run and neither is asked for, or the run cannot continue with
             this configuration.
         OSError: The folder cannot be written.
     """
@@ -56,7 +56,7 @@ def claim_output(config: TrainConfig, *, resume: bool = False, overwrite: bool =
 
 
 def refuse_taken(folder: Path, *, resume: bool, overwrite: bool) -> None:
-    """Refuse a folder that holds a run which nobody asked to go on with or to delete.
+    """Refuse a folder that holds a run which nobody asked to continue with or to delete.
 
     Raises:
         ValueError: It does, or both were asked for.
@@ -65,8 +65,8 @@ def refuse_taken(folder: Path, *, resume: bool, overwrite: bool) -> None:
         raise ValueError("--resume and --overwrite exclude each other.")
     if _holds_run(folder) and not (resume or overwrite):
         raise ValueError(
-            f"{folder} already holds a run; add --resume to go on with it, --overwrite to delete "
-            "it, or choose another output."
+            f"{folder} already holds a run; add --resume to continue it, --overwrite to delete it, "
+            "or choose another output."
         )
 
 

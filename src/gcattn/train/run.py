@@ -74,7 +74,7 @@ def run_training(
 
     Args:
         config: The run.
-        resume: Go on from the newest whole checkpoint of `config.output`, from the beginning if
+        resume: Continue from the newest whole checkpoint of `config.output`, from the beginning if
             there is none.
         overwrite: Delete a run that is in `config.output`.
         console: Where progress is shown; standard error by default.

@@ -245,7 +245,7 @@ class DRTTrainer(Trainer):
             return self.compute_loss(model, self._prepare_inputs(inputs)).detach(), None, None
 
     def _get_output_dir(self, trial: Any) -> str:
-        # where checkpoint-<step> is written; published under its own name once it is whole
+        # where checkpoint-<step> is written; published under its own name once it is complete
         return str(self.output / UNFINISHED)
 
     def _save_checkpoint(self, model: nn.Module, trial: Any) -> None:

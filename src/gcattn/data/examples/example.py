@@ -20,7 +20,7 @@ class Turn:
 
 @dataclass(frozen=True)
 class Example:
-    """A document with turns behind it.
+    """A document with turns after it.
 
     Attributes:
         place: Where it comes from, for messages.
@@ -41,7 +41,7 @@ def question_turn(question: str, answer: str) -> Turn:
 
 
 def question_prompt(question: str) -> str:
-    """Return how a question is put behind a document."""
+    """Return how a question is put after a document."""
     return f"\n\nQuestion: {question}\nAnswer:"
 
 

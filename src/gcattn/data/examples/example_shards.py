@@ -37,7 +37,7 @@ def prepare_examples(
     overwrite: bool = False,
     on_progress: Progress | None = None,
 ) -> PreparedExamples:
-    """Encode examples and write them to `folder`, which appears only once it is whole.
+    """Encode examples and write them to `folder`, which appears only once it is complete.
 
     Args:
         examples: What to encode.

@@ -21,7 +21,7 @@ class Question:
     Attributes:
         prompt: What is read before the answer.
         answer: What must follow, token for token.
-        closing: What ends the answer where text goes on behind it.
+        closing: What ends the answer where text continues after it.
         evidence: Numbers of the needles that the answer repeats, counted over all groups.
     """
 
@@ -38,7 +38,7 @@ class Question:
 
 @dataclass(frozen=True)
 class Exercise:
-    """Needles and the questions asked behind them, one after the other.
+    """Needles and the questions asked after them, one after the other.
 
     Attributes:
         groups: Needles; those of one group keep their order in the text, groups may mix. The

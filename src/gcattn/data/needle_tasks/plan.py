@@ -18,18 +18,18 @@ class NeedlePlan:
     """Exercises in one row, as long as they fill no more than half of it; the first one may fill
     all of it."""
     question_break_rate: float = 0.0
-    """Probability that chunks close in front of the last token of a question and eight tokens
+    """Probability that chunks close before the last token of a question and eight tokens
     before, as they do when a model is asked to generate."""
     near_question_rate: float = 0.0
     """Probability that the needles of an exercise lie close to its questions, within a stretch of
     any order of magnitude. The others lie anywhere before them, so hardly ever in the same chunk or
     window, where nothing can be retrieved."""
     noisy_text_rate: float = 0.0
-    """Probability that a row's text is spoiled: a share of its tokens gives way to ids drawn from a
-    part of the vocabulary, from one id to all; share and part are drawn anew for each row, and in
+    """Probability that a row's text is corrupted: a share of its tokens is replaced by ids from a
+    part of the vocabulary, from one id to all; share and part are drawn again for each row, and in
     half of them a line of up to 64 ids repeats itself. Needles and questions stay as they are, and
-    only answers have a label; rows without needles are never spoiled. What is read beside a needle
-    is then not always text that the model knows."""
+    only answers have a label; rows without needles are never corrupted. So what is read beside a
+    needle is not always text that the model knows."""
     text_loss_share: float = 1.0
     """Share of the tokens outside of answers that have a label; 0.25 gives the answers four times
     the weight that they have with 1."""

@@ -28,7 +28,7 @@ from gcattn.data.token_shards import TokenShards
 from gcattn.data.tokenizer_loading import load_tokenizer
 
 DEFAULT_NUM_ROWS = 2**20
-# share of the spoiled rows whose noise repeats itself, and after how many tokens at most
+# share of the corrupted rows whose noise repeats itself, and after how many tokens at most
 PERIODIC_SHARE = 0.5
 MAX_PERIOD = 64
 
@@ -37,7 +37,7 @@ class NeedleRows(Dataset[dict[str, Tensor]]):
     """Rows of exactly `sequence_length` tokens (T), as dicts of "input_ids" and "labels" [T].
 
     Row i follows from the arguments and i alone; it begins at a random place of the corpus. Needles
-    and questions lie at random places, each question behind its needles. The labels equal the
+    and questions lie at random places, each question after its needles. The labels equal the
     inputs but where `text_loss_share` leaves them out: the model shifts them.
 
     Args:
@@ -138,7 +138,7 @@ class NeedleRows(Dataset[dict[str, Tensor]]):
                     question_breaks[[place for place in places if place >= 0]] = True
         draw = np.random.default_rng(rng.getrandbits(63))
         text_loss_share = self.plan.text_loss_share
-        # only answers have a label in a spoiled row: without any it would teach nothing
+        # only answers have a label in a corrupted row: without any it would teach nothing
         if answers.any() and rng.random() < self.plan.noisy_text_rate:
             spoiled = ~inserted & (draw.random(length) < draw.random())
             # few of them repeat often, as indentation and digits do
@@ -187,7 +187,7 @@ class NeedleRows(Dataset[dict[str, Tensor]]):
 
 @dataclass(frozen=True)
 class _Insert:
-    """Ids to put into the text behind `gap` of its tokens; answers at [begin, stop) within them."""
+    """Ids to put into the text after `gap` of its tokens; answers at [begin, stop) within them."""
 
     gap: int
     token_ids: TokenIds

@@ -1,4 +1,4 @@
-"""One evaluation sample: a context of any length with needles in it, and questions behind it."""
+"""One evaluation sample: a context of any length with needles in it, and questions after it."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ LENGTH_SPREAD = 128
 
 @dataclass(frozen=True)
 class NeedleSample:
-    """A context to read and the questions to ask behind it.
+    """A context to read and the questions to ask after it.
 
     Attributes:
         context: Haystack and needles; read it with `segments` or `tokens`.
@@ -70,8 +70,8 @@ def draw_sample(
             needle and question fall on any slot of a chunk.
         seed: Fixes the samples.
         index: Which of them.
-        depth: Where the first needle of the answer lies, from 0 (in front of the haystack) to 1
-            (behind it), counted in haystack tokens; the others lie at random places. None: that one
+        depth: Where the first needle of the answer lies, from 0 (before the haystack) to 1
+            (after it), counted in haystack tokens; the others lie at random places. None: that one
             too.
 
     Raises:

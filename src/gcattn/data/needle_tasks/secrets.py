@@ -63,7 +63,7 @@ def three_hop(rng: Random, words: NeedleVocabulary, haystack: Haystack, count: i
 def two_hop_direct(
     rng: Random, words: NeedleVocabulary, haystack: Haystack, count: int
 ) -> Exercise:
-    """`two_hop` with links that name the next key at once: what follows "is" is where to go on."""
+    """`two_hop` with links that name the next key at once: the next key follows "is"."""
     return _chains(rng, words, count, num_hops=2, least_words=0, most_words=0)
 
 

@@ -1,4 +1,4 @@
-"""Self-copy: a span of the text comes again later, at any alignment, and is to be gone on with."""
+"""Self-copy: a span of the text comes again later, at any alignment, and is to be continued."""
 
 from __future__ import annotations
 
@@ -8,14 +8,14 @@ from gcattn.data.needle_tasks.exercise import Exercise, Needle, Question
 from gcattn.data.needle_tasks.haystack import Haystack
 from gcattn.data.needle_tasks.vocabulary import NeedleVocabulary
 
-# tokens of the span that are repeated before the model has to go on
+# tokens of the span that are repeated before the model has to continue
 _CUE_TOKENS = 16
 _MOST_TRAINING_STRETCH = 8
 _PLAIN_SHARE = 0.5
 
 
 def self_copy(rng: Random, words: NeedleVocabulary, haystack: Haystack, count: int) -> Exercise:
-    """A span whose first 16 tokens come again; the `count` tokens behind them are asked for.
+    """A span whose first 16 tokens come again; the `count` tokens after them are asked for.
 
     Spans are shuffled text, which nothing but the span itself predicts. In training half of them
     are left in order, and they are up to eight times as long, so that they cross chunks.

@@ -70,7 +70,7 @@ class NeedleTask:
         name: One of `TASK_NAMES`.
         count: Keys (multi-key), values (multi-value), questions (multi-query), chains (two-hop,
             three-hop, their direct and varied forms), variables of a value (variables) or tokens
-            to go on with (self-copy), people (people); the worded forms count the same.
+            to continue with (self-copy), people (people); the worded forms count the same.
 
     Raises:
         ValueError: There is no such task, or the count does not fit it.

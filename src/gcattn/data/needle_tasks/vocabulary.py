@@ -40,7 +40,7 @@ class NeedleVocabulary:
 
     Attributes:
         phrases: The words around keys and values.
-        number_opening: The space in front of a number where it is a token of its own: it belongs to
+        number_opening: The space before a number where it is a token of its own: it belongs to
             the question, or the first token of every answer would be known beforehand.
         special_ids: What never occurs in needles.
         ids: The tokens that keys and values are drawn from, in ascending order.
@@ -122,7 +122,7 @@ class NeedleVocabulary:
         return self._draw(rng, self.value_tokens)
 
     def draw_number(self, rng: Random) -> TokenIds:
-        """Draw a number of seven digits, to stand behind `number_opening`."""
+        """Draw a number of seven digits, to stand after `number_opening`."""
         space = "" if self.number_opening else " "
         while True:
             number = rng.randrange(10 ** (_DIGITS - 1), 10**_DIGITS)

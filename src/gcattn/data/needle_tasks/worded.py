@@ -1,4 +1,4 @@
-"""Needles in anybody's words: keys, values and wordings drawn anew for every exercise.
+"""Needles in anybody's words: keys, values and wordings drawn again for every exercise.
 
 The other tasks hide one sentence; these hide what a letter, a table, a log or a program might say,
 among statements that differ from it in little, and ask in the same or in other words.
@@ -16,7 +16,7 @@ from gcattn.data.needle_tasks.phrases import TokenIds
 from gcattn.data.needle_tasks.vocabulary import NeedleVocabulary
 from gcattn.data.needle_tasks.wordings import Wording, fill, joined
 
-# what stands in front of and behind a statement, and a question
+# what stands before and after a statement, and a question
 _BEFORE = ("\n", "\n\n", " ")
 _BEHIND = ("\n", "\n\n", " ")
 _BEHIND_LINE = ("\n", "\n\n")

@@ -1,6 +1,6 @@
 """What needles and their questions are worded with: many styles, apart for each split.
 
-A statement says the value of a key, a question asks for it and ends right in front of the value.
+A statement says the value of a key, a question asks for it and ends right before the value.
 No wording of evaluation shares a run of four words with one of training, so a model that answers
 them has learned to read a question, not a sentence.
 """

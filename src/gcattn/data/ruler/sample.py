@@ -58,7 +58,7 @@ class RepeatedText:
 
 @dataclass(frozen=True)
 class RulerSample:
-    """A context to read, a question to ask behind it, and what the answer must hold.
+    """A context to read, a question to ask after it, and what the answer must hold.
 
     Attributes:
         context: Instruction and text.

@@ -74,7 +74,7 @@ class RulerSource:
         return np.array(ends, dtype=np.int64)
 
     def sentence_end(self, start: int, gap: int, num_text: int) -> int:
-        """Return the gap behind the next end of a sentence, at most `num_text`.
+        """Return the gap after the next end of a sentence, at most `num_text`.
 
         Args:
             start: Where in the haystack the text begins.

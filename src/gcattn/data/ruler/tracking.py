@@ -15,7 +15,7 @@ from gcattn.data.ruler.source import RulerSource
 NUM_NEW_TOKENS = 30
 _NUM_NAMES = 5
 _NAME_LETTERS = 5
-# of the example in front of every sample, which shows what is asked
+# of the example before every sample, which shows what is asked
 _EXAMPLE_LETTERS = 3
 _EXAMPLE_LINES = 8
 _INSTRUCTION = (

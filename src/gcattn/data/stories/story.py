@@ -18,7 +18,7 @@ from gcattn.data.synthetic_facts import Split
 from gcattn.data.synthetic_words import SCENE_WORDS, SCENES
 
 _FEWEST_FACTS, _MOST_FACTS = 2, 4
-# relations whose value is somebody: a question can go on from there
+# relations whose value is somebody: a question can continue from there
 _TO_PERSON = tuple(relation for relation in RELATIONS if relation.value == "person")
 
 

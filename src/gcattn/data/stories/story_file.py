@@ -40,7 +40,7 @@ def write_stories(
         num_questions: Questions about each.
         split: "train" or "validation": whose names, numbers and wordings; they are disjoint.
         seed: Fixes all stories.
-        filler: Source of other text between the facts, a paragraph a line; None is made-up scenes.
+        filler: Source of other text between the facts, a paragraph a line; None: synthetic scenes.
         filler_split: Split of that source.
         tokenizer: Counts the tokens; None is the shipped one.
         overwrite: Replace `file`.

@@ -66,7 +66,7 @@ class DocumentTable(Sequence[Document]):
             self.add(part)
 
     def add(self, part: Part) -> None:
-        """Add a part that stands behind the others."""
+        """Add a part that stands after the others."""
         self.names.add(part)
         counts = part.documents.numpy().astype(np.int64)
         ends = np.concatenate([[0], np.cumsum(counts)])

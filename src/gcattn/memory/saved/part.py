@@ -8,7 +8,7 @@
 The description holds the SHA-256 of the head, which is checked when a memory is opened. The head
 holds a CRC-32 for every chunk and for every block of landmarks and token ids, checked each time
 they are read: nothing damaged is ever answered from, and opening a memory reads nothing but heads.
-Files are read, never mapped: one that is cut off while it is open gives an error, not a crash.
+Files are read, never mapped: one that is interrupted while it is open gives an error, not a crash.
 
 Shapes: n chunks of the part, t tokens, d documents, S slots per chunk, G key/value heads, D head
 dim, E hidden size.
@@ -89,7 +89,7 @@ def write_part(folder: Path, number: int, content: PartContent, cursor: Any = No
         "documents": content.documents,
         "lines": content.lines,
         "checksums": torch.from_numpy(np.array(checksums, dtype=np.uint32).view(np.int32)),
-        # blanks behind JSON: what follows is aligned for any dtype
+        # blanks after JSON: what follows is aligned for any dtype
         "names": torch.frombuffer(
             bytearray(names + b" " * (-len(names) % 64 + _pad(content, len(checksums)))),
             dtype=torch.uint8,

@@ -37,7 +37,7 @@ class MemoryWriter:
     """Make a memory, or add documents to one; a context manager.
 
     One process writes at a time, any number may read. A killed writer loses what it held since the
-    last `checkpoint` that wrote a part; a new one goes on from there.
+    last `checkpoint` that wrote a part; a new one continues from there.
 
     Args:
         folder: Made if it is missing.
@@ -107,7 +107,7 @@ class MemoryWriter:
     def unfinished(self) -> Document | None:
         """The document that a killed writer left open, as far as it was written.
 
-        `append` goes on with it until `end` is called.
+        `append` continues with it until `end` is called.
         """
         parts = self._description.parts
         return self._table[-1] if parts and not parts[-1].ends else None
@@ -193,11 +193,11 @@ class MemoryWriter:
     def checkpoint(self, cursor: Any = None) -> bool:
         """Write a part if enough is held; parts are cut nowhere else.
 
-        Call it wherever a build may go on, such as after every batch of documents: where parts are
+        Call it wherever a build may resume, such as after every batch of documents: where parts are
         cut then depends on what was appended, never on when a process died.
 
         Args:
-            cursor: Where the build goes on from here, as JSON; `cursor` gives it back.
+            cursor: Where the build continues from here, as JSON; `cursor` gives it back.
 
         Returns:
             Whether a part was written.

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from gcattn.models.call_plan import CallPlan
     from gcattn.models.configuration_drt import DRTConfig
 
-# tokens of each chunk, [n, S - 1], -1 behind a short one → embeddings, [n, P]
+# tokens of each chunk, [n, S - 1], -1 after a short one → embeddings, [n, P]
 ChunkEmbedder = Callable[[Tensor], Tensor]
 
 # word pieces that the encoders of sentences were trained with
@@ -68,7 +68,7 @@ class TextEncoder:
         self._encoder: Any = AutoModel.from_pretrained(source).eval().requires_grad_(False)
 
     def __call__(self, chunks: Tensor) -> Tensor:
-        """Embed chunks, [n, S - 1] → [n, P]; -1 stands behind a short one."""
+        """Embed chunks, [n, S - 1] → [n, P]; -1 stands after a short one."""
         if not len(chunks):
             return torch.zeros(0, self._encoder.config.hidden_size, device=chunks.device)
         rows = [[i for i in row if i >= 0] for row in chunks.tolist()]

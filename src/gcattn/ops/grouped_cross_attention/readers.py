@@ -138,7 +138,7 @@ def _place_kernel(
         tl.store(at + 1, pair + i * length, mask=inside)
         tl.store(at + 2, pair + tl.minimum((i + 1) * length, count), mask=inside)
         tl.store(at + 3, tl.where(partials > 0, partial + i, -1), mask=inside)
-    if first_n + BLOCK_N >= N:  # behind the last chunk's segments there is nothing to do
+    if first_n + BLOCK_N >= N:  # after the last chunk's segments there is nothing to do
         for start in range(tl.max(segment + segments, 0), num_segments, BLOCK_P):
             unused = start + tl.arange(0, BLOCK_P)
             tl.store(segments_ptr + unused * 4, -1, mask=unused < num_segments)

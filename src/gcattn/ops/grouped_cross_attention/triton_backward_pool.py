@@ -157,7 +157,7 @@ def _add_up_kernel(
     chunk = pid - tl.cdiv(num_slots, BLOCK_P)
     if chunk < 0:
         slot = pid.to(tl.int64) * BLOCK_P + tl.arange(0, BLOCK_P)
-        # behind the last filled slot nothing was written
+        # after the last filled slot nothing was written
         is_filled = tl.load(indices_ptr + slot, mask=slot < num_slots, other=-1) >= 0
         total = tl.zeros([BLOCK_P], tl.float32)
         for i in range(0, num_shares):

@@ -127,7 +127,7 @@ def _forward_kernel(
     slots = tl.arange(0, BLOCK_K)
     inside = (slots >= begin) & (slots < tl.minimum(begin + per_split, K))
     chosen = tl.load(indices_ptr + retrieved + slots, mask=inside, other=-1)
-    # empty slots usually come last: the loop ends in front of them
+    # empty slots usually come last: the loop ends before them
     end = tl.max(tl.where(chosen >= 0, slots + 1, 0), 0)
 
     read = tl.zeros([BLOCK_M, BLOCK_D], tl.float32)
@@ -164,7 +164,7 @@ def _forward_kernel(
         read = tl.dot(attention.to(v.dtype), v, read, input_precision="ieee")
 
     chunk = b * C + c
-    # what a split writes lies behind that of all chunks of the splits before
+    # what a split writes lies after that of all chunks of the splits before
     chunk += split.to(tl.int64) * (tl.num_programs(0) // (G * num_tiles))
     if JOINT:
         read, lse = _normalise(read, peak, total)

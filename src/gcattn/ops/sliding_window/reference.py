@@ -8,7 +8,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-# documents of the columns added as padding: no real column has them, and padding behind the last
+# documents of the columns added as padding: no real column has them, and padding after the last
 # column sees itself, so that no row of a softmax is empty
 _BEFORE, _BEHIND = -2, -3
 

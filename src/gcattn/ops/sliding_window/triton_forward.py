@@ -115,7 +115,7 @@ def _forward_kernel(
             q, k_ptr, v_ptr, k_strides[1], v_strides[1], first_key, P + L, used,
             highest, total, mixed, scale, False, D, BLOCK_N, BLOCK_D,
         )  # fmt: skip
-    # the tiles before and behind those, in one loop
+    # the tiles before and after those, in one loop
     num_before = (full_begin - begin) // BLOCK_N
     num_behind = tl.cdiv(tl.maximum(last + 1 - full_end, 0), BLOCK_N)
     for t in range(0, num_before + num_behind):
