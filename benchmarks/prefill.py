@@ -163,9 +163,7 @@ def command(
     segment_length: Annotated[
         str, typer.Option(help="Tokens read at a time, such as 16k; bounds memory.")
     ] = "16k",
-    memory_tier: Annotated[
-        MemoryTier, typer.Option(help="Where old chunks are kept.")
-    ] = "device",
+    memory_tier: Annotated[MemoryTier, typer.Option(help="Where old chunks are kept.")] = "device",
     trials: Annotated[int, typer.Option(min=1, max=MOST, help="Readings of each prompt.")] = 3,
     full_attention: FullAttention = None,
     slowest_seconds: Annotated[

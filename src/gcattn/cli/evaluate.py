@@ -120,7 +120,7 @@ def parse_changes(changes: Sequence[str] | None) -> dict[str, Any]:
         except json.JSONDecodeError:
             parsed[field] = value
         except (ValueError, RecursionError) as error:
-            raise ValueError(f"--set {field}: what comes behind = can't be a value.") from error
+            raise ValueError(f"--set {field}: the text after = is not a value.") from error
     return parsed
 
 
