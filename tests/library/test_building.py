@@ -7,6 +7,7 @@ import pytest
 import torch
 from library_runs import Killed, assert_same, killed_after, read, tensors_of, write_files
 
+from gcattn.library.asking import Library
 from gcattn.library.state import read_state
 from gcattn.memory.saved import open_memory
 
@@ -172,3 +173,21 @@ def test_tokenised_ahead_in_other_processes_it_is_the_same_bitwise(
 ):
     read(tmp_path / "ahead", model, tokenizer, settings, [texts], num_workers=2)
     assert_same(whole, tmp_path / "ahead")
+
+
+def test_without_keys_and_values_a_memory_is_small_and_answers_the_same(
+    whole, texts, model, tokenizer, settings, tmp_path
+):
+    small = replace(settings, keys_values=False)
+    read(tmp_path / "small", model, tokenizer, small, [texts])
+    sizes = [
+        sum(part.bytes for part in open_memory(folder).description.parts)
+        for folder in (whole, tmp_path / "small")
+    ]
+    assert sizes[1] < sizes[0] / 2
+    libraries = [
+        Library(open_memory(folder), model, tokenizer) for folder in (whole, tmp_path / "small")
+    ]
+    whole_answer, small_answer = (x.ask("Who knew?", max_new_tokens=5) for x in libraries)
+    assert whole_answer.text == small_answer.text
+    assert [x.chunk for x in whole_answer.sources] == [x.chunk for x in small_answer.sources]

@@ -6,27 +6,52 @@ import sys
 import pytest
 import torch
 
-from gcattn import chunk_topk
-from gcattn.memory.sharded import ShardedChunks, Share
+from gcattn import DRTCache, MemoryWriter, chunk_topk, merge_memories, open_memory
+from gcattn.memory.saved.landmarks import ExactLandmarks
+from gcattn.memory.sharded import ShardedChunks
+from gcattn.memory.stores.store import ChunkReader, GatheredChunks
 from gcattn.ops.chunk_topk.candidates import holder_bounds
-from gcattn.ops.chunk_topk.weights import weigh_read
+from gcattn.testing import random_config, random_model, random_tokens
 from processes import run_together
 
 E, S, G, D = 12, 5, 2, 4
 BLOCK = 4
 
 
-def memory(num_chunks, seed, dtype):
-    """Draw chunks, many of which are equal, some of which may not be chosen."""
-    generator = torch.Generator().manual_seed(seed)
-    kinds = torch.randn(num_chunks // 3 + 1, E, generator=generator, dtype=torch.float64)
-    landmarks = kinds[torch.randint(len(kinds), (num_chunks,), generator=generator)]
-    return Share(
-        landmarks.to(dtype),
-        torch.randn(num_chunks, 2, S, G, D, generator=generator, dtype=torch.float64).to(dtype),
-        torch.randint(1, S, (num_chunks,), generator=generator),
-        torch.rand(num_chunks, generator=generator) < 0.8,
-    )
+class Share(ChunkReader):
+    """Chunks that are drawn, many of them equal, some of which may not be chosen."""
+
+    def __init__(self, num_chunks, seed, dtype):
+        generator = torch.Generator().manual_seed(seed)
+        kinds = torch.randn(num_chunks // 3 + 1, E, generator=generator, dtype=torch.float64)
+        self.scored = kinds[torch.randint(len(kinds), (num_chunks,), generator=generator)].to(dtype)
+        self.chunks = torch.randn(num_chunks, 2, S, G, D, generator=generator).to(dtype)
+        self.lengths = torch.randint(1, S, (num_chunks,), generator=generator)
+        self.visible = torch.rand(num_chunks, generator=generator) < 0.8
+
+    def part(self, first, end):
+        part = object.__new__(Share)
+        vars(part).update({name: x[first:end] for name, x in vars(self).items()})
+        return part
+
+    @property
+    def num_chunks(self):
+        return len(self.lengths)
+
+    @property
+    def landmarks(self):
+        return ExactLandmarks(self.scored, self.visible)
+
+    @property
+    def reader(self):
+        return self
+
+    def gather(self, numbers):
+        keys, values = self.chunks[numbers].unbind(1)
+        return GatheredChunks(keys, values, self.lengths[numbers])
+
+    def num_bytes(self):
+        return {}
 
 
 def queries(seed, dtype, count=7):
@@ -34,59 +59,48 @@ def queries(seed, dtype, count=7):
     return torch.randn(count, E, generator=generator, dtype=torch.float64).to(dtype)
 
 
-def ask(rank, whole, asked, top_k, bounds):
-    """Choose and read in one of several processes."""
-    own = Share(*(x[bounds[rank] : bounds[rank + 1]] for x in whole))
-    chunks = ShardedChunks(own, bounds)
-    best = chunks.best(asked, top_k)
-    weights = weigh_read(asked[None], chunks.landmarks_at(best)[None], (best >= 0)[None])[0]
-    numbers = best[best >= 0].unique()
-    return best, weights, numbers, *chunks.gather(numbers)
-
-
 def ask_all(rank, cases):
-    return [ask(rank, *case) for case in cases]
+    """Choose and read in one of several processes."""
+    return [
+        ask(ShardedChunks(whole.part(*bounds[rank : rank + 2])), *asked)
+        for whole, bounds, *asked in cases
+    ]
+
+
+def ask(chunks, asked, top_k):
+    best = chunks.landmarks.best(asked, top_k)
+    numbers = best.indices[best.indices >= 0].unique()
+    landmarks = chunks.landmarks.at(numbers)
+    return *best, landmarks, chunks.landmarks.may_be_chosen, *chunks.reader.gather(numbers)
 
 
 @pytest.mark.parametrize("count", [2, 3, 4])
 def test_several_processes_choose_and_read_what_one_does_ties_included(count, monkeypatch):
     monkeypatch.setattr(sys.modules["gcattn.ops.chunk_topk.reference"], "SCORE_BLOCK", BLOCK)
     cases = [
-        (memory(n, seed, dtype), queries(seed, dtype), top_k, holder_bounds(n, count, BLOCK))
+        (Share(n, seed, dtype), holder_bounds(n, count, BLOCK), queries(seed, dtype), top_k)
         for dtype in (torch.float64, torch.float32, torch.bfloat16)
         for seed, (n, top_k) in enumerate([(45, 6), (9, 4), (3, 5), (0, 3)])
     ]
+    expected = [ask(whole, *asked) for whole, _, *asked in cases]
     for found in run_together(count, ask_all, cases):
-        for (whole, asked, top_k, _), (best, weights, numbers, *read) in zip(
-            cases, found, strict=True
-        ):
-            visible = torch.full((1, len(asked)), len(whole.landmarks))
-            expected = chunk_topk(
-                asked[None],
-                whole.landmarks[None],
-                visible,
-                top_k,
-                query_documents=torch.ones_like(visible),
-                landmark_documents=whole.may_be_chosen[None].long(),
-            )
-            assert torch.equal(best, expected.indices[0])
-            torch.testing.assert_close(weights, expected.weights[0])
-            chosen = whole.chunks[numbers]
-            for x, y in zip(
-                read, (chosen[:, 0], chosen[:, 1], whole.lengths[numbers]), strict=True
-            ):
+        for one, several in zip(expected, found, strict=True):
+            for x, y in zip(one, several, strict=True):
                 assert torch.equal(x, y)
 
 
-def test_weights_are_those_of_one_process_bitwise(monkeypatch):
-    monkeypatch.setattr(sys.modules["gcattn.ops.chunk_topk.reference"], "SCORE_BLOCK", BLOCK)
-    monkeypatch.setattr(sys.modules["gcattn.ops.chunk_topk.weights"], "DENSE_LIMIT", 0)
-    whole, asked = memory(45, 0, torch.float32), queries(0, torch.float32)
+def test_one_process_chooses_as_the_operator_does():
+    whole, asked = Share(45, 0, torch.float64), queries(0, torch.float64)
     visible = torch.full((1, len(asked)), 45)
-    every = whole._replace(may_be_chosen=torch.ones(45, dtype=torch.bool))
-    expected = chunk_topk(asked[None], whole.landmarks[None], visible, 6)
-    for _, weights, *_ in run_together(3, ask, every, asked, 6, holder_bounds(45, 3, BLOCK)):
-        assert torch.equal(weights, expected.weights[0])
+    expected = chunk_topk(
+        asked[None],
+        whole.scored[None],
+        visible,
+        6,
+        query_documents=torch.ones_like(visible),
+        landmark_documents=whole.visible.long()[None],
+    )
+    assert torch.equal(whole.landmarks.best(asked, 6).indices, expected.indices[0])
 
 
 @pytest.mark.parametrize(("num_chunks", "count"), [(0, 3), (5, 4), (64, 3), (1000, 7)])
@@ -98,13 +112,41 @@ def test_shares_begin_at_blocks_and_are_as_equal_as_can_be(num_chunks, count):
     assert max(sizes) - min(sizes) <= 1
 
 
-def refuse(rank, bounds):
-    share = memory(4, 0, torch.float32)
-    with pytest.raises(ValueError) as refused:
-        ShardedChunks(share, bounds)
-    return str(refused.value)
+def answer(memory, model, question):
+    cache = DRTCache(model.config, memory=memory)
+    output = model.generate(
+        question,
+        cache=cache,
+        max_new_tokens=12,
+        do_sample=False,
+        output_retrieval=True,
+        output_logits=True,
+        return_dict_in_generate=True,
+    )
+    retrieved = [selection.indices for call in output.retrieval for selection in call]
+    return output.sequences, torch.stack(output.logits), retrieved
 
 
-def test_bounds_that_do_not_fit_are_refused():
-    assert "3 ascending numbers from 0 for 2 processes" in run_together(2, refuse, [0, 4])[0]
-    assert "must hold chunks 0 to 5, got 4" in run_together(2, refuse, [0, 5, 10])[0]
+def answer_together(rank, folders, model, question):
+    return answer(ShardedChunks(open_memory(folders[rank])), model, question)
+
+
+def test_a_model_answers_from_several_processes_as_from_one(tmp_path):
+    model = random_model(random_config(3, chunk_size=6, num_retrieval_groups=2, num_upper_layers=4))
+    folders = [tmp_path / str(rank) for rank in range(3)]
+    for rank, folder in enumerate(folders):
+        with MemoryWriter(folder, model) as writer:
+            writer.begin(f"text {rank}")
+            ids = random_tokens(model.config, 1, 5 * (9 + rank), rank)
+            got = model.base_model.encode_chunks(ids)
+            writer.append(got.landmarks[0], got.keys[0], got.values[0], got.lengths[0], ids[0])
+            writer.end()
+    merge_memories(folders, tmp_path / "whole")
+    question = random_tokens(model.config, 1, 14, seed=9)
+    tokens, logits, retrieved = answer(open_memory(tmp_path / "whole"), model, question)
+    assert max(int(x.max()) for x in retrieved if x.numel()) >= 19  # of the last process
+    for found in run_together(3, answer_together, folders, model, question):
+        assert torch.equal(found[0], tokens)
+        torch.testing.assert_close(found[1], logits)
+        for x, y in zip(found[2], retrieved, strict=True):
+            assert torch.equal(x, y)

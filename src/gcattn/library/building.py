@@ -15,8 +15,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import torch
-
 from gcattn.library.blocks import (
     BYTES_PER_TOKEN,
     FileGroup,
@@ -152,8 +150,8 @@ class _Reading:
     ) -> None:
         self._model = model
         self._tokenizer = tokenizer
+        self._settings = run.settings
         self._block_tokens = run.settings.block_tokens
-        self._dtype: torch.dtype = getattr(torch, run.settings.dtype)
         self._ranks = ranks
         self._num_workers = num_workers
         self.skipped_bytes = 0
@@ -173,7 +171,7 @@ class _Reading:
                     owner = self._owner(group, segment)
                     own = None
                     if owner == self._ranks.rank:
-                        own = read_block(self._model, block, self._dtype)
+                        own = read_block(self._model, block, self._settings)
                     yield group, segment, self._ranks.hand_over(own, owner)
 
     def _from(self, groups: Iterable[FileGroup], place: Place) -> Iterator[FileGroup]:

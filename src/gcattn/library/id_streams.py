@@ -12,7 +12,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch
 
 from gcattn.library.blocks import segments
 from gcattn.library.encoding import EncodedText
@@ -52,7 +51,7 @@ def read_ids(
 
     chosen = default_settings(model) if settings is None else settings
     place = expand_home(folder)
-    dtype, ranks = getattr(torch, chosen.dtype), Ranks()
+    ranks = Ranks()
     with ExitStack() as opened:
         writer: Any = None
 
@@ -76,7 +75,7 @@ def read_ids(
             if number < num_read:
                 continue
             owner = number % ranks.count
-            own = read_block(model, block, dtype) if owner == ranks.rank else None
+            own = read_block(model, block, chosen) if owner == ranks.rank else None
             read = ranks.hand_over(own, owner)
             if read is None:
                 continue

@@ -13,6 +13,7 @@ import torch
 from torch import Tensor
 
 from gcattn.library.blocks import TokenBlock
+from gcattn.library.state import BuildSettings
 
 if TYPE_CHECKING:
     from gcattn.models.configuration_drt import DRTConfig
@@ -24,8 +25,8 @@ class ReadBlock:
 
     Attributes:
         landmarks: [F, E].
-        keys: [F, S, G, D].
-        values: [F, S, G, D].
+        keys: [F, S, G, D], or none of them if they are not kept.
+        values: Same shape as `keys`.
         lengths: Tokens of each chunk, [F].
         token_ids: Of all chunks, one after the other.
         lines: Line or page that each chunk begins on, int32 [F].
@@ -45,7 +46,7 @@ class ReadBlock:
     is_last: bool
 
 
-def read_block(model: Any, block: TokenBlock, dtype: torch.dtype) -> ReadBlock:
+def read_block(model: Any, block: TokenBlock, settings: BuildSettings) -> ReadBlock:
     """Read a block in one call; the model must retrieve.
 
     The same block gives the same bits in every process that has the same device and threads, since
@@ -54,9 +55,10 @@ def read_block(model: Any, block: TokenBlock, dtype: torch.dtype) -> ReadBlock:
     Args:
         model: A `DRTForCausalLM` in evaluation mode.
         block: With its halo.
-        dtype: Of what is returned.
+        settings: Say what is kept, and in which dtype.
     """
     config: DRTConfig = model.config
+    dtype: torch.dtype = getattr(torch, settings.dtype)
     counts, starts = _chunks(block, config.chunk_size - 1)
     problems = [span.problem for span in block.spans]
     if not len(block.ids):
@@ -80,9 +82,10 @@ def read_block(model: Any, block: TokenBlock, dtype: torch.dtype) -> ReadBlock:
         document_ids=documents,
     )
     halo = block.halo // (config.chunk_size - 1)
-    landmarks, keys, values = (
-        x[0, halo:].to("cpu", dtype) for x in (chunks.landmarks, chunks.keys, chunks.values)
-    )
+    # what is not kept need not leave the device
+    kept = slice(halo, None if settings.keys_values else halo)
+    landmarks = chunks.landmarks[0, halo:].to("cpu", dtype)
+    keys, values = (x[0, kept].to("cpu", dtype) for x in (chunks.keys, chunks.values))
     return ReadBlock(
         landmarks,
         keys,

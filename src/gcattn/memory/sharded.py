@@ -4,124 +4,183 @@ All processes run the model on the same question, in step. A retrieval brings K 
 together, of which the K best are those of the whole memory; then the owner of each chosen chunk
 sends it to the others. Nothing else travels.
 
-Shapes: N chunks of all processes, n of one, Q queries, K chosen chunks, U chunks asked for, S slots
-per chunk, G key/value heads, D head dim, E hidden size.
+Shapes: N chunks of all processes, Q queries, K chosen chunks, U chunks asked for, S slots per
+chunk, G key/value heads, D head dim, E hidden size.
 """
 
-import itertools
 from collections.abc import Callable, Sequence
-from typing import Any, NamedTuple
+from itertools import pairwise
+from typing import TYPE_CHECKING, Any
 
 import torch
 import torch.distributed as dist
-from torch import Tensor
+from torch import Tensor, nn
 
-from gcattn.ops.chunk_topk.candidates import chunk_candidates, merge_candidates
+from gcattn.memory.shared_chunks import SharedChunks
+from gcattn.memory.stores.store import ChunkReader, GatheredChunks
+from gcattn.ops.chunk_topk.candidates import merge_candidates
 from gcattn.ops.chunk_topk.reference import BestChunks
 
-
-class Share(NamedTuple):
-    """The chunks of one process, on its device."""
-
-    landmarks: Tensor  # [n, E]
-    chunks: Tensor  # [n, 2, S, G, D], keys and values
-    lengths: Tensor  # [n]
-    may_be_chosen: Tensor  # bool [n]
+if TYPE_CHECKING:
+    from gcattn.models.configuration_drt import DRTConfig
 
 
 class ShardedChunks:
-    """The chunks of all processes, numbered from the first to the last.
+    """The chunks of all processes, numbered from the first process to the last.
 
-    Every process makes one from its own share and calls the same methods with the same arguments.
+    Every process makes one from its own share and calls the same methods with the same arguments;
+    `DRTCache(config, memory=…)` takes it like any other memory. On a GPU the choice is bit for bit
+    that of one process; in plain PyTorch too where each share begins at a multiple of `SCORE_BLOCK`
+    chunks, and else to the last digit of a score.
 
     Args:
-        share: The chunks of this process.
-        bounds: Where the chunks of each process begin, and N; `holder_bounds` makes them so that
-            what is chosen is, bit for bit, what one process would choose.
+        own: The chunks of this process, such as what `open_memory` returns.
         group: The processes; all of them without it.
-
-    Raises:
-        ValueError: The bounds do not fit the share or the processes.
     """
 
-    def __init__(self, share: Share, bounds: Sequence[int], group: Any = None) -> None:
-        rank, count = dist.get_rank(group), dist.get_world_size(group)
-        if len(bounds) != count + 1 or list(bounds) != sorted(bounds) or bounds[0] != 0:
-            raise ValueError(
-                f"bounds must be {count + 1} ascending numbers from 0 for {count} processes, "
-                f"got {list(bounds)}."
-            )
-        if len(share.landmarks) != bounds[rank + 1] - bounds[rank]:
-            raise ValueError(
-                f"Process {rank} must hold chunks {bounds[rank]} to {bounds[rank + 1]}, got "
-                f"{len(share.landmarks)} of them."
-            )
-        self._share = share
-        self._bounds = list(bounds)
-        self._group, self._rank = group, rank
+    def __init__(self, own: SharedChunks, group: Any = None) -> None:
+        self._own = own
+        self._exchange = _Exchange(own.num_chunks, group)
 
     @property
     def num_chunks(self) -> int:
         """Chunks N of all processes, those that may not be chosen included."""
-        return self._bounds[-1]
+        return self._exchange.bounds[-1]
 
-    def best(self, queries: Tensor, top_k: int) -> Tensor:
-        """Return the chunks with the best scores for each query [Q, E], best first, [Q, K].
+    @property
+    def landmarks(self) -> "ShardedLandmarks":
+        """What chunks are chosen by."""
+        return ShardedLandmarks(self._own, self._exchange)
 
-        -1 where there are fewer than K; of equal scores the earlier chunk comes first.
+    @property
+    def reader(self) -> ChunkReader:
+        """Their keys and values."""
+        return ShardedReader(self._own, self._exchange)
+
+    def check_sizes(self, config: "DRTConfig") -> None:
+        """Refuse a model of other sizes than those of this process's chunks.
+
+        Raises:
+            ValueError: A size differs.
         """
-        own = self._share
-        num_visible = torch.full((1, len(queries)), len(own.landmarks), device=queries.device)
-        found = chunk_candidates(
-            queries[None],
-            own.landmarks[None],
-            num_visible,
-            top_k,
-            query_documents=torch.ones_like(num_visible),
-            landmark_documents=own.may_be_chosen[None].long(),
-        )
-        first = self._bounds[self._rank]
-        numbers = torch.where(found.indices[0] >= 0, found.indices[0] + first, -1)
-        gathered = zip(self._all(numbers), self._all(found.scores[0]), strict=True)
-        return merge_candidates([BestChunks(*of_rank) for of_rank in gathered], top_k)
+        self._own.check_sizes(config)
 
-    def landmarks_at(self, numbers: Tensor) -> Tensor:
-        """Return the landmarks of chunks, [*numbers.shape, E]."""
-        if not self.num_chunks:
-            return self._share.landmarks.new_zeros(*numbers.shape, self._share.landmarks.shape[1])
-        distinct, places = numbers.clamp_min(0).unique(return_inverse=True)
-        (landmarks,) = self._from_owners(distinct, lambda own: [self._share.landmarks[own]])
-        return landmarks[places]
+    def bind(self, model: nn.Module) -> None:
+        """Say which `DRTModel` reads.
 
-    def gather(self, numbers: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """Return keys and values [U, S, G, D] and lengths [U] of chunks [U], ascending numbers."""
-        own = self._share
-        chunks, lengths = self._from_owners(numbers, lambda at: [own.chunks[at], own.lengths[at]])
-        return chunks[:, 0], chunks[:, 1], lengths
+        Raises:
+            ValueError: It did not make the chunks of this process.
+        """
+        self._own.bind(model)
 
-    def _all(self, x: Tensor) -> list[Tensor]:
+
+class ShardedLandmarks:
+    """The landmarks of all processes."""
+
+    def __init__(self, own: SharedChunks, exchange: "_Exchange") -> None:
+        self._own, self._exchange = own.landmarks, exchange
+
+    @property
+    def may_be_chosen(self) -> Tensor:
+        """Which chunks may be chosen, bool [N]."""
+        own = self._own.may_be_chosen
+        everything = torch.arange(self._exchange.bounds[-1])
+        (chosen,) = self._exchange.bring(everything, lambda at: [own[at.to(own.device)]])
+        return chosen
+
+    def best(self, queries: Tensor, top_k: int) -> BestChunks:
+        """Return the K chunks with the best scores for each query [Q, E], and the scores [Q, K]."""
+        found = self._own.best(queries, top_k)
+        numbers = torch.where(found.indices >= 0, found.indices + self._exchange.first, -1)
+        candidates = [
+            BestChunks(*of_rank)
+            for of_rank in zip(
+                self._exchange.all(numbers), self._exchange.all(found.scores), strict=True
+            )
+        ]
+        best = merge_candidates(candidates, top_k)
+        # of every rank's candidates the K best scores are those of the K best chunks
+        scores = torch.cat([own.scores for own in candidates], dim=-1)
+        return BestChunks(best, scores.sort(dim=-1, descending=True, stable=True).values[:, :top_k])
+
+    def at(self, numbers: Tensor) -> Tensor:
+        """Return the landmarks of chunks, [*numbers.shape, E], where the queries are."""
+        distinct, places = numbers.unique(return_inverse=True)
+        (landmarks,) = self._exchange.bring(distinct, lambda own: [self._own.at(own)])
+        return landmarks[places] if self._exchange.bounds[-1] else self._own.at(numbers)
+
+
+class ShardedReader(ChunkReader):
+    """The keys and values of all processes."""
+
+    def __init__(self, own: SharedChunks, exchange: "_Exchange") -> None:
+        self._own, self._exchange = own.reader, exchange
+
+    @property
+    def num_chunks(self) -> int:
+        """Chunks that there are."""
+        return self._exchange.bounds[-1]
+
+    def gather(self, numbers: Tensor) -> GatheredChunks:
+        """Bring chunks to the device of the model, by distinct and ascending numbers [U]."""
+        read = self._exchange.bring(numbers, lambda own: list(self._own.gather(own.cpu())))
+        return GatheredChunks(*read)
+
+    def prefetch(self, numbers: Tensor) -> None:
+        """Say that these chunks [U] will be asked for."""
+        first, end = self._exchange.first, self._exchange.end
+        self._own.prefetch(numbers[(numbers >= first) & (numbers < end)] - first)
+
+    def num_bytes(self) -> dict[str, int]:
+        """Bytes in use by place, in this process."""
+        return self._own.num_bytes()
+
+
+class _Exchange:
+    """What travels between processes.
+
+    Attributes:
+        bounds: Where the chunks of each process begin, and N.
+    """
+
+    def __init__(self, num_own: int, group: Any) -> None:
+        self._group = group
+        self._rank, count = dist.get_rank(group), dist.get_world_size(group)
+        counts: list[Any] = [None] * count
+        dist.all_gather_object(counts, num_own, group=group)
+        self.bounds = [sum(counts[:rank]) for rank in range(count + 1)]
+
+    @property
+    def first(self) -> int:
+        """Number of this process's first chunk."""
+        return self.bounds[self._rank]
+
+    @property
+    def end(self) -> int:
+        """Number behind its last."""
+        return self.bounds[self._rank + 1]
+
+    def all(self, x: Tensor) -> list[Tensor]:
         """Return what every process passes, in the order of the processes."""
-        gathered = [torch.empty_like(x) for _ in range(len(self._bounds) - 1)]
+        gathered = [torch.empty_like(x) for _ in self.bounds[1:]]
         dist.all_gather(gathered, x.contiguous(), group=self._group)
         return gathered
 
-    def _from_owners(self, numbers: Tensor, read: Callable[[Tensor], list[Tensor]]) -> list[Tensor]:
+    def bring(self, numbers: Tensor, read: Callable[[Tensor], Sequence[Tensor]]) -> list[Tensor]:
         """Bring rows of tensors from the processes that hold them.
 
         Args:
-            numbers: Of the chunks, [U], ascending.
+            numbers: Of chunks, [U], distinct and ascending.
             read: Returns rows of this process's tensors, by numbers of its own.
         """
-        device = self._share.landmarks.device
-        like = read(torch.zeros(0, dtype=torch.long, device=device))
+        like = read(numbers[:0])
         parts: list[list[Tensor]] = [[x] for x in like]
-        bounds = torch.tensor(self._bounds)
-        places = torch.searchsorted(numbers.cpu(), bounds).tolist()
-        for owner, (begin, end) in enumerate(itertools.pairwise(places)):
+        places = torch.searchsorted(numbers.cpu(), torch.tensor(self.bounds)).tolist()
+        for owner, (begin, end) in enumerate(pairwise(places)):
             if begin == end:
                 continue
             if owner == self._rank:
-                rows = read((numbers[begin:end] - self._bounds[owner]).to(device))
+                rows = read(numbers[begin:end] - self.first)
             else:
                 rows = [x.new_empty(end - begin, *x.shape[1:]) for x in like]
             for part, x in zip(parts, rows, strict=True):
