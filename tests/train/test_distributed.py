@@ -5,6 +5,7 @@ import signal
 import subprocess
 import sys
 import time
+import warnings
 from pathlib import Path
 
 import pytest
@@ -90,12 +91,16 @@ def shard_and_step(rank: int, store: str, results: Path) -> None:
     fully_shard(model, mesh=mesh)
     optimizer = torch.optim.AdamW(model.parameters(), lr=1e-3, foreach=False)
     ids = torch.randint(0, 31, (2, 64), generator=torch.Generator().manual_seed(1))
-    for _ in range(2):
-        loss = model(ids[rank : rank + 1], labels=ids[rank : rank + 1]).loss
-        loss.backward()
-        assert all(parameter.grad is not None for parameter in model.parameters())
-        optimizer.step()
-        optimizer.zero_grad()
+    with warnings.catch_warnings(record=True) as told:
+        warnings.simplefilter("always")
+        for _ in range(2):
+            loss = model(ids[rank : rank + 1], labels=ids[rank : rank + 1]).loss
+            loss.backward()
+            assert all(parameter.grad is not None for parameter in model.parameters())
+            optimizer.step()
+            optimizer.zero_grad()
+    # such as of a module whose weights were read while it never ran forward
+    assert not [str(warning.message) for warning in told if "FSDP" in str(warning.message)]
     full = {name: p.full_tensor() for name, p in model.named_parameters()}
     if rank == 0:
         torch.save(full, results)
