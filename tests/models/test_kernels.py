@@ -18,7 +18,7 @@ pytestmark = pytest.mark.skipif(
 USES = {
     "gcattn.nn.cross_attention.grouped_cross_attention": grouped_cross_attention,
     "gcattn.nn.self_attention.sliding_window_attention": sliding_window_attention,
-    "gcattn.nn.retriever.chunk_topk": chunk_topk,
+    "gcattn.memory.chunk_source.chunk_topk": chunk_topk,
 }
 
 
