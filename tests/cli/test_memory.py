@@ -64,8 +64,9 @@ def test_a_memory_says_what_it_holds_and_that_it_is_whole(built, texts, capsys):
     assert "landmarks and keys and values, float32" in shown
     assert f"{texts}/a.txt: " in shown
     assert "c.bin" in shown and "(" in shown.splitlines()[-1]
-    code, shown, _ = run(capsys, "memory", "verify", built)
-    assert code == 0 and shown.endswith("as it was written\n")
+    for command in (["memory", "verify", built], ["verify", built]):
+        code, shown, _ = run(capsys, *command)
+        assert code == 0 and shown.endswith("as it was written\n")
 
 
 def test_files_are_added_joined_and_exported(built, texts, model, tmp_path, capsys):
@@ -83,7 +84,8 @@ def test_files_are_added_joined_and_exported(built, texts, model, tmp_path, caps
 
 
 def test_an_answer_comes_with_its_places(built, capsys):
-    code, shown, _ = run(capsys, "ask", built, "Where is the captain?", "--max-new-tokens", "3")
+    question = ["Where is the captain?", "--max-new-tokens", "3", "--memory-tier", "host"]
+    code, shown, _ = run(capsys, "ask", built, *question)
     assert code == 0
     places = [line for line in shown.splitlines() if "%" in line]
     assert 1 <= len(places) <= 3

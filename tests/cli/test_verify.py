@@ -1,9 +1,12 @@
 """`gcattn verify` reads everything and names what has changed."""
 
 import pytest
+import torch
 
+from gcattn import DRTCache, save_cache
 from gcattn.cli import main
 from gcattn.storage.whole import new_folder
+from gcattn.testing import random_config, random_model, random_tokens
 
 
 def run(capsys, *arguments):
@@ -52,3 +55,13 @@ def test_folder_without_checksums_is_refused_until_they_are_recorded(tmp_path, c
     assert run(capsys, tmp_path)[1].startswith("1 files")
     code, _, err = run(capsys, tmp_path / "nowhere")
     assert code == 2 and "There is no folder" in err
+
+
+def test_a_saved_cache_is_compared_by_its_manifest(tmp_path, capsys):
+    model = random_model(random_config(3, chunk_size=6))
+    cache = DRTCache(model.config)
+    with torch.no_grad():
+        model(random_tokens(model.config, 1, 50), cache=cache)
+    save_cache(cache, tmp_path / "cache")
+    code, out, _ = run(capsys, tmp_path / "cache")
+    assert code == 0 and "as they were written" in out

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
@@ -21,6 +21,12 @@ AskedModel = Annotated[
     str | None,
     typer.Option(callback=expand, help="Folder of the model, if it has moved."),
 ]
+AskedTier = Annotated[
+    Literal["device", "host", "host-int8", "disk", "recompute"] | None,
+    typer.Option(
+        help="Where keys and values come from: the folder (disk, the default), or loaded first."
+    ),
+]
 NewTokens = Annotated[int, typer.Option(min=1, max=MOST, help="The longest answer, in tokens.")]
 Shown = Annotated[int, typer.Option(min=0, max=1000, help="Retrieved chunks to show.")]
 Stop = Annotated[
@@ -37,6 +43,7 @@ def ask(
     max_new_tokens: NewTokens = 64,
     stop: Stop = "\n",
     model: AskedModel = None,
+    memory_tier: AskedTier = None,
     device: Device = "auto",
     dtype: Dtype = "auto",
 ) -> None:
@@ -47,7 +54,7 @@ def ask(
     """
     from gcattn.library.asking import open_library
 
-    library = open_library(folder, model=model, device=device, dtype=dtype)
+    library = open_library(folder, model=model, device=device, dtype=dtype, memory_tier=memory_tier)
     show(library.ask(question, max_new_tokens=max_new_tokens, stop=stop or None), sources)
 
 

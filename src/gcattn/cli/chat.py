@@ -10,7 +10,7 @@ import typer
 if TYPE_CHECKING:
     from rich.console import Console
 
-from gcattn.cli.ask import AskedModel, NewTokens, Shown, Stop, show
+from gcattn.cli.ask import AskedModel, AskedTier, NewTokens, Shown, Stop, show
 from gcattn.cli.evaluate import Device, Dtype
 from gcattn.cli.paths import expand
 
@@ -23,6 +23,7 @@ def chat(
     max_new_tokens: NewTokens = 64,
     stop: Stop = "\n",
     model: AskedModel = None,
+    memory_tier: AskedTier = None,
     device: Device = "auto",
     dtype: Dtype = "auto",
 ) -> None:
@@ -34,7 +35,7 @@ def chat(
 
     from gcattn.library.asking import open_library
 
-    library = open_library(memory, model=model, device=device, dtype=dtype)
+    library = open_library(memory, model=model, device=device, dtype=dtype, memory_tier=memory_tier)
     notes = Console(stderr=True, highlight=False, soft_wrap=True)
     held = library.memory
     notes.print(f"{held.num_tokens:,} tokens of {len(held.documents):,} files; an empty line ends")

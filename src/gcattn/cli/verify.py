@@ -15,7 +15,8 @@ def verify(
     folder: Annotated[
         Path,
         typer.Argument(
-            callback=expand, help="A model, run, checkpoint, cache or folder of token shards."
+            callback=expand,
+            help="A model, run, checkpoint, cache, memory or folder of token shards.",
         ),
     ],
     record: Annotated[
@@ -27,11 +28,19 @@ def verify(
     Ends with exit code 2 and the names of the files that have changed, if there are any. Folders
     below FOLDER are compared too.
     """
+    from gcattn.cli.memory import verify as verify_memory
+    from gcattn.memory.saved.description import DESCRIPTION
     from gcattn.storage.manifest import MANIFEST, damages, manifest_text, read_manifest
     from gcattn.storage.whole import new_file
 
     if not folder.is_dir():
         raise FileNotFoundError(f"There is no folder {folder}.")
+    # a saved cache has both, and its manifest knows all of it
+    if (folder / DESCRIPTION).is_file() and not (folder / MANIFEST).is_file():
+        if record:
+            raise ValueError(f"{folder} is a memory, whose checksums are written with it for good.")
+        verify_memory(folder)
+        return
     folders = sorted(manifest.parent for manifest in folder.rglob(MANIFEST))
     if record:
         for recorded in folders or [folder]:
