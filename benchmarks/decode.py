@@ -67,7 +67,7 @@ def bench_decoding(
         lengths: Context lengths in tokens.
         device: CPU or CUDA.
         dtype: Of weights and memory.
-        tiers: Where old chunks are kept.
+        tiers: Where past chunks are kept.
         batch: Rows that generate at once.
         num_tokens: Timed tokens; every (S - 1)-th closes a chunk and retrieves anew.
         with_full_attention: Measure a full-attention Transformer of the same sizes too.

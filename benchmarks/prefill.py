@@ -64,7 +64,7 @@ def bench_prefill(
         dtype: Of the weights.
         batch: Rows.
         segment_length: Tokens of a segment; bounds memory.
-        memory_tier: Where old chunks are kept.
+        memory_tier: Where past chunks are kept.
         trials: Readings of each prompt after one that warms up.
         with_full_attention: Measure a full-attention Transformer of the same sizes too; it reads a
             prompt in one call, which FlashAttention does at its best.
@@ -163,7 +163,7 @@ def command(
     segment_length: Annotated[
         str, typer.Option(help="Tokens read at a time, such as 16k; bounds memory.")
     ] = "16k",
-    memory_tier: Annotated[MemoryTier, typer.Option(help="Where old chunks are kept.")] = "device",
+    memory_tier: Annotated[MemoryTier, typer.Option(help="Where past chunks are kept.")] = "device",
     trials: Annotated[int, typer.Option(min=1, max=MOST, help="Readings of each prompt.")] = 3,
     full_attention: FullAttention = None,
     slowest_seconds: Annotated[

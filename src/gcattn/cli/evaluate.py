@@ -34,7 +34,7 @@ Dtype = Annotated[
 ]
 Tier = Annotated[
     Literal["device", "host", "host-int8", "disk", "recompute"] | None,
-    typer.Option(help="Where a DRT keeps old chunks (default: as its configuration says)."),
+    typer.Option(help="Where a DRT keeps past chunks (default: the configuration's)."),
 ]
 
 Changes = Annotated[
@@ -42,7 +42,7 @@ Changes = Annotated[
     typer.Option(
         "--set",
         metavar="FIELD=VALUE",
-        help="Run a DRT with another configuration, such as retrieval_top_k=4; may be repeated.",
+        help="Override a field of a DRT's configuration, as in retrieval_top_k=4; repeatable.",
     ),
 ]
 
@@ -61,7 +61,7 @@ def perplexity(
     ] = 4096,
     max_documents: Annotated[
         int | None,
-        typer.Option(min=1, max=MOST, help="Read so many documents at most for each length."),
+        typer.Option(min=1, max=MOST, help="Maximum documents per length."),
     ] = None,
     memory_tier: Tier = None,
     changes: Changes = None,
@@ -73,7 +73,7 @@ def perplexity(
 ) -> None:
     """Measure loss, perplexity and bits per byte by context length and position.
 
-    A length is measured on the first tokens of documents that have so many.
+    Each length is measured on the documents that have at least as many tokens.
     """
     from gcattn.data import TokenShards
     from gcattn.evals.haystack_run import check_out

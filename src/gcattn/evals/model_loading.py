@@ -43,7 +43,7 @@ def load_causal_lm(
         device: A torch device; "auto" is the GPU if there is one.
         dtype: "float32", "bfloat16", "float16", or "auto" for the one the model was saved in; on a
             CPU, which is slow in 16 bits, float32.
-        memory_tier: Where a DRT keeps old chunks; None for what its configuration says.
+        memory_tier: Where a DRT keeps past chunks; None for what its configuration says.
         changes: Fields of a DRT's configuration to run it with, such as `sink_logit`, instead of
             those it was saved with.
 

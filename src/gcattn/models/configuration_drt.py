@@ -126,7 +126,7 @@ class DRTConfig(PreTrainedConfig):
         rope_theta: Base of the rotary positions.
         rms_norm_eps: Added to the variance in every norm.
         initializer_range: Standard deviation of the random start.
-        memory_tier: Where generation keeps the keys and values of old chunks: "device", "host"
+        memory_tier: Where generation keeps the keys and values of past chunks: "device", "host"
             memory, in 8 bits in "host-int8", on "disk", or nowhere: "recompute" makes them again.
         use_cache: Return a cache when no gradients are recorded.
 
