@@ -60,6 +60,7 @@ def gradients(model):
     return {name: p.grad.clone() for name, p in model.named_parameters()}
 
 
+@pytest.mark.slow
 def test_a_kind_of_layer_has_one_graph_however_many_layers_there_are(backend):
     model = tiny_model()
     expected = gradients(model)
@@ -86,6 +87,7 @@ def test_changing_shapes_take_a_few_graphs_of_each_kind(backend):
     assert backend.num_graphs <= 4 * (KINDS - 1) + 4
 
 
+@pytest.mark.slow
 def test_gradient_checkpointing_stays_outside_of_the_graphs(backend):
     model = tiny_model()
     expected = gradients(model)
@@ -97,6 +99,7 @@ def test_gradient_checkpointing_stays_outside_of_the_graphs(backend):
         torch.testing.assert_close(found[name], gradient)
 
 
+@pytest.mark.slow
 def test_compiled_training_evaluates_without_another_graph(make_config, monkeypatch, backend):
     monkeypatch.setattr(run, "compile_layers", partial(compile_layers, backend=backend))
     counts = []

@@ -29,6 +29,7 @@ def command(processes: int, *arguments: str) -> list[str]:
     return [sys.executable, "-m", *(launcher if processes > 1 else []), "gcattn.cli", *arguments]
 
 
+@pytest.mark.slow
 def test_two_processes_equal_one_with_the_same_rows(make_config, config_file, tmp_path):
     """Same rows per step, no noise: losses, gradient norms and weights agree to rounding."""
     shared = ["model.retrieval_noise=none", "training.steps=3", "training.save_every=2"]
@@ -46,6 +47,7 @@ def test_two_processes_equal_one_with_the_same_rows(make_config, config_file, tm
     assert states == {"rng_state_0.pth", "rng_state_1.pth"}
 
 
+@pytest.mark.slow
 def test_sigterm_ends_the_command_with_143_and_says_how_to_go_on(config_file, make_config):
     config = make_config("training.steps=400", "training.eval_every=0")
     arguments = ["train", str(config_file), "training.steps=400", "training.eval_every=0"]
