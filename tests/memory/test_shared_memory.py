@@ -106,6 +106,18 @@ def test_disk_device_and_host_answer_bitwise_alike(model, tmp_path):
     assert torch.equal(answers[0], answers[1]) and torch.equal(answers[0], answers[2])
 
 
+def test_landmarks_in_eight_bits_give_the_same_answers(model, tmp_path):
+    write(tmp_path, model, texts_of(model, [33, 5, 61]), part_bytes=1)
+    question, views = random_tokens(model.config, 2, 40, seed=9), []
+    for form in ("exact", "int8"):
+        memory = open_memory(tmp_path, landmarks=form)
+        views.append([memory, memory.without([1])])
+    for exact, rounded in zip(*views, strict=True):
+        expected = ask(model, DRTCache(model.config, memory=exact), question)
+        found = ask(model, DRTCache(model.config, memory=rounded), question)
+        torch.testing.assert_close(found, expected, **EXACT)
+
+
 def test_streams_on_one_memory_know_nothing_of_each_other(model, tmp_path):
     memory = open_memory(write(tmp_path, model, texts_of(model, [33, 61])))
     questions = [random_tokens(model.config, 1, 40, seed=seed) for seed in (7, 8)]

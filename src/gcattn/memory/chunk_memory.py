@@ -10,8 +10,7 @@ call, P chunks in the store, U distinct chunks of one fetch, S slots per chunk, 
 D head dim, E hidden size.
 """
 
-from dataclasses import dataclass, replace
-from functools import lru_cache
+from dataclasses import replace
 from typing import Self
 
 import torch
@@ -20,6 +19,7 @@ from torch import Tensor, nn
 from gcattn.memory.carried import CarriedState, Snapshot
 from gcattn.memory.choice import choose_behind
 from gcattn.memory.chunk_source import Choice, EncodedChunks, RetrievedChunks, select_by_scan
+from gcattn.memory.fetched import Fetched, side_stream
 from gcattn.memory.shared_chunks import SharedChunks
 from gcattn.memory.stores import (
     ChunkStore,
@@ -186,7 +186,7 @@ class ChunkMemory(CarriedState):
         numbers = numbers[numbers >= 0]
         readers = [self.store] if self.shared is None else [self.store, self.shared.reader]
         if self._like.is_cuda and all(reader.is_off_device for reader in readers):
-            stream = _side_stream(self._like.device)
+            stream = side_stream(self._like.device)
             with torch.cuda.stream(stream):
                 self._bring(numbers)
                 arrival = stream.record_event()
@@ -358,30 +358,6 @@ class ChunkMemory(CarriedState):
             documents[:, :used] = self._documents[:, :used]
             index[:, :used] = self._store_index[:, :used]
         self._landmarks, self._documents, self._store_index = landmarks, documents, index
-
-
-@dataclass(frozen=True)
-class Fetched:
-    """Chunks of one fetch, where they are read."""
-
-    numbers: Tensor  # [U], shared and stored ones
-    chunks: GatheredChunks
-    arrival: torch.cuda.Event | None = None  # they are on their way until then
-
-    def arrived(self) -> Self:
-        """Let what is computed from now on wait for the chunks."""
-        if self.arrival is None:
-            return self
-        stream = torch.cuda.current_stream(self.chunks.keys.device)
-        stream.wait_event(self.arrival)
-        for x in self.chunks:
-            x.record_stream(stream)  # it was allocated on another one
-        return replace(self, arrival=None)
-
-
-@lru_cache
-def _side_stream(device: torch.device) -> torch.cuda.Stream:
-    return torch.cuda.Stream(device)
 
 
 def make_memory(

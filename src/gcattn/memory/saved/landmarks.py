@@ -29,6 +29,10 @@ class ExactLandmarks:
             return self._visible
         return torch.ones(len(self._landmarks), dtype=torch.bool, device=self._landmarks.device)
 
+    def seeing(self, visible: Tensor | None) -> "ExactLandmarks":
+        """Return the same landmarks, others of which may be chosen."""
+        return ExactLandmarks(self._landmarks, visible)
+
     def best(self, queries: Tensor, top_k: int) -> BestChunks:
         """Return the K chunks with the best scores for each query [Q, E], and the scores [Q, K]."""
         asked_by = documents = None

@@ -10,7 +10,7 @@ from collections.abc import Iterable
 from copy import copy
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Self
+from typing import TYPE_CHECKING, Any, Literal, Self, get_args
 
 import numpy as np
 import torch
@@ -22,6 +22,7 @@ from gcattn.memory.saved.documents import Document, DocumentTable
 from gcattn.memory.saved.files import PartFiles
 from gcattn.memory.saved.landmarks import ExactLandmarks
 from gcattn.memory.saved.part import Part
+from gcattn.memory.saved.quantised_landmarks import QuantisedLandmarks
 from gcattn.memory.shared_chunks import SharedLandmarks
 from gcattn.memory.stores import (
     ChunkReader,
@@ -35,6 +36,8 @@ from gcattn.memory.stores import (
 
 if TYPE_CHECKING:
     from gcattn.models.configuration_drt import DRTConfig
+
+LandmarkForm = Literal["exact", "int8"]
 
 # a memory of at most so many bytes is read as a whole when it is opened
 CHECKED_AT_ONCE = 2**26
@@ -62,7 +65,9 @@ class SavedMemory:
         tier: Where keys and values come from.
     """
 
-    def __init__(self, folder: Path, tier: MemoryTier | None) -> None:
+    def __init__(self, folder: Path, tier: MemoryTier | None, landmarks: LandmarkForm) -> None:
+        if landmarks not in get_args(LandmarkForm):
+            raise ValueError(f'landmarks must be "exact" or "int8", got {landmarks!r}.')
         self.folder = folder
         self.description: Description = read_description(folder)
         if tier is None:
@@ -80,7 +85,7 @@ class SavedMemory:
         model, dtype = self.description.model, getattr(torch, self.description.dtype)
         shape = (2, model["chunk_size"], model["num_key_value_heads"], model["head_dim"])
         self._files = PartFiles(parts, self.documents, shape, dtype)
-        self._bound = _Bound(self._files, tier, model["hidden_size"])
+        self._bound = _Bound(self._files, tier, landmarks, model["hidden_size"])
         self._visible = self.documents.visible_chunks()
         if sum(part.entry.bytes for part in parts) <= CHECKED_AT_ONCE:
             self.verify()
@@ -198,10 +203,12 @@ class SavedMemory:
 class _Bound:
     """What a memory holds beside a model, shared by all views of it; made when it is asked for."""
 
-    def __init__(self, files: PartFiles, tier: MemoryTier, hidden_size: int) -> None:
-        self._files, self._tier, self._hidden_size = files, tier, hidden_size
+    def __init__(
+        self, files: PartFiles, tier: MemoryTier, form: LandmarkForm, hidden_size: int
+    ) -> None:
+        self._files, self._tier, self._form, self._hidden_size = files, tier, form, hidden_size
         self._device: torch.device | None = None
-        self._landmarks: Tensor | None = None
+        self._landmarks: ExactLandmarks | QuantisedLandmarks | None = None
         self._reader: ChunkReader | None = None
         self._lock = threading.RLock()
 
@@ -224,12 +231,18 @@ class _Bound:
             raise ValueError("No model reads the memory yet; call bind(model) first.")
         return self._device
 
-    def landmarks(self, visible: Tensor | None) -> ExactLandmarks:
+    def landmarks(self, visible: Tensor | None) -> SharedLandmarks:
         """Return the landmarks, some of which may be chosen, bool [N]; None: all."""
         with self._lock:
             if self._landmarks is None:
-                self._landmarks = self._files.landmarks(self._hidden_size, self.device)
-        return ExactLandmarks(self._landmarks, None if visible is None else visible.to(self.device))
+                self._landmarks = self._read_landmarks()
+        return self._landmarks.seeing(None if visible is None else visible.to(self.device))
+
+    def _read_landmarks(self) -> ExactLandmarks | QuantisedLandmarks:
+        if self._form == "exact":
+            return ExactLandmarks(self._files.landmarks(self._hidden_size, self.device), None)
+        in_host_memory = self._files.landmarks(self._hidden_size, torch.device("cpu"))
+        return QuantisedLandmarks(in_host_memory, self.device)
 
     @property
     def reader(self) -> ChunkReader:
@@ -258,7 +271,9 @@ class _Bound:
         return store
 
 
-def open_memory(folder: str | Path, tier: MemoryTier | None = None) -> SavedMemory:
+def open_memory(
+    folder: str | Path, tier: MemoryTier | None = None, *, landmarks: LandmarkForm = "exact"
+) -> SavedMemory:
     """Open a memory that `MemoryWriter` made; heads of parts are read, and nothing more.
 
     Everything else is checked when it is read; a memory of less than 64 MB is read and checked at
@@ -269,10 +284,12 @@ def open_memory(folder: str | Path, tier: MemoryTier | None = None) -> SavedMemo
         tier: Where keys and values come from when they are retrieved: "disk" reads them from the
             folder; "device", "host" and "host-int8" load all of them first; "recompute" makes them
             again from token ids. Without it "disk", or "recompute" if there are token ids only.
+        landmarks: "exact" keeps landmarks beside the model as they are; "int8" keeps them there in
+            8 bits, and the exact ones in host memory. The same chunks are chosen.
 
     Raises:
         FileNotFoundError: There is no memory.
         DamagedFolderError: It is not what was written, or of another version.
-        ValueError: There is no such tier, or the memory holds no keys and values for it.
+        ValueError: There is no such tier or form, or the memory holds no keys and values for it.
     """
-    return SavedMemory(Path(folder), tier)
+    return SavedMemory(Path(folder), tier, landmarks)

@@ -1,0 +1,127 @@
+"""Landmarks in 8 bits beside the model, and the exact ones in host memory: the same choice.
+
+A score from rounded landmarks is off by at most |q| · |l - l'|, whatever their directions (Cauchy
+and Schwarz), so it has an upper bound. Candidates are the chunks with the highest bounds; they are
+scored exactly. Where the K-th exact score is above every other chunk's bound, the K best are found;
+else there are more candidates. At the end all chunks are, so the choice is always the exact one.
+
+Shapes: N chunks, n of a block, Q queries, K chosen chunks, M candidates, E hidden size.
+"""
+
+import torch
+from torch import Tensor
+
+from gcattn.ops.chunk_topk.reference import BestChunks
+
+# landmarks whose bounds exist at a time for each query
+SCAN_BLOCK = 2**16
+# candidates for each chosen chunk at first
+CANDIDATES = 4
+
+
+class QuantisedLandmarks:
+    """Landmarks that are scanned in 8 bits and chosen exactly.
+
+    Args:
+        exact: [N, E] in host memory.
+        device: Where the model is.
+        visible: Which chunks may be chosen, bool [N] beside the model; None: all.
+    """
+
+    def __init__(self, exact: Tensor, device: torch.device, visible: Tensor | None = None) -> None:
+        self._exact, self._visible = exact, visible
+        blocks = [_rounded(block) for block in exact.split(SCAN_BLOCK)] or [_rounded(exact)]
+        self._codes, self._scales, self._errors = (
+            torch.cat(x).to(device) for x in zip(*blocks, strict=True)
+        )
+
+    @property
+    def may_be_chosen(self) -> Tensor:
+        """Which chunks may be chosen, bool [N]."""
+        if self._visible is not None:
+            return self._visible
+        return torch.ones_like(self._scales, dtype=torch.bool)
+
+    def seeing(self, visible: Tensor | None) -> "QuantisedLandmarks":
+        """Return the same landmarks, others of which may be chosen."""
+        other = object.__new__(type(self))
+        vars(other).update(vars(self) | {"_visible": visible})
+        return other
+
+    def num_bytes(self) -> dict[str, int]:
+        """Bytes in use by place."""
+        held = (self._codes, self._scales, self._errors)
+        on_device = sum(x.numel() * x.element_size() for x in held)
+        return {
+            "device": on_device,
+            "host": self._exact.numel() * self._exact.element_size(),
+        }
+
+    def best(self, queries: Tensor, top_k: int) -> BestChunks:
+        """Return the K chunks with the best scores for each query [Q, E], and the scores [Q, K]."""
+        wide = torch.promote_types(queries.dtype, torch.float32)
+        count = max(CANDIDATES * top_k, top_k + 32)
+        with torch.autocast(queries.device.type, enabled=False):
+            asked = queries.to(wide)
+            while True:
+                numbers, others = self._candidates(asked, count)
+                found = self._scored(asked, numbers, top_k)
+                # of the others none may be chosen, or none can be better
+                is_proven = (others == -torch.inf) | (found.scores[:, -1] > others)
+                if bool(is_proven.all()):
+                    return found
+                count *= 4
+
+    def at(self, numbers: Tensor) -> Tensor:
+        """Return the landmarks of chunks, [*numbers.shape, E]."""
+        if not len(self._exact):
+            return torch.zeros(
+                *numbers.shape, self._exact.shape[1], dtype=self._exact.dtype, device=numbers.device
+            )
+        return self._exact[numbers.cpu()].to(numbers.device)
+
+    def _candidates(self, queries: Tensor, count: int) -> tuple[Tensor, Tensor]:
+        """Return the chunks with the highest bounds, [Q, M], and the highest bound of all others.
+
+        Chunks that may not be chosen have the number -1.
+        """
+        norms = queries.norm(dim=-1, keepdim=True)
+        bounds = queries.new_full((len(queries), count + 1), -torch.inf)
+        numbers = torch.full_like(bounds, -1, dtype=torch.long)
+        for start in range(0, len(self._scales), SCAN_BLOCK):
+            block = slice(start, start + SCAN_BLOCK)
+            scores = queries @ self._codes[block].to(queries.dtype).mT  # [Q, n]
+            bound = scores * self._scales[block] + norms * self._errors[block]
+            if self._visible is not None:
+                bound = bound.masked_fill(~self._visible[block], -torch.inf)
+            here = torch.arange(start, start + bound.shape[1], device=bound.device)
+            bounds = torch.cat([bounds, bound], dim=-1)
+            numbers = torch.cat([numbers, here.expand(len(queries), -1)], dim=-1)
+            bounds, places = bounds.topk(count + 1, dim=-1)
+            numbers = numbers.gather(-1, places)
+        numbers = numbers.masked_fill(bounds == -torch.inf, -1)
+        return numbers[:, :count], bounds[:, count] * queries.shape[-1] ** -0.5
+
+    def _scored(self, queries: Tensor, numbers: Tensor, top_k: int) -> BestChunks:
+        """Return the best of some chunks [Q, M] by their exact scores."""
+        numbers = numbers.sort(dim=-1).values  # so that the earlier of two equal ones is first
+        landmarks = self.at(numbers.clamp_min(0)).to(queries.dtype)
+        scores = torch.einsum("qe,qme->qm", queries, landmarks) * queries.shape[-1] ** -0.5
+        scores = scores.masked_fill(numbers < 0, -torch.inf)
+        order = scores.argsort(dim=-1, descending=True, stable=True)[:, :top_k]
+        scores, numbers = scores.gather(-1, order), numbers.gather(-1, order)
+        return BestChunks(numbers.masked_fill(scores == -torch.inf, -1), scores)
+
+
+def _rounded(landmarks: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """Return codes [n, E], scales [n], and what rounding moves each landmark by at most, [n]."""
+    wide = landmarks.to(torch.promote_types(landmarks.dtype, torch.float32))
+    if not len(wide):
+        nothing = wide.new_zeros(0)
+        return wide.to(torch.int8), nothing, nothing
+    scales = wide.abs().amax(dim=-1, keepdim=True) / 127
+    codes = (wide / torch.where(scales > 0, scales, 1)).round().clamp(-127, 127)
+    moved = (wide - codes * scales).norm(dim=-1)
+    # sums of E products round as well, once for the bound and once for the exact score
+    rounding = 4 * wide.shape[1] * torch.finfo(torch.float32).eps * wide.norm(dim=-1)
+    return codes.to(torch.int8), scales.squeeze(-1), moved * (1 + 1e-5) + rounding
