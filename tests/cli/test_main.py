@@ -40,8 +40,9 @@ def test_help_lists_every_command_in_the_order_of_use(capsys):
     assert code == 0
     lines = re.findall(r"^[^\w-]*([a-z]+) {2,}", out, re.M)
     assert lines == [command for command in cli.ORDER if command in lines]
-    assert {"data", "train", "eval", "generate", "verify"} <= set(lines)
-    assert len(lines) <= 9
+    assert {"data", "train", "eval", "generate", "memory", "ask"} <= set(lines)
+    assert len(lines) <= 8
+    assert "gcattn verify FOLDER" in " ".join(out.split())
 
 
 def test_the_version_is_that_of_the_package(capsys):

@@ -44,7 +44,8 @@ app = typer.Typer(
     add_completion=False,
     pretty_exceptions_enable=False,
     help="Train, evaluate and use language models with causal retrieval of past chunks.",
-    epilog=f"Errors are one line; {TRACEBACK_VARIABLE}=1 shows where they come from.",
+    epilog="gcattn verify FOLDER compares any folder of these commands with its checksums. "
+    f"Errors are one line; {TRACEBACK_VARIABLE}=1 shows where they come from.",
 )
 app.add_typer(data_app, name="data")
 app.command()(train)
@@ -60,7 +61,7 @@ app.command()(generate)
 app.add_typer(memory_app, name="memory")
 app.command()(ask)
 app.command()(chat)
-app.command()(verify)
+app.command(hidden=True)(verify)
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
