@@ -250,7 +250,7 @@ def command(
                 seed=seed,
                 on_progress=console.print,
             )
-    config = {
+    settings = {
         "presets": list(configs),
         "lengths": all_lengths,
         "tiers": all_tiers,
@@ -259,7 +259,7 @@ def command(
         "device": target.type,
         "memories": "random chunks, written and opened again",
     }
-    file = write_result("memory", config, metrics, folder=out, seed=seed, trials=tokens)
+    file = write_result("memory", settings, metrics, folder=out, seed=seed, trials=tokens)
     report(memory_table(metrics), file, num_labels=3)
 
 

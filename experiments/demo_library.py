@@ -98,4 +98,4 @@ def _phrase(draw: Random, words: list[int], tokenizer: PreTrainedTokenizerFast, 
     while True:
         ids = tuple(draw.sample(words, size))
         if split_of(ids) == "validation":
-            return str(tokenizer.decode(ids)).strip()
+            return str(tokenizer.decode(list(ids))).strip()
