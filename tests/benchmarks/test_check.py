@@ -59,6 +59,7 @@ def test_a_check_that_fails_is_named_and_ends_with_one(capsys, monkeypatch):
     assert "good: fine" in err and "bad: WRONG: off by one" in err and "wrong: bad" in err
 
 
+@pytest.mark.slow
 def test_a_way_to_compile_is_measured(tmp_path):
     row = compile.measure("not compiled", "drt_tiny", (1, 60), torch.device("cpu"), 0)
     assert row["first_step_seconds"] > 0 and row["tokens_per_second"] > 0

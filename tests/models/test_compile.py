@@ -15,7 +15,7 @@ CASES = [
         {"retrieval_serves": "from_landmark", "num_retrieval_groups": 2, "num_upper_layers": 2},
         marks=pytest.mark.slow,
     ),
-    {"retrieval_method": "none"},
+    {"retrieval_method": "none", "num_retrieval_groups": 1, "num_upper_layers": 1},
 ]
 
 

@@ -126,6 +126,7 @@ def test_mixed_dtypes_and_strides_are_read_in_place():
 
 
 @interpreter
+@pytest.mark.slow
 def test_gumbel_noise_samples_the_softmax_of_the_scores():
     queries = torch.zeros(1, 20_000, 16)
     queries[..., 0] = 4.0

@@ -6,6 +6,7 @@ mark `gpu` on the device, in bfloat16 and at real sizes too.
 
 import os
 from dataclasses import replace
+from itertools import product
 
 import pytest
 import torch
@@ -43,6 +44,12 @@ REAL = [
 ]
 CASES = SMALL + (REAL if ON_GPU else [])
 DTYPES = [torch.float32, torch.float16] + ([torch.bfloat16] if ON_GPU else [])
+# every dtype, sink and mixing; the interpreter is slow, so most of them are
+QUICK = [(torch.float32, 1.5, "joint"), (torch.float16, None, "separate")]
+VARIANTS = [
+    pytest.param(*variant, marks=[] if variant in QUICK or ON_GPU else pytest.mark.slow)
+    for variant in product(DTYPES, (None, 0.0, 1.5), ("separate", "joint"))
+]
 MIXINGS = pytest.mark.parametrize("mixing", ["separate", "joint"])
 NAMES = ("q", "k", "v", "chunk_weights")
 
@@ -72,15 +79,14 @@ def check(inputs, dtype, **kwargs):
     return fast
 
 
-@MIXINGS
-@pytest.mark.parametrize("sink_logit", [None, 0.0, 1.5])
-@pytest.mark.parametrize("dtype", DTYPES, ids=str)
+@pytest.mark.parametrize(("dtype", "sink_logit", "mixing"), VARIANTS)
 @pytest.mark.parametrize("case", CASES, ids=str)
 def test_kernels_match_the_reference(case, dtype, sink_logit, mixing):
     check(moved(cross_attention_inputs(**case)), dtype, sink_logit=sink_logit, mixing=mixing)
 
 
 @MIXINGS
+@pytest.mark.slow
 def test_chunks_spread_over_programs_add_up_like_those_of_one(monkeypatch, mixing):
     from gcattn.ops.grouped_cross_attention import autograd, triton_forward
 
@@ -96,12 +102,15 @@ def test_chunks_spread_over_programs_add_up_like_those_of_one(monkeypatch, mixin
 
 
 @MIXINGS
-@pytest.mark.parametrize("dtype", DTYPES, ids=str)
+@pytest.mark.parametrize(
+    "dtype", [pytest.param(d, marks=pytest.mark.slow) for d in DTYPES[1:]] + DTYPES[:1], ids=str
+)
 def test_chunks_that_are_full_need_no_lengths(dtype, mixing):
     inputs = moved(cross_attention_inputs(S=16, D=16))
     check(inputs, dtype, chunk_lengths=None, scale=0.3, mixing=mixing)
 
 
+@pytest.mark.slow
 def test_a_popular_chunk_is_cut_into_segments_and_added_up():
     # 150 readers of chunk 0, none of chunk 2: more than the longest segment holds
     inputs = moved(cross_attention_inputs(B=2, C=50, M=2, H=2, G=2, D=16, N=3, S=4, K=3))
@@ -141,7 +150,11 @@ def test_a_joint_weight_of_zero_has_a_gradient(sink_logit):
 
 
 @MIXINGS
-@pytest.mark.parametrize("case", [{}, {"B": 1, "C": 30, "N": 2, "K": 4}], ids=str)
+@pytest.mark.parametrize(
+    "case",
+    [{}, pytest.param({"B": 1, "C": 30, "N": 2, "K": 4}, marks=pytest.mark.slow)],
+    ids=str,
+)
 def test_two_runs_are_bitwise_equal(case, mixing):
     inputs = moved(cross_attention_inputs(**case)).to(DTYPES[-1])
     runs = [run(inputs, "triton", mixing=mixing) for _ in range(2)]
