@@ -84,9 +84,9 @@ def test_a_spread_of_temperatures_reaches_the_retrievers_while_training_only(
     seen = set()
     original = Retriever.forward
 
-    def forward(self, hidden, layout, memory, retrieval):
+    def forward(self, hidden, layout, memory, retrieval, embeddings):
         seen.add((self.training, retrieval.temperature_spread))
-        return original(self, hidden, layout, memory, retrieval)
+        return original(self, hidden, layout, memory, retrieval, embeddings)
 
     monkeypatch.setattr(Retriever, "forward", forward)
     run_training(make_config("retrieval.temperature_spread=2", "training.steps=2"))

@@ -119,8 +119,9 @@ class FixedStream(Stream):
     ) -> None:
         indices, weights = fixed.served
         indices.fill_(-1)
-        has_none = memory.num_shared + memory.documents.shape[1] == 0
-        if self._chunks is None or not held or has_none:
+        if self._chunks is None or not held:
+            return
+        if memory.num_shared + memory.documents.shape[1] == 0:
             return
         # what another document's landmark retrieved serves nobody
         serves = (held["documents"][:, None] == self._documents) & (held["indices"] >= 0)  # [B, K]
