@@ -29,7 +29,7 @@ def test_files_are_small_and_complete(name):
     ("name", "tasks"),
     [
         ("gcattn-tiny", "number,multi-key"),
-        ("gcattn-12m", "single,two-hop,number"),
+        pytest.param("gcattn-12m", "single,two-hop,number", marks=pytest.mark.slow),
     ],
 )
 def test_checkpoint_answers_questions_about_made_up_text(name, tasks, tmp_path):

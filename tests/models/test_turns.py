@@ -138,7 +138,9 @@ MODES = [
 
 
 @pytest.mark.parametrize("form", ["whole", "new"])
-@pytest.mark.parametrize("num_question", [1, 4, 9, 10, 31])
+@pytest.mark.parametrize(
+    "num_question", [9, *(pytest.param(n, marks=pytest.mark.slow) for n in (1, 4, 10, 31))]
+)
 @pytest.mark.parametrize("mode", MODES, ids=str)
 def test_rows_that_end_before_others_go_on_as_if_alone(model, mode, num_question, form):
     lengths, width = (20, 13), 20

@@ -268,7 +268,7 @@ def test_a_pool_of_more_than_two_to_the_31_elements_is_read_right():
     )
 
 
-@MIXINGS
+@pytest.mark.parametrize("mixing", ["separate", pytest.param("joint", marks=pytest.mark.slow)])
 def test_operator_compiles_into_one_graph(mixing):
     inputs = moved(cross_attention_inputs()).to(torch.float32)
 

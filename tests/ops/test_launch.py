@@ -81,6 +81,7 @@ def test_a_second_derivative_is_refused():
 
 
 @interpreter
+@pytest.mark.slow
 def test_operators_are_registered_as_torch_expects():
     x = cross_attention_inputs(B=1, C=2, M=2, dtype=torch.float32)
     # what is saved of an empty slot is never written, so it can't be compared

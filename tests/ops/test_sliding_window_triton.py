@@ -76,7 +76,9 @@ def poison(device):
 
 
 @interpreter
-@pytest.mark.parametrize("dtype", [torch.float32, torch.float16], ids=str)
+@pytest.mark.parametrize(
+    "dtype", [torch.float32, pytest.param(torch.float16, marks=pytest.mark.slow)], ids=str
+)
 @pytest.mark.parametrize("with_documents", [False, True])
 @pytest.mark.parametrize(("L", "P", "W", "H", "G", "D"), CASES)
 def test_kernels_stay_within_the_error_of_the_reference(L, P, W, H, G, D, with_documents, dtype):

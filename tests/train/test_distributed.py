@@ -66,6 +66,7 @@ def test_sigterm_ends_the_command_with_143_and_says_how_to_go_on(config_file, ma
     assert 0 < last < 400
 
 
+@pytest.mark.slow
 def test_all_processes_end_when_the_folder_is_in_use(config_file, make_config):
     """Only the first one asks for the folder; the others must not wait for it for ever."""
     output = Path(make_config().output)

@@ -36,7 +36,9 @@ def assert_nothing_half_written(output: Path) -> None:
         assert find_damage(output / "model") is None
 
 
-@pytest.mark.parametrize("kilobytes", [8, 40, 120, 260, 400])
+@pytest.mark.parametrize(
+    "kilobytes", [120, *(pytest.param(n, marks=pytest.mark.slow) for n in (8, 40, 260, 400))]
+)
 def test_disk_that_fills_up_is_said_and_the_run_resumes_bitwise(
     make_config, small_disk, kilobytes, tmp_path
 ):
@@ -64,7 +66,13 @@ WRITERS = {
 }
 
 
-@pytest.mark.parametrize("name", WRITERS)
+@pytest.mark.parametrize(
+    "name",
+    [
+        name if number == 0 else pytest.param(name, marks=pytest.mark.slow)
+        for number, name in enumerate(WRITERS)
+    ],
+)
 def test_every_write_of_a_run_may_meet_a_full_disk(make_config, monkeypatch, name):
     """Each call of each writer in turn; the run that follows is whole."""
     owner, function = WRITERS[name]
@@ -108,6 +116,7 @@ def test_log_line_that_does_not_fit_leaves_no_part(small_disk):
     assert log.path.read_bytes().endswith(b"}\n")
 
 
+@pytest.mark.slow
 def test_full_disk_is_one_line_of_the_command(config_file, small_disk):
     disk = small_disk(60)
     command = [sys.executable, "-m", "gcattn.cli", "train", str(config_file), f"output={disk}/run"]
