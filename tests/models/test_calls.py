@@ -4,6 +4,7 @@ import pytest
 import torch
 from transformers import DataCollatorWithFlattening
 
+from gcattn.memory.cache import DRTCache
 from gcattn.models import DRTModel
 from gcattn.testing import random_config, random_model, random_tokens
 
@@ -164,3 +165,9 @@ def test_a_plan_made_in_inference_mode_serves_where_gradients_are_recorded():
     found = model(ids, use_cache=True).logits
     found.sum().backward()
     torch.testing.assert_close(found.detach(), expected.clone(), rtol=0, atol=1e-10)
+
+
+def test_chunks_are_not_encoded_into_a_cache():
+    model = random_model(random_config(0))
+    with pytest.raises(ValueError, match="must be a ReadingStream"):
+        model.model.encode_chunks(random_tokens(model.config, 1, 9), stream=DRTCache(model.config))

@@ -164,10 +164,16 @@ class DRTModel(DRTPreTrainedModel):
         is what a text that comes in segments continues from.
 
         Raises:
-            ValueError: The model retrieves nothing, or an argument has the wrong shape.
+            ValueError: The model retrieves nothing, the stream keeps chunks itself, or an argument
+                has the wrong shape.
         """
         if self.chunk_encoder is None:
             raise ValueError('A model with retrieval_method="none" has no chunk memory to fill.')
+        if isinstance(stream, DRTCache):
+            raise ValueError(
+                "stream must be a ReadingStream, which keeps no chunks, got a DRTCache: call the "
+                "model with cache=… to read into it."
+            )
         embeds, here = self._embed(input_ids, None), stream or Stream(self.config)
         plan = plan_call(
             self.config,
