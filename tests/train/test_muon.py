@@ -8,7 +8,7 @@ from torch import nn
 
 from gcattn.models import DRTForCausalLM, drt_tiny
 from gcattn.train.config import load_config
-from gcattn.train.muon import MuonWithAdamW, split_parameters
+from gcattn.train.muon import BatchedMuon, MuonWithAdamW, split_parameters
 from gcattn.train.run import run_training
 
 from .runs import assert_same_run, losses, run_and_signal
@@ -46,6 +46,24 @@ def test_an_update_of_a_matrix_has_nearly_equal_singular_values():
     assert values[0] < 2 * values[-1]  # the gradient's differ by a factor of 10
     # the size of an update of AdamW
     assert 0.1 < weight.detach().pow(2).mean().sqrt() < 0.4
+
+
+def test_matrices_of_one_shape_are_updated_together_as_pytorch_does_one_by_one():
+    torch.manual_seed(0)
+    shapes = [(24, 24), (16, 40), (40, 16), (16, 40), (24, 24)]
+    ours = [nn.Parameter(torch.randn(shape)) for shape in shapes]
+    theirs = [nn.Parameter(p.detach().clone()) for p in ours]
+    options = {"lr": 0.1, "weight_decay": 0.1, "adjust_lr_fn": "match_rms_adamw"}
+    optimizers = BatchedMuon(ours, **options), torch.optim.Muon(theirs, **options)
+    for _ in range(3):
+        for p, q in zip(ours[:4], theirs[:4], strict=True):  # the last has no gradient
+            p.grad = torch.randn_like(p)
+            q.grad = p.grad.clone()
+        for optimizer in optimizers:
+            optimizer.step()
+    for p, q in zip(ours, theirs, strict=True):
+        torch.testing.assert_close(p, q, rtol=0, atol=5e-3)  # bfloat16; an update is 0.02
+    assert torch.equal(ours[4], theirs[4])
 
 
 def test_schedulers_reach_both_and_states_return(tmp_path):
