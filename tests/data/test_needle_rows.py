@@ -144,6 +144,13 @@ def test_labels_are_the_text_and_all_answers_keep_theirs(shards):
     assert 0.15 < kept[~answers].float().mean() < 0.35
 
 
+def test_rows_of_text_alone_keep_all_their_labels(shards):
+    rows = needle_rows(shards, T, {"single": 1, "text": 1}, text_loss_share=0.25)
+    kept = [(rows[i]["labels"] != -100).float().mean().item() for i in range(12)]
+    assert set(kept) - {1.0} and 1.0 in kept
+    assert all(share == 1.0 or share < 0.5 for share in kept)
+
+
 def test_noise_spoils_the_text_and_leaves_needles_and_questions(shards):
     options = {"include_answer_mask": True, "exercises_per_row": 6, "excluded_ids": [1, 2]}
     clean = needle_rows(shards, T, {"multi-key": 1}, **options)

@@ -151,7 +151,7 @@ class NeedleRows(Dataset[dict[str, Tensor]]):
             input_ids[spoiled] = noise[spoiled]
             text_loss_share = 0.0
         labels = input_ids.copy()
-        if text_loss_share < 1:
+        if text_loss_share < 1 and answers.any():  # rows of text alone teach all of it
             kept = draw.random(length) < text_loss_share
             labels[~(kept | answers)] = IGNORED
         row = {"input_ids": input_ids, "labels": labels}
