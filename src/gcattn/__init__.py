@@ -22,6 +22,8 @@ _HOME = {
     "append_to_library": "gcattn.library.making",
     "build_library": "gcattn.library.making",
     "chunk_topk": "gcattn.ops",
+    "delete_documents": "gcattn.memory.saved",
+    "delete_from_library": "gcattn.library.deleting",
     "drt_12m": "gcattn.models",
     "drt_34m": "gcattn.models",
     "drt_128m": "gcattn.models",

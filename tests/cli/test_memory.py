@@ -83,6 +83,25 @@ def test_files_are_added_joined_and_exported(built, texts, model, tmp_path, caps
     )
 
 
+def test_files_are_deleted_by_path_or_number_and_stay_listed(built, texts, tmp_path, capsys):
+    folder = shutil.copytree(built, tmp_path / "memory")
+    code, shown, _ = run(capsys, "memory", "delete", str(folder), f"{texts}/a.txt", "2")
+    assert code == 0 and shown.startswith(f"{folder}: 2 files deleted, ") and shown.count("\n") == 1
+    _, shown, _ = run(capsys, "memory", "delete", str(folder), "2")
+    assert shown == f"{folder}: 0 files deleted, 0 tokens; 1 had been deleted before\n"
+    _, shown, _ = run(capsys, "memory", "info", str(folder), "--documents")
+    assert shown.startswith(f"{folder}: 3 files (2 deleted), ")
+    listed = shown.splitlines()[-3:]
+    assert listed[0].startswith(f"0 {texts}/a.txt: ") and listed[0].endswith("(deleted)")
+    assert listed[1].startswith(f"1 {texts}/b.md: ") and "deleted" not in listed[1]
+    code, shown, problem = run(capsys, "memory", "delete", str(folder), "1", "a.txt")
+    assert (code, shown) == (2, "") and f"Did you mean {texts}/a.txt?" in problem
+    assert problem.count("\n") == 1
+    _, shown, _ = run(capsys, "ask", str(folder), "Where is the captain?", "--max-new-tokens", "3")
+    places = [line for line in shown.splitlines() if "%" in line]
+    assert all(line.split()[1].startswith(f"{texts}/b.md") for line in places)
+
+
 def test_an_answer_comes_with_its_places(built, capsys):
     question = ["Where is the captain?", "--max-new-tokens", "3", "--memory-tier", "host"]
     code, shown, _ = run(capsys, "ask", built, *question)
@@ -110,6 +129,7 @@ def test_a_conversation_ends_with_an_empty_line(built, capsys, monkeypatch):
         (["ask", "{tmp}/none", "Who?"], "holds no memory"),
         (["memory", "merge", "{tmp}", "--out", "{tmp}/out"], "holds no memory"),
         (["memory", "export", "{tmp}", "--out", "{tmp}/out"], "holds no memory"),
+        (["memory", "delete", "{tmp}", "a.txt"], "holds no memory"),
         (["memory", "build", "{tmp}/no", "--model", "{model}", "--out", "{tmp}/x"], "neither a"),
         (["memory", "build", "{tmp}", "--model", "{tmp}/m", "--out", "{tmp}/x"], "There is no"),
     ],

@@ -5,7 +5,14 @@ import copy
 import pytest
 import torch
 
-from gcattn import DRTCache, MemoryWriter, load_cache, open_memory, save_cache
+from gcattn import (
+    DRTCache,
+    MemoryWriter,
+    delete_documents,
+    load_cache,
+    open_memory,
+    save_cache,
+)
 from gcattn.chunking import ChunkState
 from gcattn.memory.chunk_source import EncodedChunks
 from gcattn.testing import random_config, random_model, random_tokens
@@ -209,6 +216,30 @@ def test_a_saved_stream_goes_on_upon_its_memory_though_that_has_grown(model, tmp
     # until the next landmark asks, nothing of what was added is read
     found = model(question[:, 30:31], past_key_values=loaded).logits
     torch.testing.assert_close(found, expected[:, :1], **EXACT)
+
+
+def test_a_saved_stream_goes_on_without_what_was_deleted_since(model, tmp_path):
+    folder = write(tmp_path / "memory", model, texts_of(model, [33, 61, 12]))
+    cache = DRTCache(model.config, memory=open_memory(folder))
+    question = random_tokens(model.config, 1, 40, 9)
+    model(question[:, :30], past_key_values=cache)
+    save_cache(cache, tmp_path / "stream")
+    served = [state.tensors() for state in cache.last_retrievals]
+    chosen = torch.cat([held["indices"].flatten() for held in served])
+    shared = chosen[(chosen >= 0) & (chosen < cache.memory.shared.num_chunks)]
+    documents = open_memory(folder).documents
+    gone = documents.of_chunk(int(shared[0])).number
+    delete_documents(folder, [gone])
+    memory = open_memory(folder)
+    loaded = load_cache(tmp_path / "stream", model.config, memory=memory)
+    first, end = documents.before[[gone, gone + 1], 0]
+    for before, state in zip(served, loaded.last_retrievals, strict=True):
+        indices, weights = state.tensors()["indices"], state.tensors()["weights"]
+        is_gone = (before["indices"] >= first) & (before["indices"] < end)
+        assert torch.equal(indices, before["indices"].masked_fill(is_gone, -1))
+        left = before["weights"].masked_fill(is_gone, 0)
+        torch.testing.assert_close(weights, left / left.sum(-1, keepdim=True).clamp_min(1e-30))
+    assert model(question[:, 30:], past_key_values=loaded).logits.isfinite().all()
 
 
 def test_a_memory_of_other_weights_or_sizes_is_refused_before_it_answers(model, tmp_path):

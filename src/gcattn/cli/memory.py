@@ -126,7 +126,9 @@ def append(
 @memory_app.command()
 def info(
     folder: Folder,
-    documents: Annotated[bool, typer.Option("--documents", help="List the files too.")] = False,
+    documents: Annotated[
+        bool, typer.Option("--documents", help="List the files and their numbers too.")
+    ] = False,
 ) -> None:
     """Say what the memory in DIR holds, and which model made it."""
     from gcattn.library.state import read_state
@@ -144,7 +146,7 @@ def info(
     for document in memory.documents if documents else ():
         note = "deleted" if document.is_deleted else document.notes.get("problem", "")
         size = f"{document.num_tokens:,} tokens"
-        typer.echo(f"{document.name}: {size}" + (f" ({note})" if note else ""))
+        typer.echo(f"{document.number} {document.name}: {size}" + (f" ({note})" if note else ""))
 
 
 @memory_app.command()
@@ -170,6 +172,32 @@ def merge(
 
     merge_libraries(folders, out)
     typer.echo(_summary(out))
+
+
+@memory_app.command()
+def delete(
+    folder: Folder,
+    files: Annotated[
+        list[str],
+        typer.Argument(
+            metavar="FILES…",
+            help="Paths of files or folders as they were read, or numbers: see info --documents.",
+        ),
+    ],
+) -> None:
+    """Delete FILES from the memory in DIR; nothing is retrieved from them again.
+
+    Their bytes stay in DIR until gcattn memory export makes a memory without them.
+    """
+    from gcattn.library.deleting import delete_from_library
+
+    done = delete_from_library(folder, files)
+    num_tokens = sum(document.num_tokens for document in done.deleted)
+    before = len(done.deleted_before)
+    typer.echo(
+        f"{folder}: {len(done.deleted):,} files deleted, {num_tokens:,} tokens"
+        + (f"; {before:,} had been deleted before" if before else "")
+    )
 
 
 @memory_app.command()
@@ -214,8 +242,10 @@ def _summary(folder: Path) -> str:
     memory = open_memory(folder)
     size = sum(part.bytes for part in memory.description.parts)
     per_token = size / max(memory.num_tokens, 1)
+    num_deleted = memory.documents.num_deleted
+    deleted = f" ({num_deleted:,} deleted)" if num_deleted else ""
     return (
-        f"{folder}: {len(memory.documents):,} files, {memory.num_tokens:,} tokens in "
+        f"{folder}: {len(memory.documents):,} files{deleted}, {memory.num_tokens:,} tokens in "
         f"{memory.num_chunks:,} chunks, {size / 1e6:,.1f} MB ({per_token:,.0f} bytes per token)"
     )
 

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
-from gcattn.library.state import LibraryState, read_state
+from gcattn.library.state import LibraryState, read_finished_state
 from gcattn.memory.saved import export_memory, merge_memories
 
 
@@ -18,7 +18,7 @@ def merge_libraries(folders: Sequence[Path], out: Path) -> None:
         FileNotFoundError: One of the folders holds no memory.
         ValueError: They were made by different models or tokenizers, or one is not finished.
     """
-    states = [_finished(folder) for folder in folders]
+    states = [read_finished_state(folder) for folder in folders]
     known = [state for state in states if state is not None]
     if len({state.tokenizer for state in known}) > 1:
         raise ValueError("The memories were read with different tokenizers.")
@@ -35,19 +35,10 @@ def export_library(folder: Path, out: Path) -> None:
         FileNotFoundError: The folder holds no memory.
         ValueError: It is not finished.
     """
-    state = _finished(folder)
+    state = read_finished_state(folder)
     export_memory(folder, out)
     if state is not None:
         _begin(state, out)
-
-
-def _finished(folder: Path) -> LibraryState | None:
-    state = read_state(folder)
-    if state is not None and state.unfinished is not None:
-        raise ValueError(
-            f"Reading {' '.join(state.unfinished)} into {folder} is not finished; finish it first."
-        )
-    return state
 
 
 def _begin(state: LibraryState, folder: Path) -> None:

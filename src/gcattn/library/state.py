@@ -112,6 +112,21 @@ def read_state(folder: Path) -> LibraryState | None:
         raise DamagedFolderError(f"{file} is damaged: it is not as we write it.") from error
 
 
+def read_finished_state(folder: Path) -> LibraryState | None:
+    """Read `library.json` of a memory that is read to its end; None where there is none.
+
+    Raises:
+        DamagedFolderError: It is not as we write it, or of another version.
+        ValueError: The last run is not finished.
+    """
+    state = read_state(folder)
+    if state is not None and state.unfinished is not None:
+        raise ValueError(
+            f"Reading {' '.join(state.unfinished)} into {folder} is not finished; finish it first."
+        )
+    return state
+
+
 def _state(content: dict[str, Any]) -> LibraryState:
     if content.keys() != {field.name for field in fields(LibraryState)}:
         raise ValueError("A field is missing or unknown.")

@@ -243,7 +243,10 @@ def _read_stream(folder: Path, description: Description) -> dict[str, Tensor]:
 def _move_shared(
     tensors: dict[str, Tensor], folder: Path, stood_on: Any, memory: SavedMemory | None
 ) -> None:
-    """Count a stream's own chunks from the end of its memory, which may have grown."""
+    """Count a stream's own chunks from the end of its memory, which may have grown.
+
+    What its last landmarks retrieved from documents that are deleted since serves nothing any more.
+    """
     if stood_on is None and memory is None:
         return
     if stood_on is None:
@@ -253,10 +256,24 @@ def _move_shared(
             f"The cache in {folder} stood on another memory: pass the one that it was made with, "
             "load_cache(…, memory=open_memory(…))."
         )
-    more = memory.num_chunks - stood_on["chunks"]
-    for name, x in tensors.items():
+    num_shared = stood_on["chunks"]
+    more = memory.num_chunks - num_shared
+    for name, x in list(tensors.items()):
         if name.startswith("serving.") and name.endswith(".indices"):
-            tensors[name] = torch.where(x >= stood_on["chunks"], x + more, x)
+            is_shared = (x >= 0) & (x < num_shared)
+            is_gone = torch.zeros_like(is_shared)
+            is_gone[is_shared] = ~memory.may_be_read(x[is_shared])
+            x = torch.where(x >= num_shared, x + more, x)
+            tensors[name] = x.masked_fill(is_gone, -1)
+            weights = name.removesuffix("indices") + "weights"
+            tensors[weights] = _without(tensors[weights], is_gone)
+
+
+def _without(weights: Tensor, is_gone: Tensor) -> Tensor:
+    """Return retrieval weights [B, K] as they are without some of the chunks: adding up to 1."""
+    left = weights.masked_fill(is_gone, 0)
+    total = left.sum(-1, keepdim=True)
+    return torch.where(is_gone.any(-1, keepdim=True) & (total > 0), left / total, left)
 
 
 def _restore(cache: DRTCache, tensors: dict[str, Tensor], device: torch.device) -> None:

@@ -1,6 +1,7 @@
 """Memories that users own: read once, kept in a folder, opened by any number of streams."""
 
 from gcattn.memory.saved.combining import export_memory, merge_memories
+from gcattn.memory.saved.deletion import delete_documents
 from gcattn.memory.saved.description import Description, PartEntry
 from gcattn.memory.saved.documents import Document
 from gcattn.memory.saved.memory import Passage, SavedMemory, open_memory
@@ -13,6 +14,7 @@ __all__ = [
     "PartEntry",
     "Passage",
     "SavedMemory",
+    "delete_documents",
     "export_memory",
     "merge_memories",
     "open_memory",

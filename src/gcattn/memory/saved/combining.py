@@ -17,6 +17,7 @@ import torch
 
 from gcattn.memory.saved.description import (
     DESCRIPTION,
+    DeletedDocuments,
     Description,
     PartEntry,
     read_description,
@@ -66,7 +67,7 @@ def merge_memories(folders: Sequence[str | Path], out: str | Path) -> None:
                 for n, entry in enumerate(description.parts)
             ]
             deleted += [(a + num_documents, b + num_documents) for a, b in description.deleted]
-            num_documents += sum(x.documents - x.continues for x in description.parts)
+            num_documents += description.num_documents
         write_description(folder, replace(first, parts=tuple(parts), deleted=tuple(deleted)))
 
 
@@ -87,13 +88,12 @@ def export_memory(folder: str | Path, out: str | Path) -> None:
     description = _finished(place)
     with _new_memory(Path(out)) as made:
         parts: list[PartEntry] = []
+        deleted = DeletedDocuments(list(description.deleted))
         number = 0  # of the first document that begins in the part
         for entry in description.parts:
             numbers = range(number - entry.continues, number - entry.continues + entry.documents)
             number = numbers.stop
-            kept = [
-                not any(a <= document <= b for a, b in description.deleted) for document in numbers
-            ]
+            kept = [document not in deleted for document in numbers]
             if all(kept):
                 parts.append(_take_over(place, entry, made, len(parts)))
             elif any(kept):

@@ -18,7 +18,8 @@ killed process left behind.
 import hashlib
 import json
 import re
-from collections.abc import Iterator
+from bisect import bisect_right
+from collections.abc import Iterable, Iterator
 from dataclasses import asdict, dataclass, field, fields, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
@@ -97,6 +98,24 @@ class Description:
     def num_tokens(self) -> int:
         """Tokens of all parts."""
         return sum(part.tokens for part in self.parts)
+
+    @property
+    def num_documents(self) -> int:
+        """Documents of all parts, deleted ones included."""
+        return sum(part.documents - part.continues for part in self.parts)
+
+    def without(self, documents: Iterable[int], folder: Path) -> Self:
+        """Return the description of the memory in `folder` with more documents deleted.
+
+        Raises:
+            IndexError: There is no such document.
+        """
+        numbers = set(documents)
+        for n in numbers:
+            if not 0 <= n < self.num_documents:
+                raise IndexError(f"{folder} has no document {n}; it has {self.num_documents:,}.")
+        deleted = DeletedDocuments(list(self.deleted)).with_numbers(numbers)
+        return replace(self, deleted=tuple(deleted.ranges))
 
     def with_part(self, part: PartEntry) -> Self:
         """Return the description of the memory with one part more."""
@@ -185,6 +204,13 @@ class DeletedDocuments:
     """Numbers of deleted documents, kept as ranges: a folder may lose half a million."""
 
     ranges: list[tuple[int, int]] = field(default_factory=list)
+
+    def __len__(self) -> int:
+        return sum(last - first + 1 for first, last in self.ranges)
+
+    def __contains__(self, number: int) -> bool:
+        at = bisect_right(self.ranges, number, key=lambda span: span[0]) - 1
+        return at >= 0 and number <= self.ranges[at][1]
 
     def __iter__(self) -> Iterator[int]:
         return (n for first, last in self.ranges for n in range(first, last + 1))

@@ -11,6 +11,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from gcattn.memory.saved.description import DeletedDocuments
 from gcattn.memory.saved.part import Part
 
 
@@ -42,6 +43,9 @@ class Names(Sequence[dict[str, Any]]):
     def __len__(self) -> int:
         return self._starts[-1]
 
+    def __iter__(self) -> Iterator[dict[str, Any]]:
+        return (names for part in self._parts for names in part.names[part.entry.continues :])
+
     def __getitem__(self, number: Any) -> Any:
         n = range(len(self))[number]
         part = int(np.searchsorted(self._starts, n, side="right")) - 1
@@ -61,7 +65,7 @@ class DocumentTable(Sequence[Document]):
         self.names = Names()
         self._runs: list[np.ndarray] = []  # each [d, 2], chunks and tokens of documents
         self._all: np.ndarray | None = None  # [D + 1, 2], chunks and tokens before each document
-        self.deleted = list(deleted)
+        self._deleted = DeletedDocuments(list(deleted))
         for part in parts:
             self.add(part)
 
@@ -102,11 +106,16 @@ class DocumentTable(Sequence[Document]):
             first_chunk=int(chunk),
             num_chunks=int(end - chunk),
             num_tokens=int(last - token),
-            is_deleted=any(first <= n <= last for first, last in self.deleted),
+            is_deleted=n in self._deleted,
         )
 
     def __iter__(self) -> Iterator[Document]:
         return (self[n] for n in range(len(self)))
+
+    @property
+    def num_deleted(self) -> int:
+        """Documents that are deleted."""
+        return len(self._deleted)
 
     def of_chunk(self, chunk: int) -> Document:
         """Return the document that a chunk is of.
@@ -136,9 +145,9 @@ class DocumentTable(Sequence[Document]):
 
     def visible_chunks(self) -> Tensor | None:
         """Return which chunks are of documents that are not deleted, bool [N]; None: all."""
-        if not self.deleted:
+        if not self._deleted.ranges:
             return None
         visible = torch.ones(int(self.before[-1, 0]), dtype=torch.bool)
-        for first, last in self.deleted:
+        for first, last in self._deleted.ranges:
             visible[self.before[first, 0] : self.before[last + 1, 0]] = False
         return visible

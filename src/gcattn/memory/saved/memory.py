@@ -123,6 +123,12 @@ class SavedMemory:
             seen += entry.chunks
         return digest.hexdigest()
 
+    def may_be_read(self, chunks: Tensor) -> Tensor:
+        """Return which of these chunks, by number, are of documents that are found, bool."""
+        if self._visible is None:
+            return torch.ones_like(chunks, dtype=torch.bool)
+        return self._visible[chunks]
+
     def verify(self) -> None:
         """Read every byte and compare its checksum.
 

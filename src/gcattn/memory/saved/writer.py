@@ -16,7 +16,6 @@ from torch import Tensor, nn
 from gcattn.memory.fingerprint import base_of, check_fingerprint, fingerprint
 from gcattn.memory.saved.description import (
     DESCRIPTION,
-    DeletedDocuments,
     Description,
     read_description,
     sizes_of,
@@ -230,13 +229,9 @@ class MemoryWriter:
         Raises:
             IndexError: There is no such document.
         """
-        numbers = set(documents)
-        for n in numbers:
-            if not 0 <= n < self.num_documents:
-                raise IndexError(f"{self.folder} has no document {n}.")
-        deleted = DeletedDocuments(list(self._description.deleted)).with_numbers(numbers)
-        self._description = replace(self._description, deleted=tuple(deleted.ranges))
-        write_description(self.folder, self._description)
+        description = self._description.without(documents, self.folder)
+        write_description(self.folder, description)
+        self._description = description
 
     def __enter__(self) -> Self:
         return self

@@ -1,0 +1,34 @@
+"""Delete documents of a memory: they stay listed, and nobody retrieves from them again."""
+
+from collections.abc import Iterable
+from pathlib import Path
+
+from gcattn.memory.saved.description import read_description, write_description
+from gcattn.storage.lock import sole_writer
+
+
+def delete_documents(folder: str | Path, documents: Iterable[int]) -> None:
+    """Delete documents by their numbers, all of them or, after a kill, none; again does no harm.
+
+    Whoever opens the memory from now on retrieves nothing from them. Their bytes stay until the
+    memory is exported.
+
+    Args:
+        folder: Of the memory.
+        documents: Their numbers, as `open_memory(folder).documents` has them.
+
+    Raises:
+        DamagedFolderError: The memory is not what was written.
+        DiskFullError: The disk is full; the memory is as it was.
+        FileNotFoundError: There is no memory.
+        FolderInUseError: Another process writes into the folder.
+        IndexError: There is no such document.
+        ValueError: It is a saved stream.
+    """
+    folder = Path(folder)
+    read_description(folder)  # a folder without a memory gets no lock
+    with sole_writer(folder):
+        description = read_description(folder)
+        if description.stream is not None:
+            raise ValueError(f"{folder} is a saved stream, not a memory of documents.")
+        write_description(folder, description.without(documents, folder))
