@@ -8,7 +8,6 @@ from typing import Any
 import torch
 
 import gcattn.models.modeling_drt as modeling
-import gcattn.models.token_step as token_step
 from gcattn import DRTCache
 from gcattn.memory import MemoryTier
 from gcattn.testing import random_config, random_model, random_tokens
@@ -30,10 +29,6 @@ def _setting(module: Any, name: str, value: object) -> Iterator[None]:
         setattr(module, name, before)
 
 
-def _captured() -> AbstractContextManager[None]:
-    return _setting(token_step, "CAPTURES_GRAPHS", True)
-
-
 def _planned() -> AbstractContextManager[None]:
     """Plan every call as if there were no fixed shapes."""
     return _setting(modeling, "decode_token", lambda *_: None)
@@ -43,11 +38,10 @@ def _planned() -> AbstractContextManager[None]:
 def _logits() -> str:
     """Decode padded rows, copy the cache on the way, and compare every logit."""
     worst, graphs = 0.0, 0
-    with _captured():
-        for seed in range(SEEDS):
-            for tier in TIERS:
-                difference, captured = _difference(seed, tier)
-                worst, graphs = max(worst, difference), graphs + captured
+    for seed in range(SEEDS):
+        for tier in TIERS:
+            difference, captured = _difference(seed, tier)
+            worst, graphs = max(worst, difference), graphs + captured
     assert worst < TOLERANCE, f"a logit differs by {worst:.2e}"
     assert graphs > 0, "no token was captured as a graph"
     return f"largest difference {worst:.1e}, {graphs} of {SEEDS * len(TIERS)} caches with a graph"
@@ -88,7 +82,7 @@ def _generated() -> str:
     model.to(device=DEVICE, dtype=torch.float32)
     ids = random_tokens(config, 2, READ).to(DEVICE)
     sequences = []
-    for way in (_captured(), _planned()):
+    for way in (nullcontext(), _planned()):
         with way:
             made = model.generate(ids, max_new_tokens=150, do_sample=False, pad_token_id=60)
             sequences.append(made)
@@ -106,13 +100,12 @@ def _late_hook() -> str:
     ids = random_tokens(config, 2, READ).to(DEVICE)
     cache = DRTCache(config)
     calls: list[None] = []
-    with _captured():
-        model(ids, past_key_values=cache)
-        for at in range(20):
-            model(ids[:, at : at + 1], past_key_values=cache)
-        hook = model.model.norm.register_forward_hook(lambda *_: calls.append(None))
-        model(ids[:, :1], past_key_values=cache)
-        hook.remove()
+    model(ids, past_key_values=cache)
+    for at in range(20):
+        model(ids[:, at : at + 1], past_key_values=cache)
+    hook = model.model.norm.register_forward_hook(lambda *_: calls.append(None))
+    model(ids[:, :1], past_key_values=cache)
+    hook.remove()
     assert len(calls) == 1, f"the hook was run {len(calls)} times"
     return "run once"
 

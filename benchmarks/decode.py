@@ -39,7 +39,7 @@ from gcattn.cli.limits import MOST
 from gcattn.cli.paths import RESULTS
 from gcattn.cli.program import run_command
 from gcattn.memory import MemoryTier
-from gcattn.models import DRTConfig, DRTForCausalLM, token_step
+from gcattn.models import DRTConfig, DRTForCausalLM
 from gcattn.models.cache_name import named_cache
 
 # the first calls warm up
@@ -207,10 +207,6 @@ def command(
     batch: Batch = 1,
     tokens: Annotated[int, typer.Option(min=2, max=MOST, help="Timed tokens.")] = 192,
     full_attention: FullAttention = None,
-    capture_graphs: Annotated[
-        bool | None,
-        typer.Option(help="Capture tokens as CUDA graphs, or not (default: as generation does)."),
-    ] = None,
     seed: Seed = 0,
     device: Device = "auto",
     out: Out = RESULTS,
@@ -227,8 +223,6 @@ def command(
     all_lengths = read_lengths(lengths, "1k,4k,16k,64k,256k,1m", "1k,16k", on_gpu)
     with_full = on_gpu if full_attention is None else full_attention
     check_memory(target, configs, batch * max(all_lengths) + batch * tokens)
-    if capture_graphs is not None:
-        token_step.CAPTURES_GRAPHS = capture_graphs
     console = progress_console()
     metrics = {
         name: bench_decoding(
@@ -249,7 +243,6 @@ def command(
         "lengths": all_lengths,
         "batch": batch,
         "tokens": tokens,
-        "captures_graphs": token_step.CAPTURES_GRAPHS,
         "dtype": str(dtype).removeprefix("torch."),
         "device": target.type,
         "contexts": "random chunks put into the memory; random keys and values of full attention",

@@ -138,13 +138,12 @@ def test_train_writes_result_and_picture(capsys, tmp_path):
 def test_decode_writes_result_and_picture(capsys, tmp_path):
     command = (
         "decode --preset drt_tiny --lengths 64,512 --tokens 20 --batch 2 "
-        f"--full-attention --no-capture-graphs --device cpu --out {tmp_path}"
+        f"--full-attention --device cpu --out {tmp_path}"
     )
     code, out, err = run(capsys, command)
     assert code == 0, err
     result = written(tmp_path, "decoding")
     assert result["config"]["batch"] == 2
-    assert result["config"]["captures_graphs"] is False
     assert len(result["metrics"]["drt_tiny"]) == 3
     assert "gcattn, host memory" in out
 

@@ -19,6 +19,7 @@ from gcattn.memory.last_retrieval import LastRetrieval
 from gcattn.memory.open_chunk import OpenChunk
 from gcattn.memory.window import WindowCache
 from gcattn.ops.chunk_topk import ChunkSelection
+from gcattn.ops.pointwise import write_columns
 
 
 class Counters:
@@ -79,10 +80,9 @@ class RingWindow(WindowCache):
 
     def extend(self, layer: int, keys: Tensor, values: Tensor) -> tuple[Tensor, Tensor]:
         """Write a layer's new column, [B, 1, G, D]; return all, [B, W, G, D]."""
-        all_keys, all_values = self._rings[f"keys.{layer}"], self._rings[f"values.{layer}"]
-        all_keys[self._counters.rows, self._at] = keys[:, 0]
-        all_values[self._counters.rows, self._at] = values[:, 0]
-        return all_keys, all_values
+        rings = self._rings[f"keys.{layer}"], self._rings[f"values.{layer}"]
+        write_columns(rings, (keys, values), self._at)
+        return rings
 
     def settle(self, window: WindowCache, num_new: int) -> None:
         """Hand back the last columns in their order.

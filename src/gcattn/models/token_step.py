@@ -24,8 +24,6 @@ from gcattn.nn.retriever import Retrieval
 SINGLE_CALLS_BEFORE = 2
 # tokens in fixed shapes before their computation is captured, which costs about as much
 COMPUTED_BEFORE_CAPTURE = 4
-# off until it has been measured on a GPU: the same fixed shapes then run kernel by kernel
-CAPTURES_GRAPHS = False
 
 logger = logging.get_logger(__name__)
 
@@ -118,7 +116,7 @@ def _run(model: nn.Module, compute: Callable[[], Tensor], fixed: FixedStream) ->
     if captured is not None:
         return captured.replay()
     fixed.num_computed += 1
-    if CAPTURES_GRAPHS and fixed.num_computed == COMPUTED_BEFORE_CAPTURE:
+    if fixed.num_computed == COMPUTED_BEFORE_CAPTURE:
         reason = reason_not_to_capture(model, fixed.embeds.device)
         if reason is None:
             go_back = partial(fixed.go_back, fixed.advanced)

@@ -17,7 +17,8 @@ from gcattn.memory.chunk_tail import ChunkEnds, ChunkTail
 from gcattn.nn.convolution import SlotConvolution
 from gcattn.nn.mlp import SwiGLU
 from gcattn.nn.rms_norm import RMSNorm
-from gcattn.nn.rotary import Rotation, rotary_angles, rotate
+from gcattn.nn.rotary import Rotation, rotary_angles
+from gcattn.ops.pointwise import rotate
 
 if TYPE_CHECKING:
     from gcattn.models.configuration_drt import DRTConfig
@@ -176,11 +177,9 @@ class EncoderLayer(nn.Module):
             project(normed).unflatten(-1, (-1, self.head_dim))
             for project in (self.q_proj, self.k_proj, self.v_proj)
         )
+        q, k = rotate(q, k, rotation)
         out = F.scaled_dot_product_attention(
-            rotate(q, rotation).transpose(1, 2),
-            rotate(k, rotation).transpose(1, 2),
-            v.transpose(1, 2),
-            attn_mask=mask,
+            q.transpose(1, 2), k.transpose(1, 2), v.transpose(1, 2), attn_mask=mask
         )  # [B · F, H, S, D]
         hidden = hidden + self.o_proj(out.transpose(1, 2).flatten(-2))
         return hidden + self.mlp(self.mlp_norm(hidden))

@@ -11,9 +11,9 @@ from typing import TYPE_CHECKING
 from torch import Tensor
 
 from gcattn.memory.landmark_window import LandmarkWindow
-from gcattn.nn.rotary import rotate
 from gcattn.nn.self_attention import ColumnContext, SlidingWindowSelfAttention
 from gcattn.ops.landmark_attention import landmark_attention
+from gcattn.ops.pointwise import rotate
 
 if TYPE_CHECKING:
     from gcattn.models.configuration_drt import DRTConfig
@@ -33,7 +33,7 @@ class LandmarkSelfAttention(SlidingWindowSelfAttention):
             project(hidden).unflatten(-1, (-1, self.head_dim))
             for project in (self.q_proj, self.k_proj, self.v_proj)
         )  # [B, L, H or G, D]
-        q, k = rotate(q, context.rotation), rotate(k, context.rotation)
+        q, k = rotate(q, k, context.rotation)
         window = context.window
         assert isinstance(window, LandmarkWindow)
         k, v = window.extend(self.layer_index, k, v)  # [B, P + L, G, D]

@@ -3,8 +3,9 @@
 Shapes: E hidden size.
 """
 
-import torch.nn.functional as F
 from torch import Tensor, nn
+
+from gcattn.ops.pointwise import silu_times
 
 
 class SwiGLU(nn.Module):
@@ -18,4 +19,4 @@ class SwiGLU(nn.Module):
 
     def forward(self, hidden: Tensor) -> Tensor:
         """Transform each position by itself, [..., E] → [..., E]."""
-        return self.down_proj(F.silu(self.gate_proj(hidden)) * self.up_proj(hidden))
+        return self.down_proj(silu_times(self.gate_proj(hidden), self.up_proj(hidden)))

@@ -3,9 +3,9 @@
 Shapes: E hidden size.
 """
 
-import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
+
+from gcattn.ops.pointwise import rms_norm
 
 
 class RMSNorm(nn.RMSNorm):
@@ -17,6 +17,4 @@ class RMSNorm(nn.RMSNorm):
 
     def forward(self, x: Tensor) -> Tensor:
         """Normalise each position by itself, [..., E] → [..., E]."""
-        wide = torch.promote_types(x.dtype, torch.float32)
-        normed = F.rms_norm(x.to(wide), self.normalized_shape, self.weight.to(wide), self.eps)
-        return normed.to(x.dtype)
+        return rms_norm(x, self.weight, self.eps)

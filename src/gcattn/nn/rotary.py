@@ -1,6 +1,6 @@
-"""Rotary position embedding.
+"""Angles of the rotary position embedding.
 
-Shapes: B batch, L columns, H heads, D head dim.
+Shapes: B batch, L columns, D head dim.
 """
 
 import torch
@@ -28,10 +28,3 @@ def rotary_angles(
 def _(positions: Tensor, head_dim: int, theta: float, dtype: torch.dtype) -> tuple[Tensor, Tensor]:
     shape = (*positions.shape, 1, head_dim)
     return positions.new_empty(shape, dtype=dtype), positions.new_empty(shape, dtype=dtype)
-
-
-def rotate(x: Tensor, rotation: Rotation) -> Tensor:
-    """Rotate queries or keys, [B, L, H, D], by their positions."""
-    cos, sin = rotation
-    first, second = x.chunk(2, dim=-1)
-    return x * cos + torch.cat([-second, first], dim=-1) * sin

@@ -12,7 +12,8 @@ from gcattn.chunking import BlockGrid, ChunkLayout
 from gcattn.memory.open_chunk import OpenChunk
 from gcattn.memory.recurrence import RecurrentStates
 from gcattn.memory.window import WindowCache
-from gcattn.nn.rotary import Rotation, rotate
+from gcattn.nn.rotary import Rotation
+from gcattn.ops.pointwise import rotate
 from gcattn.ops.sliding_window import sliding_window_attention
 
 if TYPE_CHECKING:
@@ -60,7 +61,7 @@ class SlidingWindowSelfAttention(nn.Module):
             project(hidden).unflatten(-1, (-1, self.head_dim))
             for project in (self.q_proj, self.k_proj, self.v_proj)
         )  # [B, L, H or G, D]
-        q, k = rotate(q, context.rotation), rotate(k, context.rotation)
+        q, k = rotate(q, k, context.rotation)
         k, v = context.window.extend(self.layer_index, k, v)  # [B, P + L, G, D]
         out = sliding_window_attention(
             q,

@@ -1,12 +1,13 @@
 """Which implementation of an operator runs: the same choice for every operator."""
 
 import os
+from collections.abc import Sequence
 from typing import Literal, get_args
 
 import torch
 from torch import Tensor
 
-from gcattn.ops.launch import Layout
+from gcattn.ops.launch import Layout, is_traced
 
 Impl = Literal["auto", "reference", "triton"]
 
@@ -40,3 +41,17 @@ def runs_triton(impl: Impl, x: Tensor | Layout, unfit: str) -> bool:
     if unfit:
         raise ValueError(f'impl="triton" {unfit}; pass impl="reference".')
     return True
+
+
+def runs_fused(impl: Impl, inputs: Sequence[Tensor], unfit: str) -> bool:
+    """Say whether a kernel without a gradient runs, or else the lines that it stands for.
+
+    See `runs_triton`. Traced calls keep their lines, which `torch.compile` fuses itself.
+    """
+    if impl == "auto" and not inputs[0].is_cuda:
+        return False
+    if not unfit and is_traced(inputs):
+        unfit = "is not traced"
+    elif not unfit and torch.is_grad_enabled() and any(x.requires_grad for x in inputs):
+        unfit = "has no gradient"
+    return runs_triton(impl, inputs[0], unfit)

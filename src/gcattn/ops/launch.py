@@ -68,6 +68,15 @@ def is_traced(tensors: Iterable[Tensor | None]) -> bool:
     )
 
 
+def told_apart(tensors: Iterable[Tensor | None]) -> tuple[Tensor | None, ...]:
+    """Return a view of each tensor, so that none comes twice.
+
+    `torch.compile` returns one gradient too few, or gives up, where a `torch.autograd.Function`
+    gets the same tensor as two arguments: a pool that is keys and values, say.
+    """
+    return tuple([None if x is None else x.view_as(x) for x in tensors])
+
+
 def refuse_second_derivative(name: str) -> None:
     """Raise RuntimeError in a backward pass that is itself to be differentiated."""
     if torch.is_grad_enabled():
@@ -84,7 +93,7 @@ class Launch:
     """
 
     def __init__(
-        self, kernel: Any, grid: tuple[int, ...], *constants: Any, **options: int | None
+        self, kernel: Any, grid: tuple[int, ...], *constants: Any, **options: bool | int | None
     ) -> None:
         self._kernel, self._constants, self._options = kernel, constants, options
         self._grid = (*grid, 1, 1)[:3]

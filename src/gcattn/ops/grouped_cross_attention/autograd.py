@@ -10,7 +10,14 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from gcattn.ops.launch import MAX_PLANS, Keys, keys_of, make_plan, refuse_second_derivative
+from gcattn.ops.launch import (
+    MAX_PLANS,
+    Keys,
+    keys_of,
+    make_plan,
+    refuse_second_derivative,
+    told_apart,
+)
 from gcattn.ops.registration import operator
 
 Gradients = tuple[Tensor, Tensor, Tensor, Tensor]
@@ -37,7 +44,8 @@ def triton_grouped_cross_attention(
     if torch.is_grad_enabled() and (
         q.requires_grad or k.requires_grad or v.requires_grad or chunk_weights.requires_grad
     ):
-        attended: Tensor = _GroupedCrossAttention.apply(keys, *inputs, *options)
+        given = told_apart(inputs) if keys is None else inputs
+        attended: Tensor = _GroupedCrossAttention.apply(keys, *given, *options)
         return attended
     out: Tensor = _run_forward(keys, inputs, *options, False)[0]
     return out

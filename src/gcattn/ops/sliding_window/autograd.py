@@ -10,7 +10,14 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from gcattn.ops.launch import MAX_PLANS, Keys, keys_of, make_plan, refuse_second_derivative
+from gcattn.ops.launch import (
+    MAX_PLANS,
+    Keys,
+    keys_of,
+    make_plan,
+    refuse_second_derivative,
+    told_apart,
+)
 from gcattn.ops.registration import operator
 
 Gradients = tuple[Tensor, Tensor, Tensor]
@@ -31,7 +38,8 @@ def triton_sliding_window(
     """
     inputs = q, k, v, query_documents, key_documents
     if torch.is_grad_enabled() and (q.requires_grad or k.requires_grad or v.requires_grad):
-        attended: Tensor = _SlidingWindow.apply(keys, *inputs, window_size)
+        given = told_apart(inputs) if keys is None else inputs
+        attended: Tensor = _SlidingWindow.apply(keys, *given, window_size)
         return attended
     return _run_forward(keys, inputs, window_size)[0]
 

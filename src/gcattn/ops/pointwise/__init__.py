@@ -1,0 +1,13 @@
+"""What is done between matrix products, in one launch each where no gradient is wanted.
+
+Every operation has its lines in PyTorch. They run where there is no GPU, where a gradient is wanted
+and under `torch.compile`, which fuses them itself. Elsewhere a kernel does the same in one launch
+and rounds at the same places: a decoded token is mostly launches.
+"""
+
+from gcattn.ops.pointwise.columns import write_columns
+from gcattn.ops.pointwise.gate import silu_times
+from gcattn.ops.pointwise.norm import rms_norm
+from gcattn.ops.pointwise.rotary import rotate
+
+__all__ = ["rms_norm", "rotate", "silu_times", "write_columns"]

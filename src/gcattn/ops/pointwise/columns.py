@@ -1,0 +1,42 @@
+"""Writing a column of keys and values into rings.
+
+Shapes: B batch, W columns of a ring, G key/value heads, D head dim.
+"""
+
+from collections.abc import Callable
+from functools import lru_cache
+
+import torch
+from torch import Tensor
+
+from gcattn.ops.implementation import Impl, runs_fused
+from gcattn.ops.launch import MAX_PLANS, Keys, keys_of, make_plan
+
+Pair = tuple[Tensor, Tensor]
+
+
+def write_columns(rings: Pair, columns: Pair, at: Tensor, *, impl: Impl = "auto") -> None:
+    """Write one column of each row into both rings, in place.
+
+    Args:
+        rings: Keys and values, both [B, W, G, D] and contiguous.
+        columns: The new ones, both [B, 1, G, D] in the dtype of the rings.
+        at: Where each row's goes, int64 [B].
+        impl: "triton" is one launch; "auto" takes it where it can.
+    """
+    inputs = *columns, at, *rings
+    unfit = "" if all(x.is_contiguous() for x in rings) else "writes into contiguous rings only"
+    if runs_fused(impl, inputs, unfit):
+        with torch.cuda.device_of(at):
+            _plan(keys_of(inputs))(*inputs)
+        return
+    rows = torch.arange(len(at), device=at.device)
+    for ring, column in zip(rings, columns, strict=True):
+        ring[rows, at] = column[:, 0]
+
+
+@lru_cache(MAX_PLANS)
+def _plan(keys: Keys) -> Callable[..., None]:
+    from gcattn.ops.pointwise.triton_columns import plan_writing
+
+    return make_plan(plan_writing, keys, (), num_strided=0)

@@ -1,0 +1,50 @@
+"""RMSNorm that computes in float32 and returns the dtype that came in.
+
+Shapes: E hidden size.
+"""
+
+from collections.abc import Callable
+from functools import lru_cache
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from gcattn.ops.implementation import KERNEL_DTYPES, Impl, runs_fused
+from gcattn.ops.launch import MAX_PLANS, Keys, keys_of, make_plan
+
+# what one program holds
+MAX_SIZE = 16384
+
+
+def rms_norm(x: Tensor, weight: Tensor, eps: float | None, *, impl: Impl = "auto") -> Tensor:
+    """Divide each [E] by its root mean square and scale, [..., E] → [..., E].
+
+    Args:
+        x: Values.
+        weight: Scales, [E], in the dtype of `x` or a wider one.
+        eps: Added to the mean square; None: the smallest step of the dtype that it is computed in.
+        impl: "triton" is one launch without a gradient; "auto" takes it where it can.
+    """
+    wide = torch.promote_types(x.dtype, torch.float32)
+    inputs = x, weight
+    if runs_fused(impl, inputs, _unfit(*inputs)):
+        with torch.cuda.device_of(x):
+            return _plan(keys_of(inputs), torch.finfo(wide).eps if eps is None else eps)(*inputs)
+    normed = F.rms_norm(x.to(wide), weight.shape, weight.to(wide), eps)
+    return normed.to(x.dtype)
+
+
+def _unfit(x: Tensor, weight: Tensor) -> str:
+    if x.dtype not in KERNEL_DTYPES or weight.dtype not in KERNEL_DTYPES:
+        return f"takes {KERNEL_DTYPES}, got {x.dtype} and {weight.dtype}"
+    if x.shape[-1] > MAX_SIZE or weight.shape != x.shape[-1:]:
+        return f"takes E <= {MAX_SIZE} and a weight [E], got {list(x.shape)} and {weight.shape}"
+    return ""
+
+
+@lru_cache(MAX_PLANS)
+def _plan(keys: Keys, eps: float) -> Callable[..., Tensor]:
+    from gcattn.ops.pointwise.triton_norm import plan_norm
+
+    return make_plan(plan_norm, keys, (eps,), num_strided=0)

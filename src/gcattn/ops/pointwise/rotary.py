@@ -1,0 +1,50 @@
+"""Rotary position embedding of queries and keys.
+
+Shapes: B batch, L columns, H query heads, G key/value heads, D head dim.
+"""
+
+from collections.abc import Callable
+from functools import lru_cache
+
+import torch
+from torch import Tensor
+
+from gcattn.ops.implementation import KERNEL_DTYPES, Impl, runs_fused
+from gcattn.ops.launch import MAX_PLANS, Keys, keys_of, make_plan
+
+Pair = tuple[Tensor, Tensor]
+
+
+def rotate(q: Tensor, k: Tensor, rotation: Pair, *, impl: Impl = "auto") -> Pair:
+    """Rotate queries [B, L, H, D] and keys [B, L, G, D] by their positions.
+
+    Args:
+        q: Queries.
+        k: Keys.
+        rotation: Cosines and sines, both [B, L, 1, D] or [1, L, 1, D].
+        impl: "triton" is one launch without a gradient; "auto" takes it where it can.
+    """
+    inputs = q, k, *rotation
+    if runs_fused(impl, inputs, _unfit(*inputs)):
+        with torch.cuda.device_of(q):
+            return _plan(keys_of(inputs))(*inputs)
+    return _rotate_one(q, rotation), _rotate_one(k, rotation)
+
+
+def _rotate_one(x: Tensor, rotation: Pair) -> Tensor:
+    cos, sin = rotation
+    first, second = x.chunk(2, dim=-1)
+    return x * cos + torch.cat([-second, first], dim=-1) * sin
+
+
+def _unfit(q: Tensor, k: Tensor, cos: Tensor, sin: Tensor) -> str:
+    if q.dtype not in KERNEL_DTYPES or not q.dtype == k.dtype == cos.dtype == sin.dtype:
+        return f"takes one dtype of {KERNEL_DTYPES}, got {q.dtype}, {k.dtype} and {cos.dtype}"
+    return ""
+
+
+@lru_cache(MAX_PLANS)
+def _plan(keys: Keys) -> Callable[..., Pair]:
+    from gcattn.ops.pointwise.triton_rotary import plan_rotation
+
+    return make_plan(plan_rotation, keys, (), num_strided=0)

@@ -1,0 +1,126 @@
+"""Fused kernels between matrix products: bitwise their lines in PyTorch where these round."""
+
+import os
+
+import pytest
+import torch
+
+from gcattn.nn.rotary import rotary_angles
+from gcattn.ops.pointwise import rms_norm, rotate, silu_times, write_columns
+
+pytest.importorskip("triton", reason="Triton is not installed")
+ON_GPU = torch.cuda.is_available()
+pytestmark = pytest.mark.skipif(
+    not ON_GPU and os.environ.get("TRITON_INTERPRET") != "1",
+    reason="needs a GPU or TRITON_INTERPRET=1",
+)
+DEVICE = "cuda" if ON_GPU else "cpu"
+# the interpreter cuts bfloat16 off where a GPU rounds it
+DTYPES = [torch.float32, torch.float16, *([torch.bfloat16] if ON_GPU else [])]
+
+
+def draw(*shape, dtype=torch.float32, seed=0):
+    generator = torch.Generator().manual_seed(seed)
+    return torch.randn(shape, generator=generator).to(DEVICE, dtype)
+
+
+def heads_and_angles(B, L, H, G, D, dtype, rows):
+    positions = torch.arange(rows * L, device=DEVICE).view(rows, L) * 37
+    angles = rotary_angles(positions, D, 1e4, dtype)
+    return draw(B, L, H, D, dtype=dtype), draw(B, L, G, D, dtype=dtype, seed=1), angles
+
+
+@pytest.mark.parametrize("dtype", DTYPES, ids=str)
+@pytest.mark.parametrize("rows", [1, 3], ids=["shared positions", "own positions"])
+@pytest.mark.parametrize("sizes", [(3, 1, 12, 12, 16), (3, 5, 6, 2, 6)], ids=str)
+def test_rotated_heads_are_bitwise_those_of_the_lines(dtype, rows, sizes):
+    q, k, angles = heads_and_angles(*sizes, dtype, rows)
+    for fast, plain in zip(
+        rotate(q, k, angles, impl="triton"), rotate(q, k, angles, impl="reference"), strict=True
+    ):
+        assert torch.equal(fast, plain)
+
+
+@pytest.mark.parametrize("dtype", DTYPES, ids=str)
+@pytest.mark.parametrize("shape", [(1, 1, 2048), (2, 3, 37)], ids=str)
+def test_gated_product_rounds_where_the_lines_do(dtype, shape):
+    gate, up = draw(*shape, dtype=dtype) * 4, draw(*shape, dtype=dtype, seed=1)
+    fast, plain = (silu_times(gate, up, impl=impl) for impl in ("triton", "reference"))
+    # exponentials may differ in their last bit, which may turn a rounding
+    torch.testing.assert_close(fast, plain, rtol=2 * torch.finfo(dtype).eps, atol=1e-7)
+    assert (fast == plain).float().mean() > (0.5 if dtype == torch.float32 else 0.95)
+
+
+@pytest.mark.parametrize("dtype", DTYPES, ids=str)
+@pytest.mark.parametrize("shape", [(1, 1, 768), (2, 3, 37)], ids=str)
+@pytest.mark.parametrize("weight_dtype", [None, torch.float32], ids=["own", "wide weight"])
+def test_normed_rows_round_once(dtype, shape, weight_dtype):
+    x = draw(*shape, dtype=dtype)
+    weight = draw(shape[-1], dtype=weight_dtype or dtype, seed=1)
+    fast, plain = (rms_norm(x, weight, 1e-6, impl=impl) for impl in ("triton", "reference"))
+    assert fast.dtype == dtype
+    torch.testing.assert_close(fast, plain, rtol=4 * torch.finfo(dtype).eps, atol=1e-7)
+
+
+def test_a_normed_row_is_bitwise_the_same_among_others():
+    x, weight = draw(7, 768), draw(768, seed=1)
+    whole = rms_norm(x, weight, 1e-6, impl="triton")
+    assert torch.equal(rms_norm(x[2:3], weight, 1e-6, impl="triton"), whole[2:3])
+
+
+@pytest.mark.parametrize("dtype", DTYPES, ids=str)
+def test_columns_are_written_where_they_belong_and_nowhere_else(dtype):
+    at = torch.tensor([4, 0, 6], device=DEVICE)
+    columns = draw(3, 1, 2, 5, dtype=dtype), draw(3, 1, 2, 5, dtype=dtype, seed=1)
+    rings = [
+        tuple(torch.full((3, 7, 2, 5), torch.nan, dtype=dtype, device=DEVICE) for _ in range(2))
+        for _ in range(2)
+    ]
+    for pair, impl in zip(rings, ("triton", "reference"), strict=True):
+        write_columns(pair, columns, at, impl=impl)
+    for fast, plain, column in zip(*rings, columns, strict=True):
+        torch.testing.assert_close(fast, plain, rtol=0, atol=0, equal_nan=True)
+        assert torch.equal(fast[1, 0], column[1, 0])
+
+
+def test_inputs_that_lie_in_pieces_are_read_right():
+    x, weight = draw(5, 4, 12)[:, ::2], draw(12, seed=1)
+    torch.testing.assert_close(
+        rms_norm(x, weight, 1e-6, impl="triton"), rms_norm(x, weight, 1e-6, impl="reference")
+    )
+    gate, up = draw(6, 8).t(), draw(8, 6, seed=1)
+    torch.testing.assert_close(
+        silu_times(gate, up, impl="triton"), silu_times(gate, up, impl="reference")
+    )
+
+
+def test_nothing_is_computed_from_nothing():
+    x, weight = draw(2, 0, 8), draw(8)
+    assert rms_norm(x, weight, 1e-6, impl="triton").shape == (2, 0, 8)
+    assert silu_times(x, x, impl="triton").shape == (2, 0, 8)
+    q, k, angles = heads_and_angles(2, 0, 4, 2, 6, torch.float32, 1)
+    assert rotate(q, k, angles, impl="triton")[1].shape == (2, 0, 2, 6)
+
+
+def test_a_kernel_that_was_named_refuses_what_it_cannot_do():
+    x = draw(2, 8).requires_grad_()
+    with pytest.raises(ValueError, match='impl="triton" has no gradient; pass impl="reference"'):
+        silu_times(x, x, impl="triton")
+    with torch.no_grad():
+        silu_times(x, x, impl="triton")
+    with pytest.raises(ValueError, match="takes E <= 16384"):
+        rms_norm(draw(1, 16385), draw(16385), 1e-6, impl="triton")
+    with pytest.raises(ValueError, match="float64"):
+        rms_norm(x.detach().double(), draw(8), 1e-6, impl="triton")
+    ring = draw(2, 5, 3, 4).transpose(1, 2)
+    with pytest.raises(ValueError, match="contiguous rings only"):
+        at = torch.zeros(2, dtype=torch.long, device=DEVICE)
+        write_columns((ring, ring), (draw(2, 1, 5, 4),) * 2, at, impl="triton")
+
+
+def test_gradients_are_those_of_the_lines():
+    q, k, angles = heads_and_angles(1, 3, 2, 2, 4, torch.float32, 1)
+    x = draw(3, 8).requires_grad_()
+    out = silu_times(rms_norm(x, draw(8, seed=1), 1e-6), x).sum()
+    out = out + rotate(q.requires_grad_(), k, angles)[0].square().sum()
+    assert all(g.abs().sum() > 0 for g in torch.autograd.grad(out, (x, q)))
