@@ -41,6 +41,9 @@ def triton_sliding_window(
         given = told_apart(inputs) if keys is None else inputs
         attended: Tensor = _SlidingWindow.apply(keys, *given, window_size)
         return attended
+    if keys is not None and q.shape[1] == 1:
+        with torch.cuda.device_of(q):
+            return _single_plan(keys, window_size)(*inputs)
     return _run_forward(keys, inputs, window_size)[0]
 
 
@@ -93,6 +96,13 @@ def _forward_plan(keys: Keys, *options: Any) -> Callable[..., tuple[Tensor, Tens
     from gcattn.ops.sliding_window.triton_forward import plan_forward
 
     return make_plan(plan_forward, keys, options, num_strided=3)
+
+
+@lru_cache(MAX_PLANS)
+def _single_plan(keys: Keys, *options: Any) -> Callable[..., Tensor]:
+    from gcattn.ops.sliding_window.triton_single import plan_single
+
+    return make_plan(plan_single, keys, options, num_strided=3)
 
 
 @lru_cache(MAX_PLANS)
