@@ -16,7 +16,7 @@ def both(landmarks, visible=None):
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16, torch.float64])
 @pytest.mark.parametrize("seed", range(4))
 def test_eight_bits_choose_the_same_chunks(seed, dtype, monkeypatch):
-    monkeypatch.setattr("gcattn.memory.saved.quantised_landmarks.SCAN_BLOCK", 301)
+    monkeypatch.setattr("gcattn.memory.saved.quantised_landmarks.CPU_BLOCK", 301)
     generator = torch.Generator().manual_seed(seed)
     landmarks = torch.randn(1000, 24, generator=generator, dtype=torch.float64).to(dtype)
     queries = torch.randn(7, 24, generator=generator, dtype=torch.float64).to(dtype)

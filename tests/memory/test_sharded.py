@@ -6,7 +6,14 @@ import sys
 import pytest
 import torch
 
-from gcattn import DRTCache, MemoryWriter, chunk_topk, merge_memories, open_memory
+from gcattn import (
+    DRTCache,
+    MemoryWriter,
+    chunk_topk,
+    delete_documents,
+    merge_memories,
+    open_memory,
+)
 from gcattn.memory.saved.landmarks import ExactLandmarks
 from gcattn.memory.sharded import ShardedChunks
 from gcattn.memory.stores.store import ChunkReader, GatheredChunks
@@ -127,25 +134,33 @@ def answer(memory, model, question):
     return output.sequences, torch.stack(output.logits), retrieved
 
 
-def answer_together(rank, folders, model, question):
-    return answer(ShardedChunks(open_memory(folders[rank])), model, question)
+def answer_together(rank, folders, form, model, question):
+    memory = open_memory(folders[rank], landmarks=form)
+    return answer(ShardedChunks(memory), model, question)
 
 
-def test_a_model_answers_from_several_processes_as_from_one(tmp_path):
+@pytest.mark.parametrize(("count", "form"), [(2, "int8"), (3, "exact"), (4, "int8")])
+def test_a_model_answers_from_several_processes_as_from_one(count, form, tmp_path):
     model = random_model(random_config(3, chunk_size=6, num_retrieval_groups=2, num_upper_layers=4))
-    folders = [tmp_path / str(rank) for rank in range(3)]
+    folders = [tmp_path / str(rank) for rank in range(count)]
     for rank, folder in enumerate(folders):
         with MemoryWriter(folder, model) as writer:
-            writer.begin(f"text {rank}")
-            ids = random_tokens(model.config, 1, 5 * (9 + rank), rank)
-            got = model.base_model.encode_chunks(ids)
-            writer.append(got.landmarks[0], got.keys[0], got.values[0], got.lengths[0], ids[0])
-            writer.end()
+            for n in range(2):
+                writer.begin(f"text {rank}, {n}")
+                ids = random_tokens(model.config, 1, 5 * (5 + rank), 2 * rank + n)
+                got = model.base_model.encode_chunks(ids)
+                writer.append(got.landmarks[0], got.keys[0], got.values[0], got.lengths[0], ids[0])
+                writer.end()
+        delete_documents(folder, [0])
     merge_memories(folders, tmp_path / "whole")
+    whole = open_memory(tmp_path / "whole")
     question = random_tokens(model.config, 1, 14, seed=9)
-    tokens, logits, retrieved = answer(open_memory(tmp_path / "whole"), model, question)
-    assert max(int(x.max()) for x in retrieved if x.numel()) >= 19  # of the last process
-    for found in run_together(3, answer_together, folders, model, question):
+    tokens, logits, retrieved = answer(whole, model, question)
+    chunks = torch.cat([x.flatten() for x in retrieved])
+    shared = chunks[(chunks >= 0) & (chunks < whole.num_chunks)]
+    read = {whole.documents.of_chunk(chunk).number for chunk in shared.tolist()}
+    assert max(read) == 2 * count - 1 and all(number % 2 for number in read)
+    for found in run_together(count, answer_together, folders, form, model, question):
         assert torch.equal(found[0], tokens)
         torch.testing.assert_close(found[1], logits)
         for x, y in zip(found[2], retrieved, strict=True):

@@ -11,7 +11,7 @@ from gcattn.memory.chunk_source import Choice
 from gcattn.memory.shared_chunks import SharedChunks
 from gcattn.ops.chunk_topk import ChunkSelection
 from gcattn.ops.chunk_topk.candidates import chunk_candidates, merge_candidates
-from gcattn.ops.chunk_topk.reference import BestChunks
+from gcattn.ops.chunk_topk.running_best import BestChunks
 from gcattn.ops.chunk_topk.weights import weigh_read
 
 

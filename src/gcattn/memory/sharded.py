@@ -19,7 +19,7 @@ from torch import Tensor, nn
 from gcattn.memory.shared_chunks import SharedChunks
 from gcattn.memory.stores.store import ChunkReader, GatheredChunks
 from gcattn.ops.chunk_topk.candidates import merge_candidates
-from gcattn.ops.chunk_topk.reference import BestChunks
+from gcattn.ops.chunk_topk.running_best import BestChunks
 
 if TYPE_CHECKING:
     from gcattn.models.configuration_drt import DRTConfig

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Protocol
 from torch import Tensor, nn
 
 from gcattn.memory.stores.store import ChunkReader
-from gcattn.ops.chunk_topk.reference import BestChunks
+from gcattn.ops.chunk_topk.running_best import BestChunks
 
 if TYPE_CHECKING:
     from gcattn.models.configuration_drt import DRTConfig

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 from gcattn.ops.chunk_topk.candidates import chunk_candidates
-from gcattn.ops.chunk_topk.reference import BestChunks
+from gcattn.ops.chunk_topk.running_best import BestChunks
 
 
 class ExactLandmarks:

@@ -11,10 +11,10 @@ Shapes: N chunks, n of a block, Q queries, K chosen chunks, M candidates, E hidd
 import torch
 from torch import Tensor
 
-from gcattn.ops.chunk_topk.reference import BestChunks
+from gcattn.ops.chunk_topk.running_best import BestChunks, nothing_yet, with_block
 
-# landmarks whose bounds exist at a time for each query
-SCAN_BLOCK = 2**16
+# landmarks whose bounds exist at a time for each query: few for the caches of a CPU
+CPU_BLOCK, DEVICE_BLOCK = 2**11, 2**16
 # candidates for each chosen chunk at first
 CANDIDATES = 4
 
@@ -30,7 +30,7 @@ class QuantisedLandmarks:
 
     def __init__(self, exact: Tensor, device: torch.device, visible: Tensor | None = None) -> None:
         self._exact, self._visible = exact, visible
-        blocks = [_rounded(block) for block in exact.split(SCAN_BLOCK)] or [_rounded(exact)]
+        blocks = [_rounded(block) for block in exact.split(CPU_BLOCK)] or [_rounded(exact)]
         self._codes, self._scales, self._errors = (
             torch.cat(x).to(device) for x in zip(*blocks, strict=True)
         )
@@ -86,21 +86,16 @@ class QuantisedLandmarks:
         Chunks that may not be chosen have the number -1.
         """
         norms = queries.norm(dim=-1, keepdim=True)
-        bounds = queries.new_full((len(queries), count + 1), -torch.inf)
-        numbers = torch.full_like(bounds, -1, dtype=torch.long)
-        for start in range(0, len(self._scales), SCAN_BLOCK):
-            block = slice(start, start + SCAN_BLOCK)
-            scores = queries @ self._codes[block].to(queries.dtype).mT  # [Q, n]
-            bound = scores * self._scales[block] + norms * self._errors[block]
+        best = nothing_yet(queries, count + 1)
+        size = CPU_BLOCK if self._codes.is_cpu else DEVICE_BLOCK
+        for start in range(0, len(self._scales), size):
+            block = slice(start, start + size)
+            bounds = queries @ self._codes[block].to(queries.dtype).mT  # [Q, n]
+            bounds.mul_(self._scales[block]).add_(norms * self._errors[block])
             if self._visible is not None:
-                bound = bound.masked_fill(~self._visible[block], -torch.inf)
-            here = torch.arange(start, start + bound.shape[1], device=bound.device)
-            bounds = torch.cat([bounds, bound], dim=-1)
-            numbers = torch.cat([numbers, here.expand(len(queries), -1)], dim=-1)
-            bounds, places = bounds.topk(count + 1, dim=-1)
-            numbers = numbers.gather(-1, places)
-        numbers = numbers.masked_fill(bounds == -torch.inf, -1)
-        return numbers[:, :count], bounds[:, count] * queries.shape[-1] ** -0.5
+                bounds.masked_fill_(~self._visible[block], -torch.inf)
+            best = with_block(best, bounds, start)
+        return best.indices[:, :count], best.scores[:, count] * queries.shape[-1] ** -0.5
 
     def _scored(self, queries: Tensor, numbers: Tensor, top_k: int) -> BestChunks:
         """Return the best of some chunks [Q, M] by their exact scores."""

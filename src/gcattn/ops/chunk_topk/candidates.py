@@ -12,7 +12,8 @@ import torch
 from torch import Tensor
 
 from gcattn.ops.chunk_topk.api import check_shapes, unfit_for_triton
-from gcattn.ops.chunk_topk.reference import SCORE_BLOCK, BestChunks, best_chunks_reference
+from gcattn.ops.chunk_topk.reference import SCORE_BLOCK, best_chunks_reference
+from gcattn.ops.chunk_topk.running_best import BestChunks
 from gcattn.ops.implementation import Impl, runs_triton
 
 
