@@ -79,13 +79,13 @@ def corrupt(folder, sources, kind, draw):
     return f"{kind} {file.name} at {at} of {len(data)}"
 
 
-def answer(folder, model, ids):
-    cache = DRTCache(model.config, memory=open_memory(folder))
+def answer(folder, model, ids, form="exact"):
+    cache = DRTCache(model.config, memory=open_memory(folder, landmarks=form))
     with torch.no_grad():
         return model(ids, past_key_values=cache).logits
 
 
-def check_refused(model, sources, tmp_path, seeds):
+def check_refused(model, sources, tmp_path, seeds, form):
     ids = random_tokens(model.config, 1, 30, seed=9)
     for seed in seeds:
         draw = random.Random(seed)
@@ -93,20 +93,20 @@ def check_refused(model, sources, tmp_path, seeds):
         shutil.copytree(sources / "whole", folder)
         done = corrupt(folder, sources, KINDS[seed % len(KINDS)], draw)
         with pytest.raises((ValueError, FileNotFoundError)) as error:
-            pytest.fail(f"{done}: answered {answer(folder, model, ids)}")
+            pytest.fail(f"{done}: answered {answer(folder, model, ids, form)}")
         assert "\n" not in str(error.value), done
         shutil.rmtree(folder)
 
 
-def check_lazily(model, sources, tmp_path, seeds):
+def check_lazily(model, sources, tmp_path, seeds, form):
     ids = random_tokens(model.config, 1, 30, seed=9)
-    expected, num_answers = answer(sources / "whole", model, ids), 0
+    expected, num_answers = answer(sources / "whole", model, ids, form), 0
     for seed in seeds:
         folder = tmp_path / str(seed)
         shutil.copytree(sources / "whole", folder)
         done = corrupt(folder, sources, KINDS[seed % len(KINDS)], random.Random(seed))
         try:
-            found = answer(folder, model, ids)
+            found = answer(folder, model, ids, form)
         except (ValueError, FileNotFoundError) as error:
             assert "\n" not in str(error), done
         else:
@@ -124,23 +124,25 @@ def test_a_whole_memory_answers(model, sources):
 
 
 def test_a_sample_of_corruptions_is_refused_and_none_answers(model, sources, tmp_path):
-    check_refused(model, sources, tmp_path, range(27))
+    check_refused(model, sources, tmp_path, range(27), "exact")
 
 
 def test_what_is_read_late_is_refused_before_it_answers(model, sources, tmp_path, monkeypatch):
     monkeypatch.setattr("gcattn.memory.saved.memory.CHECKED_AT_ONCE", -1)
-    check_lazily(model, sources, tmp_path, range(27))
+    check_lazily(model, sources, tmp_path, range(27), "exact")
 
 
 @pytest.mark.slow
-def test_300_corruptions_are_refused_and_none_answers(model, sources, tmp_path):
-    check_refused(model, sources, tmp_path, range(300))
+@pytest.mark.parametrize("form", ["exact", "int8"])
+def test_300_corruptions_are_refused_and_none_answers(form, model, sources, tmp_path):
+    check_refused(model, sources, tmp_path, range(300), form)
 
 
 @pytest.mark.slow
-def test_300_corruptions_read_late_change_no_answer(model, sources, tmp_path, monkeypatch):
+@pytest.mark.parametrize("form", ["exact", "int8"])
+def test_300_corruptions_read_late_change_no_answer(form, model, sources, tmp_path, monkeypatch):
     monkeypatch.setattr("gcattn.memory.saved.memory.CHECKED_AT_ONCE", -1)
-    assert check_lazily(model, sources, tmp_path, range(300)) < 150
+    assert check_lazily(model, sources, tmp_path, range(300), form) < 150
 
 
 @pytest.mark.parametrize("tier", ["disk", "device", "host", "host-int8", "recompute"])

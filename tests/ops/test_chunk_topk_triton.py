@@ -101,6 +101,25 @@ def test_blocks_change_neither_choice_nor_noise(monkeypatch):
 
 
 @interpreter
+@pytest.mark.parametrize(("top_k", "limit"), [(2, 20), (20, 2**24)])
+def test_the_best_of_tiles_lead_to_the_best_of_all(top_k, limit, monkeypatch):
+    from gcattn.ops.chunk_topk import triton_select
+
+    torch.manual_seed(top_k)
+    queries, landmarks, num_visible, documents = make(1, 17, 300, 16)
+    landmarks[:, 3::7] = landmarks[:, :1]  # equal scores in many tiles
+    monkeypatch.setattr(triton_select, "MAX_KEYS", limit)
+    for named in ({}, documents, {"noise": "gumbel"}, {"selection": "random"}):
+        chosen = []
+        for is_short in (True, False):
+            monkeypatch.setattr(triton_select, "SHORT_MEMORY", 300 * is_short)
+            torch.manual_seed(0)
+            found = chunk_topk(queries, landmarks, num_visible, top_k, impl="triton", **named)
+            chosen.append(found.indices)
+        assert torch.equal(*chosen)
+
+
+@interpreter
 def test_equal_scores_go_to_the_earlier_chunk_and_zero_has_one_sign():
     landmarks = torch.zeros(1, 40, 16)
     landmarks[0, ::2] = -0.0

@@ -1,8 +1,12 @@
 """Choosing chunks on the GPU: one read of the landmarks, one integer per score, top-k of integers.
 
-The integer holds the score in its high half, in an order-preserving form, and the chunk's place,
-counted down, in its low half. So no two are equal, and top-k gives equal scores to the earlier
-chunk on every device.
+The integer, a key, holds the score in its high half, in an order-preserving form, and the chunk's
+place, counted down, in its low half. So no two are equal, and top-k gives equal scores to the
+earlier chunk on every device.
+
+Of a long memory the scan writes the greatest key of each tile alone. The K best chunks lie in the K
+tiles with the greatest of these: a chunk of any other tile is below K keys. These tiles are scored
+once more. So a scan costs little more than to read the landmarks, for one query as for many.
 
 Letters: B batch, C querying chunks, N past chunks, K retrieved chunks, E hidden size.
 """
@@ -13,8 +17,10 @@ import triton
 import triton.language as tl
 from torch import Tensor
 
-# integers that exist at a time: with more, the best so far compete with the next block of chunks
+# keys that exist at a time: with more, the best so far compete with the next block
 MAX_KEYS = 2**24
+# up to so many chunks every key is written
+SHORT_MEMORY = 2**14
 _PLACES = 2**32 - 1
 # below every key: a chunk that may not be chosen
 _INVISIBLE = -(2**63)
@@ -46,27 +52,24 @@ def _ordered_keys(scores, n):
     return (ordered.to(tl.int64) << 32) | (_KERNEL_PLACES - n)
 
 
-@triton.jit(do_not_specialize=["N", "start"])
-def _keys_kernel(
+@triton.jit
+def _tile_keys(
     queries_ptr,  # [B, C, E]
     landmarks_ptr,  # [B, N, E]
     num_visible_ptr,  # [B, C]
     query_documents_ptr,  # [B, C]
     landmark_documents_ptr,  # [B, N]
     seed_ptr,  # [1]
-    keys_ptr,  # [B, C, top_k + width]
     stride_qb,
     stride_qc,
     stride_lb,
     stride_ln,
+    b,
+    first_c,
+    first_n,
     C,
     N,
     E,
-    top_k,
-    start,
-    width,
-    num_tiles_c,
-    num_tiles_n,
     scale,
     HAS_DOCUMENTS: tl.constexpr,
     IS_SCORED: tl.constexpr,
@@ -77,14 +80,9 @@ def _keys_kernel(
     BLOCK_C: tl.constexpr,
     BLOCK_E: tl.constexpr,
 ):
-    """One program owns one tile of chunks start … start + width - 1 and of querying chunks."""
-    pid = tl.program_id(0)
-    tile_c = pid % num_tiles_c
-    tile_n = (pid // num_tiles_c) % num_tiles_n
-    b = (pid // num_tiles_c // num_tiles_n).to(tl.int64)
-    column = tile_n * BLOCK_N + tl.arange(0, BLOCK_N)
-    n = (start + column).to(tl.int64)
-    c = (tile_c * BLOCK_C + tl.arange(0, BLOCK_C)).to(tl.int64)
+    """Return the keys of a tile of chunks for a tile of querying chunks, [BLOCK_N, BLOCK_C]."""
+    n = (first_n + tl.arange(0, BLOCK_N)).to(tl.int64)
+    c = (first_c + tl.arange(0, BLOCK_C)).to(tl.int64)
     num_visible = tl.load(num_visible_ptr + b * C + c, mask=c < C, other=0)
     num_visible = tl.minimum(num_visible, N)
     scores = tl.zeros([BLOCK_N, BLOCK_C], tl.float32)
@@ -94,7 +92,7 @@ def _keys_kernel(
         at_q = b * stride_qb + tl.minimum(c, C - 1) * stride_qc
         at_l = b * stride_lb + tl.minimum(n, N - 1) * stride_ln
         # of chunks that nobody may choose nothing is read
-        if start + tile_n * BLOCK_N < tl.max(num_visible, 0):
+        if first_n < tl.max(num_visible, 0):
             for first in range(0, E, BLOCK_E):
                 ptrs_q = queries_ptr + (at_q[:, None] + (first + e)[None, :])
                 ptrs_l = landmarks_ptr + (at_l[:, None] + (first + e)[None, :])
@@ -117,9 +115,156 @@ def _keys_kernel(
         query_document = tl.load(query_documents_ptr + b * C + c, mask=c < C, other=0)
         landmark_document = tl.load(landmark_documents_ptr + b * N + n, mask=n < N, other=0)
         visible = visible & (landmark_document[:, None] == query_document[None, :])
-    keys = tl.where(visible, _ordered_keys(scores, n[:, None]), _KERNEL_INVISIBLE)
-    at = (b * C + c)[None, :] * (top_k + width) + (top_k + column)[:, None]
-    tl.store(keys_ptr + at, keys, mask=(column < width)[:, None] & (c < C)[None, :])
+    return tl.where(visible, _ordered_keys(scores, n[:, None]), _KERNEL_INVISIBLE)
+
+
+@triton.jit(do_not_specialize=["N", "first_tile"])
+def _scan_kernel(
+    queries_ptr,
+    landmarks_ptr,
+    num_visible_ptr,
+    query_documents_ptr,
+    landmark_documents_ptr,
+    seed_ptr,
+    keys_ptr,  # [B, C, top_k + width]
+    stride_qb,
+    stride_qc,
+    stride_lb,
+    stride_ln,
+    C,
+    N,
+    E,
+    top_k,
+    first_tile,
+    width,
+    num_tiles_c,
+    num_tiles_n,
+    scale,
+    IS_SHORT: tl.constexpr,
+    HAS_DOCUMENTS: tl.constexpr,
+    IS_SCORED: tl.constexpr,
+    IS_NOISY: tl.constexpr,
+    IS_MIXED: tl.constexpr,
+    EVEN_E: tl.constexpr,
+    BLOCK_N: tl.constexpr,
+    BLOCK_C: tl.constexpr,
+    BLOCK_E: tl.constexpr,
+):
+    """One program owns one tile of chunks and of querying chunks; it writes all keys or the best.
+
+    Programs of one tile of chunks follow each other: all but the first find it in the cache.
+    """
+    pid = tl.program_id(0)
+    tile_c = pid % num_tiles_c
+    tile_n = (pid // num_tiles_c) % num_tiles_n
+    b = (pid // num_tiles_c // num_tiles_n).to(tl.int64)
+    keys = _tile_keys(
+        queries_ptr,
+        landmarks_ptr,
+        num_visible_ptr,
+        query_documents_ptr,
+        landmark_documents_ptr,
+        seed_ptr,
+        stride_qb,
+        stride_qc,
+        stride_lb,
+        stride_ln,
+        b,
+        tile_c * BLOCK_C,
+        (first_tile + tile_n) * BLOCK_N,
+        C,
+        N,
+        E,
+        scale,
+        HAS_DOCUMENTS,
+        IS_SCORED,
+        IS_NOISY,
+        IS_MIXED,
+        EVEN_E,
+        BLOCK_N,
+        BLOCK_C,
+        BLOCK_E,
+    )
+    c = (tile_c * BLOCK_C + tl.arange(0, BLOCK_C)).to(tl.int64)
+    at = (b * C + c) * (top_k + width) + top_k
+    if IS_SHORT:
+        column = tile_n * BLOCK_N + tl.arange(0, BLOCK_N)
+        inside = (column < width)[:, None] & (c < C)[None, :]
+        tl.store(keys_ptr + (at[None, :] + column[:, None]), keys, mask=inside)
+    else:
+        tl.store(keys_ptr + (at + tile_n), tl.max(keys, 0), mask=c < C)
+
+
+@triton.jit(do_not_specialize=["N"])
+def _rescore_kernel(
+    queries_ptr,
+    landmarks_ptr,
+    num_visible_ptr,
+    query_documents_ptr,
+    landmark_documents_ptr,
+    seed_ptr,
+    best_ptr,  # [B, C, top_k]
+    keys_ptr,  # [B, C, top_k, BLOCK_N]
+    stride_qb,
+    stride_qc,
+    stride_lb,
+    stride_ln,
+    C,
+    N,
+    E,
+    top_k,
+    scale,
+    HAS_DOCUMENTS: tl.constexpr,
+    IS_SCORED: tl.constexpr,
+    IS_NOISY: tl.constexpr,
+    IS_MIXED: tl.constexpr,
+    EVEN_E: tl.constexpr,
+    BLOCK_N: tl.constexpr,
+    BLOCK_C: tl.constexpr,
+    BLOCK_E: tl.constexpr,
+):
+    """One program owns one of the K tiles of one querying chunk and writes all keys of it.
+
+    It computes what the scan did, for the neighbours of the querying chunk too: the same bits.
+    """
+    pid = tl.program_id(0).to(tl.int64)
+    row = pid // top_k  # b * C + c
+    b, c = row // C, row % C
+    best = tl.load(best_ptr + pid)
+    column = tl.arange(0, BLOCK_N)
+    keys = tl.full([BLOCK_N], _KERNEL_INVISIBLE, tl.int64)
+    if best != _KERNEL_INVISIBLE:
+        place = _KERNEL_PLACES - (best & _KERNEL_PLACES)
+        tile = _tile_keys(
+            queries_ptr,
+            landmarks_ptr,
+            num_visible_ptr,
+            query_documents_ptr,
+            landmark_documents_ptr,
+            seed_ptr,
+            stride_qb,
+            stride_qc,
+            stride_lb,
+            stride_ln,
+            b,
+            c // BLOCK_C * BLOCK_C,
+            place // BLOCK_N * BLOCK_N,
+            C,
+            N,
+            E,
+            scale,
+            HAS_DOCUMENTS,
+            IS_SCORED,
+            IS_NOISY,
+            IS_MIXED,
+            EVEN_E,
+            BLOCK_N,
+            BLOCK_C,
+            BLOCK_E,
+        )
+        is_own = tl.arange(0, BLOCK_C) == c % BLOCK_C
+        keys = tl.max(tl.where(is_own[None, :], tile, _KERNEL_INVISIBLE), 1)
+    tl.store(keys_ptr + pid * BLOCK_N + column, keys)
 
 
 def select_chunks(*arguments) -> Tensor:
@@ -149,48 +294,66 @@ def best_keys(
     top_k: int,
     is_scored: bool,
 ) -> Tensor:
-    """Launch the kernel on block after block of chunks and keep the best keys, [B, C, K]."""
+    """Scan the landmarks and return the best keys, [B, C, K], best first."""
     B, C, E = queries.shape
     N = landmarks.shape[1]
-    width = min(N, max(top_k, MAX_KEYS // max(1, B * C)))
-    keys = torch.empty((B, C, top_k + width), dtype=torch.long, device=queries.device)
-    best = keys[..., :top_k].fill_(_INVISIBLE)
+    if B * C * N == 0:
+        return num_visible.new_full((B, C, top_k), _INVISIBLE, dtype=torch.long)
     is_full = torch.float32 in (queries.dtype, landmarks.dtype) or queries.dtype != landmarks.dtype
     block_n, block_e, num_warps, num_stages = _FULL_TILE if is_full else _HALF_TILE
-    block_c = min(max(triton.next_power_of_2(max(C, 1)), _BLOCK_C[0]), _BLOCK_C[1])
-    num_tiles_c, num_tiles_n = triton.cdiv(C, block_c), triton.cdiv(width, block_n)
-    if B * C == 0:
-        return best
-    for start in range(0, N, max(width, 1)):
-        _keys_kernel[(B * num_tiles_n * num_tiles_c,)](
-            queries,
-            landmarks,
-            num_visible,
-            query_documents,
-            landmark_documents,
-            seed,
+    block_c = min(max(triton.next_power_of_2(C), _BLOCK_C[0]), _BLOCK_C[1])
+    inputs = (
+        queries,
+        landmarks,
+        num_visible,
+        query_documents,
+        landmark_documents,
+        seed,
+    )
+    strides = (*queries.stride()[:2], *landmarks.stride()[:2])
+    options = {
+        "C": C,
+        "N": N,
+        "E": E,
+        "top_k": top_k,
+        "scale": E**-0.5,
+        "HAS_DOCUMENTS": query_documents is not None,
+        "IS_SCORED": is_scored,
+        "IS_NOISY": seed is not None,
+        "IS_MIXED": queries.dtype != landmarks.dtype,
+        "EVEN_E": E % block_e == 0,
+        "BLOCK_N": block_n,
+        "BLOCK_C": block_c,
+        "BLOCK_E": block_e,
+        "num_warps": num_warps,
+        "num_stages": num_stages,
+    }
+    is_short = N <= SHORT_MEMORY
+    per_tile = block_n if is_short else 1  # keys that are written
+    num_tiles = triton.cdiv(N, block_n)
+    tiles_at_once = min(num_tiles, max(1, MAX_KEYS // (B * C * per_tile)))
+    keys = torch.empty(
+        (B, C, top_k + tiles_at_once * per_tile), dtype=torch.long, device=queries.device
+    )
+    best = keys[..., :top_k].fill_(_INVISIBLE)
+    num_tiles_c = triton.cdiv(C, block_c)
+    for first_tile in range(0, num_tiles, tiles_at_once):
+        # tiles past the last one hold nothing that may be chosen
+        _scan_kernel[(B * tiles_at_once * num_tiles_c,)](
+            *inputs,
             keys,
-            *queries.stride()[:2],
-            *landmarks.stride()[:2],
-            C=C,
-            N=N,
-            E=E,
-            top_k=top_k,
-            start=start,
-            width=width,
+            *strides,
+            first_tile=first_tile,
+            width=tiles_at_once * per_tile,
             num_tiles_c=num_tiles_c,
-            num_tiles_n=num_tiles_n,
-            scale=E**-0.5,
-            HAS_DOCUMENTS=query_documents is not None,
-            IS_SCORED=is_scored,
-            IS_NOISY=seed is not None,
-            IS_MIXED=queries.dtype != landmarks.dtype,
-            EVEN_E=E % block_e == 0,
-            BLOCK_N=block_n,
-            BLOCK_C=block_c,
-            BLOCK_E=block_e,
-            num_warps=num_warps,
-            num_stages=num_stages,
+            num_tiles_n=tiles_at_once,
+            IS_SHORT=is_short,
+            **options,
         )
         best.copy_(keys.topk(top_k, dim=-1).values)
-    return best
+    if is_short:
+        return best
+    best = best.contiguous()
+    keys = torch.empty((B, C, top_k * block_n), dtype=torch.long, device=queries.device)
+    _rescore_kernel[(B * C * top_k,)](*inputs, best, keys, *strides, **options)
+    return keys.topk(top_k, dim=-1).values
