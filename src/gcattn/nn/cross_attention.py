@@ -13,6 +13,7 @@ from torch import Tensor, nn
 
 from gcattn.chunking import BlockGrid
 from gcattn.memory.chunk_source import RetrievedChunks
+from gcattn.nn.projections import project
 from gcattn.ops.grouped_cross_attention import Mixing, grouped_cross_attention
 
 if TYPE_CHECKING:
@@ -33,7 +34,8 @@ class GroupedCrossAttention(nn.Module):
 
     def forward(self, hidden: Tensor, retrieved: RetrievedChunks, blocks: BlockGrid) -> Tensor:
         """Read what was retrieved, [B, L, E] → [B, L, E]; zero where nothing was."""
-        q = self.q_proj(hidden).unflatten(-1, (-1, self.head_dim))  # [B, L, H, D]
+        (q,) = project(hidden, self.q_proj)
+        q = q.unflatten(-1, (-1, self.head_dim))  # [B, L, H, D]
         out = grouped_cross_attention(
             blocks.gather(q),  # [B, C, M, H, D]
             retrieved.keys,
@@ -44,4 +46,5 @@ class GroupedCrossAttention(nn.Module):
             sink_logit=self.sink_logit,
             mixing=self.mixing,
         )
-        return self.o_proj(blocks.scatter(out).flatten(-2))
+        (read,) = project(blocks.scatter(out).flatten(-2), self.o_proj)
+        return read

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 from torch import Tensor
 
 from gcattn.memory.landmark_window import LandmarkWindow
+from gcattn.nn.projections import project
 from gcattn.nn.self_attention import ColumnContext, SlidingWindowSelfAttention
 from gcattn.ops.landmark_attention import landmark_attention
 from gcattn.ops.pointwise import rotate
@@ -30,8 +31,8 @@ class LandmarkSelfAttention(SlidingWindowSelfAttention):
     def forward(self, hidden: Tensor, context: ColumnContext) -> Tensor:
         """Mix columns, [B, L, E] → [B, L, E]."""
         q, k, v = (
-            project(hidden).unflatten(-1, (-1, self.head_dim))
-            for project in (self.q_proj, self.k_proj, self.v_proj)
+            x.unflatten(-1, (-1, self.head_dim))
+            for x in project(hidden, self.q_proj, self.k_proj, self.v_proj)
         )  # [B, L, H or G, D]
         q, k = rotate(q, k, context.rotation)
         window = context.window
@@ -49,4 +50,5 @@ class LandmarkSelfAttention(SlidingWindowSelfAttention):
                 key_documents=documents,
                 top_k=self.top_k,
             )
-        return self.o_proj(out.flatten(-2))
+        (mixed,) = project(out.flatten(-2), self.o_proj)
+        return mixed

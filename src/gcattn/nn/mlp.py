@@ -5,6 +5,7 @@ Shapes: E hidden size.
 
 from torch import Tensor, nn
 
+from gcattn.nn.projections import project
 from gcattn.ops.pointwise import silu_times
 
 
@@ -19,4 +20,6 @@ class SwiGLU(nn.Module):
 
     def forward(self, hidden: Tensor) -> Tensor:
         """Transform each position by itself, [..., E] → [..., E]."""
-        return self.down_proj(silu_times(self.gate_proj(hidden), self.up_proj(hidden)))
+        gate, up = project(hidden, self.gate_proj, self.up_proj)
+        (out,) = project(silu_times(gate, up), self.down_proj)
+        return out

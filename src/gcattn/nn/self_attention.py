@@ -12,6 +12,7 @@ from gcattn.chunking import BlockGrid, ChunkLayout
 from gcattn.memory.open_chunk import OpenChunk
 from gcattn.memory.recurrence import RecurrentStates
 from gcattn.memory.window import WindowCache
+from gcattn.nn.projections import project
 from gcattn.nn.rotary import Rotation
 from gcattn.ops.pointwise import rotate
 from gcattn.ops.sliding_window import sliding_window_attention
@@ -58,8 +59,8 @@ class SlidingWindowSelfAttention(nn.Module):
     def forward(self, hidden: Tensor, context: ColumnContext) -> Tensor:
         """Mix columns within the window, [B, L, E] → [B, L, E]."""
         q, k, v = (
-            project(hidden).unflatten(-1, (-1, self.head_dim))
-            for project in (self.q_proj, self.k_proj, self.v_proj)
+            x.unflatten(-1, (-1, self.head_dim))
+            for x in project(hidden, self.q_proj, self.k_proj, self.v_proj)
         )  # [B, L, H or G, D]
         q, k = rotate(q, k, context.rotation)
         k, v = context.window.extend(self.layer_index, k, v)  # [B, P + L, G, D]
@@ -71,4 +72,5 @@ class SlidingWindowSelfAttention(nn.Module):
             query_documents=context.documents,
             key_documents=context.window.key_documents,
         )
-        return self.o_proj(out.flatten(-2))
+        (mixed,) = project(out.flatten(-2), self.o_proj)
+        return mixed

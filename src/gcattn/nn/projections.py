@@ -1,0 +1,36 @@
+"""Linear maps of one input.
+
+Shapes: n input size, N output size of a map.
+"""
+
+from typing import cast
+
+from torch import Tensor, nn
+
+# the only place that says whether hooks for all modules exist
+from torch.nn.modules.module import _has_any_global_hook
+
+from gcattn.ops.projections import project_few_rows, shares_a_launch
+
+
+def project(x: Tensor, *maps: nn.Module) -> tuple[Tensor, ...]:
+    """Apply each map to x, [..., n] → [..., N].
+
+    Maps of few rows share a launch if they are what the model was built with; an adapter, a layer
+    of 8 bits or a layer with hooks is called.
+    """
+    if x.is_cuda and all(is_plain_map(part) for part in maps):
+        weights = [cast(nn.Linear, part).weight for part in maps]
+        if shares_a_launch(x, weights):
+            return project_few_rows(x, weights)
+    return tuple(part(x) for part in maps)
+
+
+def is_plain_map(part: nn.Module) -> bool:
+    """Say whether calling a module is multiplying by its weight, and nothing else."""
+    return (
+        type(part) is nn.Linear
+        and part.bias is None
+        and "forward" not in vars(part)
+        and not (part._forward_hooks or part._forward_pre_hooks or _has_any_global_hook())
+    )
