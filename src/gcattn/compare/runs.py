@@ -96,7 +96,7 @@ def run_all(
             while waiting and free:
                 run, device = waiting.pop(0), free.pop(0)
                 log = (runs_folder / f"{run.name}.log").open("ab")
-                environment = os.environ | {"CUDA_VISIBLE_DEVICES": _visible(device)}
+                environment = _environment(device, shared=len(devices) > 1)
                 process = subprocess.Popen(
                     [sys.executable, "-m", "gcattn.cli", *command, run.name],
                     stdout=log,
@@ -125,6 +125,15 @@ def run_all(
             process.wait()
         signal.signal(signal.SIGTERM, previous)
     return failed
+
+
+def _environment(device: int, *, shared: bool) -> dict[str, str]:
+    """Return the environment of a run on a GPU; `shared`: others run on this machine too."""
+    environment = os.environ | {"CUDA_VISIBLE_DEVICES": _visible(device)}
+    if shared:
+        # as torchrun does: a thread per core in every process makes all of them crawl
+        environment.setdefault("OMP_NUM_THREADS", "1")
+    return environment
 
 
 def _interrupt(number: int, frame: object) -> None:

@@ -31,8 +31,8 @@ class NeedlePlan:
     only answers have a label; rows without needles are never corrupted. So what is read beside a
     needle is not always text that the model knows."""
     text_loss_share: float = 1.0
-    """Share of the tokens outside answers that have a label in rows with questions; 0.25 gives the
-    answers four times the weight that they have with 1. Rows of text alone have all their labels."""
+    """Share of the tokens outside answers that have a label, in rows with questions: 0.25 gives the
+    answers four times the weight that they have with 1. Rows of text alone keep all labels."""
 
     def __post_init__(self) -> None:
         if not 1 <= self.exercises_per_row <= 10**6:
