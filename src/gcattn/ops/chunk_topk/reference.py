@@ -8,8 +8,10 @@ from torch import Tensor
 
 from gcattn.ops.chunk_topk.running_best import BestChunks, nothing_yet, with_block
 
-# past chunks scored at once: few scores in memory, and a block that a CPU's caches hold
-SCORE_BLOCK = 2048
+# past chunks scored at once by few queries: work enough for several threads
+SCORE_BLOCK = 8192
+# many queries have work enough in a part of a block, which the caches of a CPU hold
+_MANY_QUERIES, _PARTS = 16, 4
 
 
 def best_chunks_reference(
@@ -31,8 +33,9 @@ def best_chunks_reference(
     wide = torch.promote_types(queries.dtype, torch.float32)
     best = nothing_yet(queries, top_k)
     num_open = _seen_by_all(num_visible, landmark_documents)
-    for start in range(0, landmarks.shape[1], SCORE_BLOCK):
-        block = landmarks[:, start : start + SCORE_BLOCK]
+    size = SCORE_BLOCK if C < _MANY_QUERIES else max(SCORE_BLOCK // _PARTS, 1)
+    for start in range(0, landmarks.shape[1], size):
+        block = landmarks[:, start : start + size]
         scores = queries.new_zeros((B, C, block.shape[1]), dtype=wide)
         if is_scored:
             with torch.autocast(queries.device.type, enabled=False):
@@ -43,7 +46,7 @@ def best_chunks_reference(
             indices = torch.arange(start, start + block.shape[1], device=queries.device)
             visible = indices < num_visible.unsqueeze(-1)
             if query_documents is not None and landmark_documents is not None:
-                documents = landmark_documents[:, None, start : start + SCORE_BLOCK]
+                documents = landmark_documents[:, None, start : start + size]
                 visible = visible & (documents == query_documents.unsqueeze(-1))
             scores = scores.masked_fill(~visible, -torch.inf)
         best = with_block(best, scores, start)
