@@ -95,10 +95,12 @@ class DRTCache(Stream, Cache):
         assert self._fixed is not None
         return self._fixed
 
-    @property
-    def num_ahead(self) -> Tensor | int:
-        """Tokens of each row, [B], that the carried states have not been told of."""
-        return self._fixed.advanced if self._is_fixed and self._fixed is not None else 0
+    def open_lengths(self) -> list[int]:
+        """Return the tokens in each row's open chunk."""
+        if self._is_fixed and self._fixed is not None:
+            return self._fixed.open_lengths()
+        state = self.position.state
+        return [] if state is None else state.open_length.tolist()
 
     def settle(self) -> None:
         """Take back what tokens in fixed shapes have left."""

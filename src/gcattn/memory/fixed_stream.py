@@ -37,11 +37,8 @@ if TYPE_CHECKING:
 class Captured(Protocol):
     """A computation on the tensors of a fixed stream that can be replayed."""
 
-    def serves(self, model: nn.Module) -> bool:
-        """Whether a replay is what the model would compute now."""
-
-    def replay(self) -> Tensor:
-        """Compute a token; returns hidden states [B, 1, E]."""
+    def replay(self, model: nn.Module) -> Tensor | None:
+        """Compute a token, hidden states [B, 1, E]; None if the model would compute another."""
 
 
 class FixedStream(Stream):
@@ -55,7 +52,7 @@ class FixedStream(Stream):
     Attributes:
         layout: Of every token.
         embeds: Where the tokens' embeddings are put, [B, 1, E].
-        advanced: Tokens of each row that the cache has not been told of, [B], on the CPU.
+        advanced: Tokens of each row that the cache has not been told of.
         captured: The token's computation, for whoever captures it.
         num_computed: Tokens since it could have been captured.
     """
@@ -76,7 +73,9 @@ class FixedStream(Stream):
         dtype = self.shapes[2]
         self.embeds = torch.zeros(B, 1, config.hidden_size, dtype=dtype, device=device)
         self.layout = TokenLayout(counters.positions[:, None], documents.new_zeros(B, 1))
-        self.advanced = torch.zeros(B, dtype=torch.long)
+        self.advanced = [0] * B
+        self._open_lengths = self.advanced  # when the stream was filled
+        self._chunk_numbers = self._numbers = torch.zeros(B, 1, dtype=torch.long)
         self.captured: Captured | None = None
         self.num_computed = 0
         self.log, self.position, self.chunk_tail = stream.log, stream.position, stream.chunk_tail
@@ -110,8 +109,10 @@ class FixedStream(Stream):
             self._fill_group(memory, group, held.tensors(), fixed)
         self._base = torch.stack([torch.zeros_like(state.open_length), state.open_length])
         self._base = torch.cat([self._base, state.next_position[None]])
-        self.advanced = torch.zeros_like(self.advanced)
-        self._reset_counters()
+        self._open_lengths = state.open_length.tolist()
+        self._chunk_numbers = state.num_chunks[:, None]
+        self.advanced = [0] * len(self._open_lengths)
+        self.undo()
         self._running = []
 
     def _fill_group(
@@ -141,43 +142,49 @@ class FixedStream(Stream):
 
     def settle(self, stream: Stream) -> None:
         """Hand everything back."""
-        num_new = int(self.advanced.max())
+        num_new = max(self.advanced)
         if num_new == 0:
             return
-        self._reset_counters()
+        self.undo()
         state = stream.position.state
         assert state is not None
         self.lower_window.settle(stream.lower_window, num_new)
         self.upper_window.settle(stream.upper_window, num_new)
         self.last_columns.settle(stream.last_columns)
         self.open_chunk.settle(stream.open_chunk)
-        length, position = state.open_length + self.advanced, state.next_position + self.advanced
+        new = torch.tensor(self.advanced)
+        length, position = state.open_length + new, state.next_position + new
         stream.position.move(replace(state, open_length=length, next_position=position))
-        self.advanced = torch.zeros_like(self.advanced)
+        self.advanced = [0] * len(self.advanced)
+
+    def open_lengths(self) -> list[int]:
+        """Return the tokens in each row's open chunk."""
+        return [a + b for a, b in zip(self._open_lengths, self.advanced, strict=True)]
 
     def begin(self, embeds: Tensor, running: list[bool]) -> None:
         """Put the next tokens in place, [B, 1, E]; `running` rows read theirs."""
         self.embeds.copy_(embeds)
         if running != self._running:
             self._running = running
-            reads = torch.tensor(running, device=embeds.device)[:, None]
+            reads = torch.tensor(running)[:, None]
+            self._numbers = torch.where(reads, self._chunk_numbers, -1)
+            reads = reads.to(embeds.device)
             self.counters.step.copy_(reads[:, 0])
             self.layout.documents.copy_(torch.where(reads, self._documents, -1))
 
-    def commit(self, input_ids: Tensor | None, chunk_numbers: Tensor) -> None:
-        """Note that the tokens [B, 1] have been read, and in which chunks [B] they are."""
-        running = torch.tensor(self._running)
-        numbers = torch.where(running, chunk_numbers, -1)
-        self.log.extend(input_ids, numbers[:, None])
-        self.advanced = self.advanced + running
+    def commit(self, input_ids: Tensor | None) -> None:
+        """Note that the tokens [B, 1] have been read."""
+        self.log.extend(input_ids, self._numbers)
+        self.advanced = [n + runs for n, runs in zip(self.advanced, self._running, strict=True)]
 
-    def go_back(self, advanced: Tensor) -> None:
-        """Return to where rows had read `advanced` tokens, [B], and forget one that failed."""
+    def go_back(self, advanced: list[int]) -> None:
+        """Return to where rows had read `advanced` tokens, and forget one that failed."""
         self.advanced = advanced
-        self._reset_counters()
+        self.undo()
 
-    def _reset_counters(self) -> None:
-        self.counters.all.copy_(self._base + self.advanced)
+    def undo(self) -> None:
+        """Forget a token that was computed and not committed."""
+        self.counters.all.copy_(self._base + torch.tensor(self.advanced))
 
 
 def fixed_shapes(

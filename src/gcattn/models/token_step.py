@@ -84,11 +84,10 @@ def decode_token(
         running = [True] * B
         if attention_mask is not None:
             running = attention_mask[:, -1].bool().tolist()
-        lengths = state.open_length + stream.num_ahead
         last_slot = stream.config.chunk_size - 2
         closes = any(
             length >= last_slot and runs
-            for length, runs in zip(lengths.tolist(), running, strict=True)
+            for length, runs in zip(stream.open_lengths(), running, strict=True)
         )
         if closes or not any(running):
             return None
@@ -99,7 +98,7 @@ def decode_token(
         fixed.begin(embeds, running)
         try:
             hidden = _run(model, partial(_compute, decoder, fixed), fixed)
-            fixed.commit(input_ids, state.num_chunks)
+            fixed.commit(input_ids)
         except BaseException:  # an interrupt as well
             stream.log.roll_back(log)
             fixed.go_back(advanced)
@@ -109,23 +108,26 @@ def decode_token(
 
 def _run(model: nn.Module, compute: Callable[[], Tensor], fixed: FixedStream) -> Tensor:
     """Replay the token's computation if it was captured, capture it if it can be, else compute."""
-    captured = fixed.captured
-    if captured is not None and not captured.serves(model):
-        captured = fixed.captured = None
-        fixed.num_computed = 0
-    if captured is not None:
-        return captured.replay()
+    if fixed.captured is not None:
+        hidden = fixed.captured.replay(model)
+        if hidden is not None:
+            return hidden
+        fixed.undo()
+        fixed.captured, fixed.num_computed = None, 0
     fixed.num_computed += 1
     if fixed.num_computed == COMPUTED_BEFORE_CAPTURE:
         reason = reason_not_to_capture(model, fixed.embeds.device)
         if reason is None:
-            go_back = partial(fixed.go_back, fixed.advanced)
             try:
-                fixed.captured = CapturedToken(model, compute, go_back)
-                return fixed.captured.replay()
+                captured = CapturedToken(model, compute, fixed.undo)
+                hidden = captured.replay(model)
             except RuntimeError as error:  # a lack of memory as well
                 reason = f"capturing failed: {error}"
-                go_back()
+                fixed.undo()
+            else:
+                assert hidden is not None  # nobody has changed the model since
+                fixed.captured = captured
+                return hidden
         if fixed.embeds.is_cuda:
             logger.warning_once(f"Tokens are decoded without a CUDA graph: {reason}.")
     return compute()
