@@ -1,8 +1,9 @@
 """`python -m benchmarks.decode`: the time of a generated token by the length of the context.
 
-Tokens are generated greedily, one call each, and a token's time is what a user waits for: from an
-idle device to the next token's id. Contexts are random chunks put into the memory; a full-attention
-Transformer of the same sizes has a cache of as many random tokens.
+Tokens are generated greedily, and a token's time is what a user waits for: of the model alone, one
+call each, from an idle device to the next token's id; through `generate()`, from one id handed out
+to the next. Contexts are random chunks put into the memory; a full-attention Transformer of the
+same sizes has a cache of as many random tokens, and runs both as it is and compiled.
 """
 
 import time
@@ -15,9 +16,15 @@ import torch
 import typer
 from torch import Tensor
 from torch.nn.attention import SDPBackend, sdpa_kernel
+from transformers.generation.streamers import BaseStreamer
 
 from benchmarks.filled_cache import filled_cache
-from benchmarks.full_attention import filled_full_cache, full_attention_model
+from benchmarks.full_attention import (
+    compile_decoding,
+    filled_full_cache,
+    filled_static_cache,
+    full_attention_model,
+)
 from benchmarks.op_timing import OUT_OF_MEMORY
 from benchmarks.options import (
     Batch,
@@ -39,6 +46,7 @@ from gcattn.cli.limits import MOST
 from gcattn.cli.paths import RESULTS
 from gcattn.cli.program import run_command
 from gcattn.memory import MemoryTier
+from gcattn.memory.cache import DRTCache
 from gcattn.models import DRTConfig, DRTForCausalLM
 from gcattn.models.cache_name import named_cache
 
@@ -90,9 +98,15 @@ def bench_decoding(
         row = time_tokens(model, cache, batch, num_tokens, period)
         return row | {"bytes": cache.num_bytes()}
 
+    def generate(tier: MemoryTier, length: int) -> dict[str, Any]:
+        cache = filled_cache(model, tier, batch, length, seed)
+        return time_generate(model, cache, num_tokens) | {"bytes": cache.num_bytes()}
+
     for tier in tiers:
         name = f"gcattn, {tier} memory"
         results[name] = by_length(name, partial(drt, tier), lengths, device, on_progress)
+        name = f"gcattn, {tier} memory, generate()"
+        results[name] = by_length(name, partial(generate, tier), lengths, device, on_progress)
     if with_full_attention:
         del model
         release_memory(device)
@@ -117,8 +131,9 @@ def full_attention_by_length(
     """
     peer = full_attention_model(config, device, dtype)
 
-    def full(length: int) -> dict[str, Any]:
-        cache = filled_full_cache(peer, batch, length, num_tokens + WARMUP_TOKENS)
+    def full(fill: Callable[..., Any], length: int) -> dict[str, Any]:
+        torch.compiler.reset()  # another length is another graph, not one of changing shapes
+        cache = fill(peer, batch, length, num_tokens + WARMUP_TOKENS)
         # cuDNN, which torch prefers on some GPUs, plans anew for every length of the keys
         with sdpa_kernel(PEER_BACKENDS):
             row = time_tokens(peer, cache, batch, num_tokens, None)
@@ -127,7 +142,15 @@ def full_attention_by_length(
         return row | {"bytes": {"device": held, "host": 0}}
 
     name = "full attention (SDPA)"
-    return {name: by_length(name, full, lengths, device, on_progress)}
+    results = {
+        name: by_length(name, partial(full, filled_full_cache), lengths, device, on_progress)
+    }
+    compile_decoding(peer)
+    name = "full attention (SDPA), compiled, static cache"
+    results[name] = by_length(
+        name, partial(full, filled_static_cache), lengths, device, on_progress
+    )
+    return results
 
 
 def by_length(
@@ -184,15 +207,52 @@ def time_tokens(
         times.append((time.perf_counter() - began) * 1e3)
         if period is not None and (number + 1) % period == 0:
             closing.append(times[-1])
+    closing_ms = float(np.median(closing)) if closing else None
+    return _percentiles(times, batch) | {"closing_median_ms": closing_ms}
+
+
+@torch.inference_mode()
+def time_generate(model: Any, cache: DRTCache, num_tokens: int) -> dict[str, Any]:
+    """Time the tokens that `generate()` hands to a streamer; see `time_tokens`."""
+    clock, batch = _Clock(), cache.num_rows or 1
+    model.generate(
+        torch.zeros(batch, 1, dtype=torch.long, device=model.device),
+        cache=cache,
+        max_new_tokens=num_tokens + WARMUP_TOKENS,
+        eos_token_id=None,
+        do_sample=False,
+        streamer=clock,
+    )
+    # the prompt is handed out too
+    times = np.diff(clock.times)[WARMUP_TOKENS:] * 1e3
+    return _percentiles(times.tolist(), batch)
+
+
+class _Clock(BaseStreamer):
+    """Notes when tokens come."""
+
+    def __init__(self) -> None:
+        self.times: list[float] = []
+
+    def put(self, value: Tensor) -> None:
+        """Note a token, which is on the CPU already."""
+        self.times.append(time.perf_counter())
+
+    def end(self) -> None:
+        """Nothing is left to do."""
+
+
+def _percentiles(times: Sequence[float], batch: int) -> dict[str, Any]:
+    """Describe milliseconds of tokens, each of `batch` rows."""
     low, middle, high, highest = (float(x) for x in np.percentile(times, [20, 50, 90, 99]))
     return {
         "median_ms": middle,
         "p20_ms": low,
         "p90_ms": high,
         "p99_ms": highest,
-        "tokens": num_tokens,
-        "closing_median_ms": float(np.median(closing)) if closing else None,
+        "tokens": len(times),
         "tokens_per_second": batch / middle * 1e3,
+        "mean_tokens_per_second": batch / float(np.mean(times)) * 1e3,
     }
 
 

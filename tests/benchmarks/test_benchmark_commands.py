@@ -144,7 +144,14 @@ def test_decode_writes_result_and_picture(capsys, tmp_path):
     assert code == 0, err
     result = written(tmp_path, "decoding")
     assert result["config"]["batch"] == 2
-    assert len(result["metrics"]["drt_tiny"]) == 3
+    assert list(result["metrics"]["drt_tiny"]) == [
+        "gcattn, device memory",
+        "gcattn, device memory, generate()",
+        "gcattn, host memory",
+        "gcattn, host memory, generate()",
+        "full attention (SDPA)",
+        "full attention (SDPA), compiled, static cache",
+    ]
     assert "gcattn, host memory" in out
 
 

@@ -6,7 +6,11 @@ from transformers.cache_utils import DynamicCache
 
 from benchmarks.decode import bench_decoding
 from benchmarks.filled_cache import filled_cache
-from benchmarks.full_attention import filled_full_cache, full_attention_model
+from benchmarks.full_attention import (
+    filled_full_cache,
+    filled_static_cache,
+    full_attention_model,
+)
 from benchmarks.prefill import bench_prefill
 from benchmarks.train import bench_training, compared_models
 from gcattn.models import DRTForCausalLM, drt_34m, drt_tiny
@@ -100,6 +104,22 @@ def test_full_attention_with_room_equals_a_growing_cache():
     assert roomy.get_seq_length() == 43
 
 
+def test_full_attention_with_fixed_shapes_equals_a_growing_cache():
+    torch.manual_seed(0)
+    model = full_attention_model(CONFIG, CPU, torch.float32)
+    fixed = filled_static_cache(model, 2, 40, room=3)
+    growing = DynamicCache()
+    for number, layer in enumerate(fixed.layers):
+        growing.update(layer.keys[:, :, :40].clone(), layer.values[:, :, :40].clone(), number)
+    tokens = random_tokens(CONFIG, 2, 3)
+    with torch.no_grad():
+        for step in range(3):
+            token = tokens[:, step : step + 1]
+            found = model(token, **named_cache(fixed), use_cache=True).logits
+            expected = model(token, **named_cache(growing), use_cache=True).logits
+            torch.testing.assert_close(found, expected)
+
+
 @pytest.mark.slow
 def test_prefill_is_measured_for_every_length():
     metrics = bench_prefill(
@@ -129,10 +149,12 @@ def test_who_reads_too_slowly_gets_no_longer_prompt():
 @pytest.mark.slow
 def test_decoding_is_measured_with_either_memory():
     metrics = bench_decoding(CONFIG, [60, 600], CPU, torch.float32, num_tokens=32)
-    assert list(metrics) == ["gcattn, device memory", "gcattn, host memory"]
-    for rows in metrics.values():
+    alone = ["gcattn, device memory", "gcattn, host memory"]
+    assert [name for name in metrics if not name.endswith("generate()")] == alone
+    for name, rows in metrics.items():
         for row in rows.values():
             assert 0 < row["p20_ms"] <= row["median_ms"] <= row["p90_ms"]
-            assert row["closing_median_ms"] > 0
-    device, host = (metrics[name]["600"]["bytes"] for name in metrics)
+            assert row["tokens"] == 32
+            assert name not in alone or row["closing_median_ms"] > 0
+    device, host = (metrics[name]["600"]["bytes"] for name in alone)
     assert device["host"] == 0 and host["host"] > host["device"]
