@@ -4,6 +4,7 @@ Triton reads the variable when it is imported, and so do its own functions that 
 file is read before any test is, and transformers imports Triton, so it can stand nowhere deeper.
 """
 
+import gc
 import os
 import subprocess
 from collections.abc import Callable, Iterator
@@ -14,6 +15,16 @@ import torch
 
 if not torch.cuda.is_available():
     os.environ.setdefault("TRITON_INTERPRET", "1")
+
+
+def pytest_collection_finish() -> None:
+    """Keep what was imported out of garbage collection: each full one would walk it again."""
+    gc.collect()
+    gc.freeze()
+
+
+def pytest_unconfigure() -> None:
+    gc.unfreeze()
 
 
 @pytest.fixture
