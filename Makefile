@@ -2,8 +2,8 @@
 # pyproject.toml, constraints.txt and TORCH stay the same.
 #
 #   make test    what must pass before a change goes in
-#   make nightly all of the tests: those that take longer too
-#   make lint    its quick part: style and types
+#   make nightly the same with all of the tests, those that take longer too
+#   make lint    style and types alone
 #   make demo    ask the released model for what is hidden in up to a million tokens
 #   make docs    the documentation, into site/
 #   make clean   delete environments and everything built
@@ -18,29 +18,42 @@ TEST := .venv-test/bin
 DEMO := .venv-demo/bin
 DOCS := .venv-docs/bin
 
-# one thread for each of the two pytest workers
+# one thread per pytest worker
 export OMP_NUM_THREADS ?= 1
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
-.PHONY: test nightly lint demo docs clean
+.PHONY: test nightly lint style types quick full wheel demo docs clean
 
-test: lint
+# its parts side by side: the type check and the build keep one core busy each
+test: style
+	@$(MAKE) --no-print-directory -j3 types quick wheel
+
+nightly: style
+	@$(MAKE) --no-print-directory -j3 types full wheel
+
+lint: style types
+
+style: .venv-test/installed-$(KEY)
+	$(TEST)/ruff check
+	$(TEST)/ruff format --check
+
+types: .venv-test/installed-$(KEY)
+	$(TEST)/mypy
+
+quick: .venv-test/installed-$(KEY)
 	$(TEST)/python -m pytest -n 2 -m "not slow"
+
+full: .venv-test/installed-$(KEY)
+	$(TEST)/python -m pytest -n 2
+
+wheel: .venv-test/installed-$(KEY)
 	rm -rf dist
-	$(TEST)/python -m build --outdir dist
+	$(TEST)/python -m build --outdir dist >/dev/null
 	@for file in gcattn/py.typed gcattn/data/tokenizer/tokenizer.json \
 	    gcattn/data/tokenizer/tokenizer_config.json; do \
 	  $(TEST)/python -m zipfile -l dist/*.whl | grep "^$$file " >/dev/null \
 	    || { echo "the wheel lacks $$file" >&2; exit 1; }; \
 	done; echo "the wheel holds the tokenizer and py.typed"
-
-nightly: lint
-	$(TEST)/python -m pytest -n 2
-
-lint: .venv-test/installed-$(KEY)
-	$(TEST)/ruff check
-	$(TEST)/ruff format --check
-	$(TEST)/mypy
 
 demo: .venv-demo/installed-$(KEY)
 	env -u OMP_NUM_THREADS $(DEMO)/python -m experiments.demo --model checkpoints/gcattn-12m

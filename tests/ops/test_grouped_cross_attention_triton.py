@@ -22,14 +22,16 @@ pytestmark = pytest.mark.skipif(
     reason="needs a GPU or TRITON_INTERPRET=1",
 )
 
+LARGER = {"B": 2, "C": 3, "N": 6}
 SMALL = [
     {},
     {"H": 4, "G": 1},
     {"H": 6, "G": 2, "D": 20, "S": 11, "M": 7, "K": 5},
-    {"H": 3, "G": 3, "D": 3},
-    {"K": 1, "S": 1, "M": 1, "C": 1},
+    {"B": 2, "H": 3, "G": 3, "D": 3},
+    {"K": 1, "S": 1, "M": 1, "C": 1, "seed": 0},
     {"K": 9, "N": 2},
-    {"B": 1, "H": 2, "G": 1, "M": 40, "S": 16, "D": 16, "C": 2},
+    {"H": 2, "G": 1, "M": 40, "S": 16, "D": 16},
+    pytest.param(LARGER, marks=[] if ON_GPU else pytest.mark.slow),
 ]
 REAL = [
     {"B": 1, "C": 9, "M": 64, "H": 4, "G": 4, "D": 64, "N": 9, "S": 64, "K": 8},
@@ -54,7 +56,10 @@ MIXINGS = pytest.mark.parametrize("mixing", ["separate", "joint"])
 NAMES = ("q", "k", "v", "chunk_weights")
 
 
-def moved(inputs):
+def draw(**sizes):
+    """Draw inputs on the device; few programs, for the interpreter takes them one by one."""
+    few = {} if ON_GPU else {"B": 1, "C": 2, "N": 3, "seed": 3}  # empty and repeated slots
+    inputs = cross_attention_inputs(**few | sizes)
     names = (*NAMES, "chunk_indices", "chunk_lengths")
     return replace(inputs, **{name: getattr(inputs, name).to(DEVICE) for name in names})
 
@@ -82,7 +87,7 @@ def check(inputs, dtype, **kwargs):
 @pytest.mark.parametrize(("dtype", "sink_logit", "mixing"), VARIANTS)
 @pytest.mark.parametrize("case", CASES, ids=str)
 def test_kernels_match_the_reference(case, dtype, sink_logit, mixing):
-    check(moved(cross_attention_inputs(**case)), dtype, sink_logit=sink_logit, mixing=mixing)
+    check(draw(**case), dtype, sink_logit=sink_logit, mixing=mixing)
 
 
 @MIXINGS
@@ -90,7 +95,7 @@ def test_kernels_match_the_reference(case, dtype, sink_logit, mixing):
 def test_chunks_spread_over_programs_add_up_like_those_of_one(monkeypatch, mixing):
     from gcattn.ops.grouped_cross_attention import autograd, triton_forward
 
-    inputs = moved(cross_attention_inputs(C=2, K=5)).to(torch.float32)
+    inputs = draw(C=2, K=5).to(torch.float32)
     inputs.chunk_indices[0, 0, :3] = -1  # nothing in the first splits
     inputs.chunk_indices[0, 1] = -1
     for few in (1, 10_000):  # programs; 1 for no split, else one split for each chunk
@@ -106,14 +111,14 @@ def test_chunks_spread_over_programs_add_up_like_those_of_one(monkeypatch, mixin
     "dtype", [pytest.param(d, marks=pytest.mark.slow) for d in DTYPES[1:]] + DTYPES[:1], ids=str
 )
 def test_chunks_that_are_full_need_no_lengths(dtype, mixing):
-    inputs = moved(cross_attention_inputs(S=16, D=16))
+    inputs = draw(S=16, D=16)
     check(inputs, dtype, chunk_lengths=None, scale=0.3, mixing=mixing)
 
 
 @pytest.mark.slow
 def test_a_popular_chunk_is_cut_into_segments_and_added_up():
     # 150 readers of chunk 0, none of chunk 2: more than the longest segment holds
-    inputs = moved(cross_attention_inputs(B=2, C=50, M=2, H=2, G=2, D=16, N=3, S=4, K=3))
+    inputs = draw(B=2, C=50, M=2, H=2, G=2, D=16, N=3, S=4, K=3)
     inputs.chunk_indices[:, :, :] = 0
     inputs.chunk_indices[0, 7, 1] = 1
     fast = check(inputs, torch.float32)
@@ -122,7 +127,7 @@ def test_a_popular_chunk_is_cut_into_segments_and_added_up():
 
 @MIXINGS
 def test_rows_that_retrieved_nothing_give_zero_and_no_gradient(mixing):
-    inputs = moved(cross_attention_inputs(S=16, D=16))
+    inputs = draw(S=16, D=16)
     inputs.chunk_indices[:, 1] = -1
     inputs.chunk_weights[:, 1] = torch.nan  # ignored where the slot is empty
     out, dq, dk, dv, dweights = run(inputs.to(torch.float32), "triton", mixing=mixing)
@@ -131,7 +136,7 @@ def test_rows_that_retrieved_nothing_give_zero_and_no_gradient(mixing):
 
 
 def test_a_weight_of_zero_has_a_gradient():
-    inputs = moved(cross_attention_inputs(S=16, D=16))
+    inputs = draw(S=16, D=16)
     inputs.chunk_weights.zero_()
     dweights = check(inputs, torch.float32)[4]
     assert dweights[inputs.chunk_indices >= 0].abs().max() > 0
@@ -139,13 +144,21 @@ def test_a_weight_of_zero_has_a_gradient():
 
 @pytest.mark.parametrize("sink_logit", [None, 1.5])
 def test_a_joint_weight_of_zero_has_a_gradient(sink_logit):
-    inputs = moved(cross_attention_inputs(S=16, D=16))
+    inputs = draw(S=16, D=16)
     inputs.chunk_weights[..., 0] = 0
     inputs.chunk_weights[:, 1] = 0
     is_filled = inputs.chunk_indices[..., 0] >= 0
     dweights = check(inputs, torch.float32, mixing="joint", sink_logit=sink_logit)[4]
     assert dweights[..., 0][is_filled].abs().max() > 0
-    # logits far above those of the chunks that are read
+
+
+@pytest.mark.parametrize(
+    "sink_logit", [None, pytest.param(1.5, marks=[] if ON_GPU else pytest.mark.slow)]
+)
+def test_a_joint_weight_of_zero_keeps_its_gradient_where_its_logits_are_far_above(sink_logit):
+    inputs = draw(**LARGER, S=16, D=16, seed=0)
+    inputs.chunk_weights[..., 0] = 0
+    inputs.chunk_weights[:, 1] = 0
     check(replace(inputs, q=inputs.q * 30), torch.float32, mixing="joint", sink_logit=sink_logit)
 
 
@@ -156,7 +169,7 @@ def test_a_joint_weight_of_zero_has_a_gradient(sink_logit):
     ids=str,
 )
 def test_two_runs_are_bitwise_equal(case, mixing):
-    inputs = moved(cross_attention_inputs(**case)).to(DTYPES[-1])
+    inputs = draw(**case).to(DTYPES[-1])
     runs = [run(inputs, "triton", mixing=mixing) for _ in range(2)]
     for first, second in zip(*runs, strict=True):
         assert torch.equal(first, second)
@@ -174,7 +187,7 @@ def test_every_value_is_written(monkeypatch, mixing):
     for name in ("empty", "empty_like"):
         real = getattr(torch, name)
         monkeypatch.setattr(torch, name, lambda *a, real=real, **k: empty(*a, real=real, **k))
-    inputs = moved(cross_attention_inputs(C=4, S=11, D=20, K=4)).to(torch.float32)
+    inputs = draw(C=4, S=11, D=20, K=4).to(torch.float32)
     inputs.chunk_indices[:, 2] = -1
     results = run(inputs, "triton", mixing=mixing)
     assert len(poisoned) > 5
@@ -182,7 +195,7 @@ def test_every_value_is_written(monkeypatch, mixing):
 
 
 def test_any_strides_are_read():
-    inputs = moved(cross_attention_inputs(S=16, D=16)).to(torch.float32)
+    inputs = draw(S=16, D=16).to(torch.float32)
 
     def spread(x):  # the same numbers, every second row of a larger tensor, heads in front
         wide = torch.randn(*x.shape[:2], x.shape[3], x.shape[2], 2 * x.shape[4], device=x.device)
@@ -201,7 +214,7 @@ def test_any_strides_are_read():
 
 
 def test_inference_saves_nothing_for_a_backward_pass():
-    inputs = moved(cross_attention_inputs()).to(torch.float32)
+    inputs = draw().to(torch.float32)
     trained = run(inputs, "triton")[0]
     with torch.no_grad():
         assert torch.equal(
@@ -219,13 +232,13 @@ def test_inference_saves_nothing_for_a_backward_pass():
 
 
 def test_what_the_kernels_cannot_do_is_refused_by_name():
-    inputs = moved(cross_attention_inputs())
+    inputs = draw()
     with pytest.raises(ValueError, match="takes bfloat16, float16 or float32"):
         run(inputs, "triton")
-    wide = moved(cross_attention_inputs(S=129)).to(torch.float32)
+    wide = draw(S=129).to(torch.float32)
     with pytest.raises(ValueError, match="S <= 128"):
         run(wide, "triton")
-    large = moved(cross_attention_inputs(S=65, D=129)).to(torch.float32)
+    large = draw(S=65, D=129).to(torch.float32)
     with pytest.raises(ValueError, match="in float32, got S = 65 and D = 129"):
         run(large, "triton")
 
@@ -240,7 +253,7 @@ def test_kernels_need_a_gpu(monkeypatch):
 @pytest.mark.gpu
 @pytest.mark.skipif(not ON_GPU, reason="needs a GPU")
 def test_pinned_host_memory_is_read_in_place():
-    inputs = moved(cross_attention_inputs(C=1, M=1, S=64, D=64)).to(torch.bfloat16)
+    inputs = draw(C=1, M=1, S=64, D=64).to(torch.bfloat16)
 
     def forward(k, v):
         return grouped_cross_attention(
@@ -270,7 +283,7 @@ def test_a_pool_of_more_than_two_to_the_31_elements_is_read_right():
 
 @pytest.mark.parametrize("mixing", ["separate", pytest.param("joint", marks=pytest.mark.slow)])
 def test_operator_compiles_into_one_graph(mixing):
-    inputs = moved(cross_attention_inputs()).to(torch.float32)
+    inputs = draw().to(torch.float32)
 
     def loss(q, k, v, weights):
         out = grouped_cross_attention(

@@ -1,5 +1,6 @@
 """A tiny corpus and a tiny run, small enough that a test trains in a second."""
 
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -13,6 +14,7 @@ from transformers import PreTrainedTokenizerFast
 
 from gcattn.data import TokenShardWriter
 from gcattn.train.config import TrainConfig, load_config
+from gcattn.train.run import run_training
 
 SPECIAL = ["<|endoftext|>", "<|pad|>"]
 VOCABULARY = [*SPECIAL, *(f"w{i}" for i in range(30))]
@@ -51,9 +53,8 @@ def shards(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
     return write_shards(folder / "train", 60), write_shards(folder / "validation", 8)
 
 
-@pytest.fixture
-def tree(shards: tuple[Path, Path], tmp_path: Path) -> dict[str, Any]:
-    """What the configuration file of a tiny run holds."""
+def tiny_run(shards: tuple[Path, Path], output: Path) -> dict[str, Any]:
+    """Return what the configuration file of a tiny run holds."""
     return {
         "model": {"preset": "drt_tiny", "hidden_size": 16, "intermediate_size": 32},
         "data": {"train": str(shards[0]), "validation": str(shards[1]), "sequence_length": 64},
@@ -68,8 +69,27 @@ def tree(shards: tuple[Path, Path], tmp_path: Path) -> dict[str, Any]:
             "save_every": 4,
             "log_every": 1,
         },
-        "output": str(tmp_path / "run"),
+        "output": str(output),
     }
+
+
+@pytest.fixture
+def tree(shards: tuple[Path, Path], tmp_path: Path) -> dict[str, Any]:
+    return tiny_run(shards, tmp_path / "run")
+
+
+@pytest.fixture(scope="session")
+def trained_once(shards: tuple[Path, Path], tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("trained")
+    file = folder / "config.yaml"
+    file.write_text(yaml.safe_dump(tiny_run(shards, folder / "run")), encoding="utf-8")
+    return run_training(load_config(file, ["training.steps=1"])).model_folder
+
+
+@pytest.fixture
+def trained(trained_once: Path, tmp_path: Path) -> Path:
+    """Return a test's own copy of the model that one step of the tiny run leaves."""
+    return Path(shutil.copytree(trained_once, tmp_path / "trained"))
 
 
 @pytest.fixture

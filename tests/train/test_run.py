@@ -44,12 +44,11 @@ def test_first_loss_is_that_of_guessing(make_config):
     assert first == pytest.approx([torch.tensor(len(VOCABULARY)).log().item()] * 2, rel=0.03)
 
 
-def test_saved_model_loads_and_generates(make_config):
-    folder = run_training(make_config("training.steps=1")).model_folder
-    model = AutoModelForCausalLM.from_pretrained(folder)
-    tokenizer = AutoTokenizer.from_pretrained(folder)
-    assert GenerationConfig.from_pretrained(folder).eos_token_id == [tokenizer.eos_token_id]
-    assert not any(path.suffix == ".bin" for path in folder.iterdir())
+def test_saved_model_loads_and_generates(trained):
+    model = AutoModelForCausalLM.from_pretrained(trained)
+    tokenizer = AutoTokenizer.from_pretrained(trained)
+    assert GenerationConfig.from_pretrained(trained).eos_token_id == [tokenizer.eos_token_id]
+    assert not any(path.suffix == ".bin" for path in trained.iterdir())
     prompt = torch.tensor([[2, 3, 4]])
     assert model.generate(prompt, max_new_tokens=4, do_sample=False).shape == (1, 7)
 
@@ -65,25 +64,20 @@ def test_training_goes_on_from_a_saved_model(make_config):
     assert losses(second)[1] < losses(first)[1] - 1
 
 
-def test_a_model_that_is_trained_on_keeps_its_own_tokenizer(make_config):
-    first = make_config("training.steps=1")
-    folder = run_training(first).model_folder
-    file = folder / "tokenizer_config.json"
+def test_a_model_that_is_trained_on_keeps_its_own_tokenizer(make_config, trained):
+    file = trained / "tokenizer_config.json"
     file.write_text(json.dumps({**json.loads(file.read_text()), "model_max_length": 77}))
-    second = make_config(
-        f"model={{from: {folder}}}", "training.steps=1", f"output={first.output}-2"
-    )
+    second = make_config(f"model={{from: {trained}}}", "training.steps=1", f"output={trained}-2")
     kept = AutoTokenizer.from_pretrained(run_training(second).model_folder)
     assert kept.model_max_length == 77
 
 
-def test_data_of_another_tokenizer_of_the_same_size_are_refused(make_config, tmp_path):
-    folder = run_training(make_config("training.steps=1")).model_folder
+def test_data_of_another_tokenizer_of_the_same_size_are_refused(make_config, trained, tmp_path):
     words = [*VOCABULARY[:2], *reversed(VOCABULARY[2:-1]), VOCABULARY[-1]]
     other = write_shards(tmp_path / "other", 9, vocabulary=words)
     output = f"output={tmp_path / 'second'}"
     with pytest.raises(ValueError, match=r"another tokenizer .*than that of the model"):
-        run_training(make_config(f"model={{from: {folder}}}", f"data.train={other}", output))
+        run_training(make_config(f"model={{from: {trained}}}", f"data.train={other}", output))
     with pytest.raises(ValueError, match="were made with different tokenizers"):
         run_training(make_config(f"data.validation={other}", output))
     assert not (tmp_path / "second").exists()
@@ -145,36 +139,35 @@ def test_missing_data_and_models_are_named(make_config, tmp_path):
         run_training(make_config(f"model={{from: {tmp_path}/nowhere}}"))
 
 
-def test_damaged_model_is_refused_in_one_line(make_config):
-    folder = run_training(make_config("training.steps=1")).model_folder
-    weights = folder / "model.safetensors"
+def test_damaged_model_is_refused_in_one_line(make_config, trained):
+    weights = trained / "model.safetensors"
     weights.write_bytes(weights.read_bytes()[:500])
-    (folder / "manifest.json").unlink()  # as in the model of an older release
+    (trained / "manifest.json").unlink()  # as in the model of an older release
     with pytest.raises(ValueError, match="cannot be read") as error:
-        run_training(make_config(f"model={{from: {folder}}}"))
+        run_training(make_config(f"model={{from: {trained}}}"))
     assert "\n" not in str(error.value)
 
 
-def test_saved_model_may_be_edited_but_a_changed_digit_is_noticed(make_config):
-    folder = run_training(make_config("training.steps=1")).model_folder
-    file = folder / "config.json"
+def test_saved_model_may_be_edited_but_a_changed_digit_is_noticed(make_config, trained):
+    file = trained / "config.json"
     whole = file.read_text()
     file.write_text(json.dumps({**json.loads(whole), "retrieval_top_k": 3}))
-    check_saved_model(folder)
+    check_saved_model(trained)
     file.write_text(whole.replace('"chunk_size": 16', '"chunk_size": 17'))
     with pytest.raises(ValueError, match=r"config\.json has changed since it was written"):
-        run_training(make_config(f"model={{from: {folder}}}", f"output={folder}-2"))
+        run_training(make_config(f"model={{from: {trained}}}", f"output={trained}-2"))
 
 
 @pytest.mark.parametrize("position", [8, 60, -40])
-def test_flipped_byte_of_a_model_is_refused_in_one_line_with_its_file(make_config, position):
-    folder = run_training(make_config("training.steps=1")).model_folder
-    weights = folder / "model.safetensors"
+def test_flipped_byte_of_a_model_is_refused_in_one_line_with_its_file(
+    make_config, trained, position
+):
+    weights = trained / "model.safetensors"
     data = bytearray(weights.read_bytes())
     data[position] ^= 1
     weights.write_bytes(data)
     with pytest.raises(ValueError, match=r"model\.safetensors has changed since it was") as error:
-        run_training(make_config(f"model={{from: {folder}}}"))
+        run_training(make_config(f"model={{from: {trained}}}"))
     assert "\n" not in str(error.value)
 
 
@@ -190,17 +183,18 @@ def test_flipped_byte_of_a_model_is_refused_in_one_line_with_its_file(make_confi
     ids=str,
 )
 @pytest.mark.parametrize("where", ["file", "section"])
-def test_weights_and_configuration_that_disagree_are_refused(make_config, change, message, where):
+def test_weights_and_configuration_that_disagree_are_refused(
+    make_config, trained, change, message, where
+):
     """Whether config.json was edited or the run asks for other fields."""
-    folder = run_training(make_config("training.steps=1")).model_folder
     fields = dict(change)
     if where == "file":
-        file = folder / "config.json"
+        file = trained / "config.json"
         file.write_text(json.dumps(json.loads(file.read_text()) | change))
         fields = {}
-    section = yaml.safe_dump({"from": str(folder), **fields}, default_flow_style=True, width=9999)
+    section = yaml.safe_dump({"from": str(trained), **fields}, default_flow_style=True, width=9999)
     with pytest.raises(ValueError, match=message) as error:
-        run_training(make_config(f"model={section.strip()}", f"output={folder}-2"))
+        run_training(make_config(f"model={section.strip()}", f"output={trained}-2"))
     assert "\n" not in str(error.value)
 
 
@@ -214,14 +208,13 @@ def test_run_that_does_not_fit_into_memory_is_one_line(make_config, monkeypatch)
     assert "\n" not in str(error.value)
 
 
-def test_weights_that_are_not_finite_are_refused(make_config):
-    folder = run_training(make_config("training.steps=1")).model_folder
-    model = AutoModelForCausalLM.from_pretrained(folder)
+def test_weights_that_are_not_finite_are_refused(make_config, trained):
+    model = AutoModelForCausalLM.from_pretrained(trained)
     torch.nn.init.constant_(model.model.norm.weight, torch.nan)
-    model.save_pretrained(folder)
-    (folder / "manifest.json").unlink()
+    model.save_pretrained(trained)
+    (trained / "manifest.json").unlink()
     with pytest.raises(ValueError, match=r"model\.norm\.weight holds NaN"):
-        run_training(make_config(f"model={{from: {folder}}}", f"output={folder}-2"))
+        run_training(make_config(f"model={{from: {trained}}}", f"output={trained}-2"))
 
 
 def test_an_id_beyond_the_vocabulary_is_searched_in_all_shards(tmp_path):
