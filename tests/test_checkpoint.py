@@ -28,7 +28,8 @@ def test_files_are_small_and_complete(name):
 @pytest.mark.parametrize(
     ("name", "tasks"),
     [
-        ("gcattn-tiny", "number,multi-key"),
+        ("gcattn-tiny", "number"),
+        pytest.param("gcattn-tiny", "multi-key", marks=pytest.mark.slow),
         pytest.param("gcattn-12m", "single,two-hop,number", marks=pytest.mark.slow),
     ],
 )

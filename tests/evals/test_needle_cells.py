@@ -17,7 +17,7 @@ from gcattn.evals.needle_report import by_task_and_length, metrics, summarise
 from gcattn.evals.wilson import wilson_interval
 
 TASKS = [NeedleTask("single"), NeedleTask("multi-key", 3)]
-LENGTHS, DEPTHS = [200, 300], [0.0, 1.0]
+LENGTHS, DEPTHS = [140, 200], [0.0, 1.0]
 
 
 def answer(index=0, *, exact=True, first=None, questions=1, failure=None, **changes):
@@ -96,7 +96,7 @@ def test_an_interrupted_evaluation_goes_on(evaluate, tmp_path, monkeypatch):
         evaluate(store=CellStore(folder, {"seed": 0}))
     # two cells were whole, half of the third is lost
     assert len([file for file in folder.iterdir() if file.name != "settings"]) == 2
-    (folder / ".single_300_0.000000.partial").write_text('[{"index"')  # a killed write
+    (folder / ".single_200_0.000000.partial").write_text('[{"index"')  # a killed write
 
     monkeypatch.setattr(needle_cells, "answer_samples", real)
     monkeypatch.setattr(
@@ -174,7 +174,7 @@ def test_the_fingerprint_does_not_depend_on_where_the_model_lies(make_llama, tmp
 
 
 def test_a_length_without_room_fails_at_once(evaluate, monkeypatch):
-    monkeypatch.setitem(globals(), "LENGTHS", [20, 300])
+    monkeypatch.setitem(globals(), "LENGTHS", [20, 200])
     monkeypatch.setattr(needle_cells, "answer_samples", None)
     with pytest.raises(ValueError, match="needs a length of at least"):
         evaluate()

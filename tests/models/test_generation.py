@@ -13,7 +13,7 @@ from gcattn.chunking import prompt_breaks
 from gcattn.models.cache_name import CACHE_NAME
 from gcattn.testing import never_pads, random_config, random_model, random_tokens
 
-GREEDY = {"do_sample": False, "max_new_tokens": 23, "pad_token_id": 60}
+GREEDY = {"do_sample": False, "max_new_tokens": 13, "pad_token_id": 60}
 
 
 @pytest.fixture(scope="module")
@@ -46,14 +46,14 @@ def continue_greedily(model, ids, num_tokens, **kwargs):
 def test_default_equals_full_forward_with_the_prompts_breaks(either, length):
     ids = random_tokens(either.config, 2, length)
     breaks = prompt_breaks(torch.ones_like(ids, dtype=torch.bool))
-    expected = continue_greedily(either, ids, 23, chunk_breaks=breaks)
+    expected = continue_greedily(either, ids, 13, chunk_breaks=breaks)
     assert torch.equal(either.generate(ids, **GREEDY), expected)
 
 
 @pytest.mark.parametrize("length", [1, 6, 40, 64])
 def test_open_prompt_equals_full_forward_on_the_fixed_grid(either, length):
     ids = random_tokens(either.config, 2, length)
-    expected = continue_greedily(either, ids, 23)
+    expected = continue_greedily(either, ids, 13)
     assert torch.equal(either.generate(ids, close_prompt=False, **GREEDY), expected)
 
 
@@ -156,7 +156,7 @@ def test_several_turns_continue_the_cache_without_reading_the_past_again(model):
         breaks[:, -2] = True
     hook.remove()
     turn_by_turn = model.generate(ids, cache=cache, **GREEDY)
-    assert torch.equal(turn_by_turn, continue_greedily(model, ids, 23, chunk_breaks=breaks))
+    assert torch.equal(turn_by_turn, continue_greedily(model, ids, 13, chunk_breaks=breaks))
 
 
 def test_only_new_tokens_may_be_passed_with_a_cache(model):

@@ -61,14 +61,14 @@ def assert_close(cache, other):
 def test_tokens_in_fixed_shapes_equal_ordinary_calls(seed, tier, steps):
     # rows are at different phases, one of them has fewer columns than a window, some pause
     model = random_model(random_config(seed))
-    ids = random_tokens(model.config, 3, 150, seed)
+    ids = random_tokens(model.config, 3, 110, seed)
     mask = torch.ones_like(ids)
     mask[1, :29], mask[2, :37] = 0, 0
     mask[1, 60:75] = 0
     fixed, plain = DRTCache(model.config, tier), DRTCache(model.config, tier)
     for cache in (fixed, plain):
         model(ids[:, :40], attention_mask=mask[:, :40], past_key_values=cache)
-    for at in range(40, 150):
+    for at in range(40, 110):
         here = None if mask[:, at].all() else mask[:, at : at + 1]
         token = ids[:, at : at + 1]
         found = model(token, attention_mask=here, past_key_values=fixed).logits
@@ -77,18 +77,18 @@ def test_tokens_in_fixed_shapes_equal_ordinary_calls(seed, tier, steps):
         torch.testing.assert_close(found[read], expected[read], **EXACT)
         if at % 37 == 0:
             assert_close(fixed, plain)
-    assert len(steps) > (10 if model.config.chunk_size < 8 else 40)
+    assert len(steps) > (6 if model.config.chunk_size < 8 else 25)
     assert_close(fixed, plain)
 
 
 @pytest.mark.parametrize("change", ["copy", "save", "rows", "repeat", "bytes", "document"])
 def test_whoever_looks_at_the_cache_sees_every_token(change, steps, tmp_path):
     model = random_model(random_config(5, chunk_size=33, window_size=13))
-    ids = random_tokens(model.config, 2, 80)
+    ids = random_tokens(model.config, 2, 60)
     fixed, plain = DRTCache(model.config), DRTCache(model.config)
     for cache in (fixed, plain):
         model(ids[:, :40], past_key_values=cache)
-    for at in range(40, 60):
+    for at in range(40, 50):
         model(ids[:, at : at + 1], past_key_values=fixed)
         ordinary(model, ids[:, at : at + 1], plain)
     assert steps
@@ -109,7 +109,7 @@ def test_whoever_looks_at_the_cache_sees_every_token(change, steps, tmp_path):
         for cache in (fixed, plain):
             model(ids[:, :3], document_ids=other, past_key_values=cache)
     assert fixed.num_bytes().keys() == {"device", "host", "disk"}
-    for at in range(60, 80):
+    for at in range(50, 60):
         found = model(ids[:, at : at + 1], past_key_values=fixed).logits
         torch.testing.assert_close(
             found, ordinary(model, ids[:, at : at + 1], plain).logits, **EXACT

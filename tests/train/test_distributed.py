@@ -83,11 +83,12 @@ def test_all_processes_end_when_the_folder_is_in_use(config_file, make_config):
     assert list(output.iterdir()) == []
 
 
-def shard_and_step(rank: int, store: str, results: Path) -> None:
-    dist.init_process_group("gloo", init_method=f"file://{store}", rank=rank, world_size=2)
+def shard_and_step(rank: int, processes: int, store: str, results: Path) -> None:
+    store = f"file://{store}"
+    dist.init_process_group("gloo", init_method=store, rank=rank, world_size=processes)
     torch.manual_seed(0)
     model = DRTForCausalLM(drt_tiny(vocab_size=32, num_retrieval_groups=2, retrieval_noise="none"))
-    mesh = init_device_mesh("cpu", (2,))
+    mesh = init_device_mesh("cpu", (processes,))
     for module in model.modules():
         if type(module).__name__ in model._no_split_modules:
             fully_shard(module, mesh=mesh)
@@ -97,7 +98,8 @@ def shard_and_step(rank: int, store: str, results: Path) -> None:
     with warnings.catch_warnings(record=True) as told:
         warnings.simplefilter("always")
         for _ in range(2):
-            loss = model(ids[rank : rank + 1], labels=ids[rank : rank + 1]).loss
+            rows = ids[rank::processes]
+            loss = model(rows, labels=rows).loss
             loss.backward()
             assert all(parameter.grad is not None for parameter in model.parameters())
             optimizer.step()
@@ -110,8 +112,13 @@ def shard_and_step(rank: int, store: str, results: Path) -> None:
     dist.destroy_process_group()
 
 
-def test_model_trains_under_fsdp2_as_it_does_alone(tmp_path):
-    mp.spawn(shard_and_step, (str(tmp_path / "store"), tmp_path / "full.pt"), nprocs=2)
+@pytest.mark.parametrize("processes", [1, pytest.param(2, marks=pytest.mark.slow)])
+def test_model_trains_under_fsdp2_as_it_does_alone(processes, tmp_path):
+    arguments = processes, str(tmp_path / "store"), tmp_path / "full.pt"
+    if processes == 1:
+        shard_and_step(0, *arguments)
+    else:
+        mp.spawn(shard_and_step, arguments, nprocs=processes)
     torch.manual_seed(0)
     model = DRTForCausalLM(drt_tiny(vocab_size=32, num_retrieval_groups=2, retrieval_noise="none"))
     optimizer = torch.optim.AdamW(model.parameters(), lr=1e-3)
