@@ -29,6 +29,7 @@ from gcattn.cli.program import run_command
 from gcattn.data import TokenShards
 from gcattn.data.needle_tasks import Haystack, NeedlePlan, NeedleTask, NeedleVocabulary
 from gcattn.data.tokenizer_loading import load_tokenizer
+from gcattn.evals.cells import CellRun
 from gcattn.evals.lengths import parse_lengths
 from gcattn.evals.model_loading import load_causal_lm
 from gcattn.evals.needle_cells import evaluate_needles, even_depths
@@ -178,9 +179,7 @@ def compare_recipes(
                 [TASK],
                 lengths,
                 even_depths(DEPTHS),
-                num_samples,
-                segment_length=16_384,
-                batch_size=16,
+                CellRun(num_samples=num_samples, segment_length=16_384, batch_size=16),
             )
             scores.append({n: s for (_, n), s in by_task_and_length(cells).items()})
             curves.append(loss_curve(output, "validation"))

@@ -10,10 +10,13 @@ import pytest
 from gcattn.data import load_tokenizer
 from gcattn.data.needle_tasks import Haystack, NeedleTask, NeedleVocabulary
 from gcattn.evals import needle_cells
+from gcattn.evals.cell_store import CellStore
+from gcattn.evals.cells import CellRun
 from gcattn.evals.needle_answer import NeedleAnswer
-from gcattn.evals.needle_cells import CellStore, NeedleCell, evaluate_needles, even_depths
+from gcattn.evals.needle_cells import NeedleCell, evaluate_needles, even_depths
 from gcattn.evals.needle_plot import plot_needles
 from gcattn.evals.needle_report import by_task_and_length, metrics, summarise
+from gcattn.evals.weights_fingerprint import weights_fingerprint
 from gcattn.evals.wilson import wilson_interval
 
 TASKS = [NeedleTask("single"), NeedleTask("multi-key", 3)]
@@ -47,7 +50,7 @@ def evaluate(shards, models):
     def run(**options):
         settings = {"segment_length": 64, "num_samples": 2} | options
         return evaluate_needles(
-            models["drt"], Haystack(shards), words, TASKS, LENGTHS, DEPTHS, **settings
+            models["drt"], Haystack(shards), words, TASKS, LENGTHS, DEPTHS, CellRun(**settings)
         )
 
     return run
@@ -150,17 +153,17 @@ def test_more_samples_are_evaluated_anew_and_fewer_are_taken(evaluate, tmp_path,
 
 
 def test_cells_of_another_model_are_refused(evaluate, tmp_path):
-    evaluate(store=CellStore(tmp_path / "cells", {"weights": "a"}))
+    evaluate(store=CellStore(tmp_path / "cells", {"weights": "a"}), num_samples=1)
     with pytest.raises(ValueError, match="unfinished evaluation with other settings"):
         CellStore(tmp_path / "cells", {"weights": "b"})
 
 
 def test_the_fingerprint_follows_every_weight(models, make_llama):
     model = make_llama(64)
-    before = needle_cells.weights_fingerprint(model)
-    assert before == needle_cells.weights_fingerprint(make_llama(64))
+    before = weights_fingerprint(model)
+    assert before == weights_fingerprint(make_llama(64))
     model.model.norm.weight.data[3] += 1e-3
-    assert needle_cells.weights_fingerprint(model) != before
+    assert weights_fingerprint(model) != before
 
 
 def test_the_fingerprint_does_not_depend_on_where_the_model_lies(make_llama, tmp_path):
@@ -169,7 +172,7 @@ def test_the_fingerprint_does_not_depend_on_where_the_model_lies(make_llama, tmp
     for name in ("here", "there"):
         model.save_pretrained(tmp_path / name)
         loaded = type(model).from_pretrained(tmp_path / name, dtype="auto")
-        found.add(needle_cells.weights_fingerprint(loaded))
+        found.add(weights_fingerprint(loaded))
     assert len(found) == 1
 
 
@@ -207,10 +210,10 @@ def test_scores_are_counted():
 def make_cells():
     wrong = {"exact": False, "failure": "wrong_chunk"}
     return [
-        NeedleCell("single", 4096, 0.0, (answer(), answer())),
-        NeedleCell("single", 4096, 1.0, (answer(**wrong), answer(1, **wrong))),
-        NeedleCell("single", 2**20, 0.0, (answer(), answer(1, **wrong))),
-        NeedleCell("single", 2**20, 1.0, (answer(), answer())),
+        NeedleCell("single", 4096, 0.0, answers=(answer(), answer())),
+        NeedleCell("single", 4096, 1.0, answers=(answer(**wrong), answer(1, **wrong))),
+        NeedleCell("single", 2**20, 0.0, answers=(answer(), answer(1, **wrong))),
+        NeedleCell("single", 2**20, 1.0, answers=(answer(), answer())),
     ]
 
 

@@ -10,6 +10,7 @@ from gcattn.data.needle_tasks import Haystack
 from gcattn.data.ruler import RulerSource, draw_ruler_sample
 from gcattn.data.ruler.sample import FixedText, RulerSample
 from gcattn.evals.cell_store import CellStore
+from gcattn.evals.cells import CellRun
 from gcattn.evals.ruler import evaluate_ruler, string_match
 from gcattn.evals.ruler_report import metrics
 
@@ -47,8 +48,8 @@ def oracle(source, samples, say):
 
 
 def evaluate(model, source, tasks=("niah_multivalue", "vt"), **options):
-    settings = {"seed": 0, "segment_length": 300} | options
-    return evaluate_ruler(model, load_tokenizer(), source, tasks, [1000], 2, **settings)
+    run = CellRun(**{"num_samples": 2, "segment_length": 300} | options)
+    return evaluate_ruler(model, load_tokenizer(), source, tasks, [1000], run)
 
 
 def samples(source, tasks=("niah_multivalue", "vt")):

@@ -101,7 +101,9 @@ def test_blocks_change_neither_choice_nor_noise(monkeypatch):
 
 
 @interpreter
-@pytest.mark.parametrize(("top_k", "limit"), [(2, 20), (20, 2**24)])
+@pytest.mark.parametrize(
+    ("top_k", "limit"), [(2, 20), pytest.param(20, 2**24, marks=pytest.mark.slow)]
+)
 def test_the_best_of_tiles_lead_to_the_best_of_all(top_k, limit, monkeypatch):
     from gcattn.ops.chunk_topk import triton_select
 

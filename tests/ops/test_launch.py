@@ -30,7 +30,7 @@ def attend(leaves, indices):
 
 @interpreter
 def test_the_same_layouts_make_one_plan():
-    inputs = cross_attention_inputs(B=1, C=1, M=1, dtype=torch.float32)
+    inputs = cross_attention_inputs(B=1, C=1, M=1, H=2, G=1, N=3, dtype=torch.float32)
     attend(leaves_of(inputs), inputs.chunk_indices)
     before = autograd._forward_plan.cache_info().misses
     attend(leaves_of(inputs), inputs.chunk_indices)
@@ -41,7 +41,7 @@ def test_the_same_layouts_make_one_plan():
 
 @interpreter
 def test_inputs_that_no_kernel_can_read_are_copied():
-    inputs = cross_attention_inputs(B=1, C=2, M=2, dtype=torch.float32)
+    inputs = cross_attention_inputs(B=1, C=2, M=2, H=2, G=1, N=3, dtype=torch.float32)
     expected_leaves = leaves_of(inputs)
     expected = attend(expected_leaves, inputs.chunk_indices)
     every_second = [torch.stack([x, -x], -1)[..., 0].detach() for x in leaves_of(inputs)]
@@ -58,7 +58,7 @@ def test_inputs_that_no_kernel_can_read_are_copied():
 
 @interpreter
 def test_hooks_may_hand_back_saved_tensors_in_another_layout():
-    inputs = cross_attention_inputs(B=1, C=2, M=2, dtype=torch.float32)
+    inputs = cross_attention_inputs(B=1, C=2, M=2, H=2, G=1, N=3, dtype=torch.float32)
     leaves = leaves_of(inputs)
     wanted = torch.autograd.grad(attend(leaves, inputs.chunk_indices).sum(), leaves)
 
@@ -73,7 +73,7 @@ def test_hooks_may_hand_back_saved_tensors_in_another_layout():
 
 @interpreter
 def test_a_second_derivative_is_refused():
-    inputs = cross_attention_inputs(B=1, C=1, M=1, dtype=torch.float32)
+    inputs = cross_attention_inputs(B=1, C=1, M=1, H=2, G=1, N=3, dtype=torch.float32)
     leaves = leaves_of(inputs)
     out = attend(leaves, inputs.chunk_indices)
     with pytest.raises(RuntimeError, match='have no second derivative; pass impl="reference"'):
@@ -83,7 +83,7 @@ def test_a_second_derivative_is_refused():
 @interpreter
 @pytest.mark.slow
 def test_operators_are_registered_as_torch_expects():
-    x = cross_attention_inputs(B=1, C=2, M=2, dtype=torch.float32)
+    x = cross_attention_inputs(B=1, C=2, M=2, H=2, G=1, N=3, dtype=torch.float32)
     # what is saved of an empty slot is never written, so it can't be compared
     filled = x.chunk_indices.clamp_min(0)
     inputs = x.q, x.k, x.v, filled, x.chunk_weights, x.chunk_lengths

@@ -41,7 +41,9 @@ def whole_run(uninterrupted, make_config, tmp_path_factory):
 
 
 @pytest.mark.parametrize(
-    ("number", "step"), [(signal.SIGTERM, 5), (signal.SIGINT, 3)], ids=["SIGTERM", "SIGINT"]
+    ("number", "step"),
+    [(signal.SIGTERM, 5), pytest.param(signal.SIGINT, 3, marks=pytest.mark.slow)],
+    ids=["SIGTERM", "SIGINT"],
 )
 def test_signalled_run_saves_at_the_step_end_and_resumes_bitwise(
     whole_run, make_config, monkeypatch, number, step

@@ -8,10 +8,15 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from gcattn.cli.evaluate import Changes, Device, Dtype, Model, Tier, parse_changes
-from gcattn.cli.limits import MOST
+from gcattn.cli.evaluate import Changes, Device, Dtype, Model, Tier
+from gcattn.cli.haystack import (
+    BatchSize,
+    HaystackFolder,
+    Seed,
+    SegmentLength,
+    evaluate_in_haystack,
+)
 from gcattn.cli.paths import RESULTS, expand
-from gcattn.cli.progress import reading_progress
 from gcattn.cli.table_printing import print_table
 
 if TYPE_CHECKING:
@@ -39,21 +44,10 @@ def needle(
     samples: Annotated[
         int, typer.Option(min=1, max=1_000_000, help="Samples at each length and depth.")
     ] = 3,
-    haystack: Annotated[
-        Path | None,
-        typer.Option(
-            callback=expand,
-            help="Folder of token shards to hide needles in (default: synthetic text).",
-        ),
-    ] = None,
-    seed: Annotated[int, typer.Option(help="Fixes all samples.")] = 0,
-    segment_length: Annotated[
-        int, typer.Option(min=1, max=MOST, help="Tokens read at a time; bounds memory.")
-    ] = 16_384,
-    batch_size: Annotated[
-        int,
-        typer.Option(min=1, max=65_536, help="Samples read together; faster for short contexts."),
-    ] = 1,
+    haystack: HaystackFolder = None,
+    seed: Seed = 0,
+    segment_length: SegmentLength = 16_384,
+    batch_size: BatchSize = 1,
     memory_tier: Tier = None,
     changes: Changes = None,
     device: Device = "auto",
@@ -67,34 +61,29 @@ def needle(
     The result is written after every cell, and finished cells are kept beside it until it is
     complete: the same command resumes an interrupted evaluation.
     """
-    from gcattn.evals.haystack_run import check_out
     from gcattn.evals.lengths import parse_lengths
-    from gcattn.evals.model_loading import load_causal_lm
-    from gcattn.evals.needle_run import parse_needle_tasks, run_needles
+    from gcattn.evals.needle_evaluation import needle_evaluation
+    from gcattn.evals.needle_plot import plot_needles
+    from gcattn.evals.plot import short_name
 
-    check_out(out)
-    wanted, all_lengths = parse_needle_tasks(tasks), parse_lengths(lengths)
-    changed = parse_changes(changes)
-    causal_lm = load_causal_lm(
-        model, device=device, dtype=dtype, memory_tier=memory_tier, changes=changed
+    cells = evaluate_in_haystack(
+        lambda: needle_evaluation(tasks, parse_lengths(lengths), depths),
+        model,
+        haystack,
+        out,
+        samples=samples,
+        seed=seed,
+        segment_length=segment_length,
+        batch_size=batch_size,
+        memory_tier=memory_tier,
+        changes=changes,
+        device=device,
+        dtype=dtype,
     )
-    with reading_progress() as on_progress:
-        cells, file, picture = run_needles(
-            causal_lm,
-            model,
-            haystack,
-            out,
-            tasks=wanted,
-            lengths=all_lengths,
-            num_depths=depths,
-            samples=samples,
-            seed=seed,
-            segment_length=segment_length,
-            batch_size=batch_size,
-            changes=changed,
-            on_progress=on_progress,
-        )
-    _report(cells, file, picture)
+    picture = out.with_suffix(".png")
+    where = "synthetic text" if haystack is None else short_name(haystack)
+    plot_needles(cells, f"{short_name(Path(model))} on {where}", picture)
+    _report(cells, out, picture)
 
 
 def _report(cells: Sequence[NeedleCell], file: Path, picture: Path) -> None:

@@ -8,10 +8,15 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from gcattn.cli.evaluate import Changes, Device, Dtype, Model, Tier, parse_changes
-from gcattn.cli.limits import MOST
+from gcattn.cli.evaluate import Changes, Device, Dtype, Model, Tier
+from gcattn.cli.haystack import (
+    BatchSize,
+    HaystackFolder,
+    Seed,
+    SegmentLength,
+    evaluate_in_haystack,
+)
 from gcattn.cli.paths import RESULTS, expand
-from gcattn.cli.progress import reading_progress
 from gcattn.cli.table_printing import print_table
 
 if TYPE_CHECKING:
@@ -29,13 +34,7 @@ def ruler(
     samples: Annotated[
         int, typer.Option(min=1, max=1_000_000, help="Samples of each task and length.")
     ] = 30,
-    haystack: Annotated[
-        Path | None,
-        typer.Option(
-            callback=expand,
-            help="Folder of token shards to hide needles in (default: synthetic text).",
-        ),
-    ] = None,
+    haystack: HaystackFolder = None,
     squad: Annotated[
         Path | None,
         typer.Option(
@@ -48,14 +47,9 @@ def ruler(
             callback=expand, help="File in HotpotQA's format for qa_2 (default: generated stories)."
         ),
     ] = None,
-    seed: Annotated[int, typer.Option(help="Fixes all samples.")] = 0,
-    segment_length: Annotated[
-        int, typer.Option(min=1, max=MOST, help="Tokens read at a time; bounds memory.")
-    ] = 16_384,
-    batch_size: Annotated[
-        int,
-        typer.Option(min=1, max=65_536, help="Samples read together; faster for short contexts."),
-    ] = 1,
+    seed: Seed = 0,
+    segment_length: SegmentLength = 16_384,
+    batch_size: BatchSize = 1,
     memory_tier: Tier = None,
     changes: Changes = None,
     device: Device = "auto",
@@ -68,35 +62,24 @@ def ruler(
     The result is written after every task and length, and finished ones are kept beside it until
     it is whole: the same command resumes an interrupted run.
     """
-    from gcattn.evals.haystack_run import check_out
     from gcattn.evals.lengths import parse_lengths
-    from gcattn.evals.model_loading import load_causal_lm
-    from gcattn.evals.ruler_run import parse_ruler_tasks, run_ruler
+    from gcattn.evals.ruler_evaluation import ruler_evaluation
 
-    check_out(out)
-    wanted, all_lengths = parse_ruler_tasks(tasks), parse_lengths(lengths)
-    changed = parse_changes(changes)
-    causal_lm = load_causal_lm(
-        model, device=device, dtype=dtype, memory_tier=memory_tier, changes=changed
+    cells = evaluate_in_haystack(
+        lambda: ruler_evaluation(tasks, parse_lengths(lengths), squad=squad, hotpotqa=hotpotqa),
+        model,
+        haystack,
+        out,
+        samples=samples,
+        seed=seed,
+        segment_length=segment_length,
+        batch_size=batch_size,
+        memory_tier=memory_tier,
+        changes=changes,
+        device=device,
+        dtype=dtype,
     )
-    with reading_progress() as on_progress:
-        cells, file = run_ruler(
-            causal_lm,
-            model,
-            haystack,
-            out,
-            tasks=wanted,
-            lengths=all_lengths,
-            samples=samples,
-            squad=squad,
-            hotpotqa=hotpotqa,
-            seed=seed,
-            segment_length=segment_length,
-            batch_size=batch_size,
-            changes=changed,
-            on_progress=on_progress,
-        )
-    _report(cells, file)
+    _report(cells, out)
 
 
 def _report(cells: Sequence[RulerCell], file: Path) -> None:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 from gcattn.data.shard_index import sha256_of
 from gcattn.data.source_files import find_files
 from gcattn.evals.cell_store import CellStore
-from gcattn.evals.needle_cells import weights_fingerprint
+from gcattn.evals.weights_fingerprint import weights_fingerprint
 from gcattn.results import write_result
 from gcattn.storage.writable import check_writable
 

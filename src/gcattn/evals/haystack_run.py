@@ -1,4 +1,4 @@
-"""An evaluation in a haystack: its text, its finished cells and its result file.
+"""A whole evaluation in a haystack: its text, its finished cells and its result file.
 
 The result is written after every cell, and finished cells are kept beside it until it is complete:
 the same call resumes an interrupted one.
@@ -6,17 +6,17 @@ the same call resumes an interrupted one.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Generic
 
 from gcattn.data.shard_index import INDEX_FILE, sha256_of
 from gcattn.data.tokenizer_loading import load_tokenizer
 from gcattn.evals.cell_store import CellStore
-from gcattn.evals.needle_cells import weights_fingerprint
+from gcattn.evals.cells import AnyCell, CellRun
 from gcattn.evals.needle_haystack import open_haystack
+from gcattn.evals.weights_fingerprint import weights_fingerprint
 from gcattn.results import read_result, write_result
 from gcattn.storage.writable import check_writable
 
@@ -26,66 +26,63 @@ if TYPE_CHECKING:
     from gcattn.data.needle_tasks import Haystack
 
 
-@dataclass(frozen=True)
-class HaystackRun:
-    """What an evaluation needs while it runs, and where its scores go."""
+@dataclass(frozen=True, kw_only=True)
+class HaystackEvaluation(Generic[AnyCell]):
+    """What is asked in a haystack.
 
-    text: Haystack
-    tokenizer: PreTrainedTokenizerFast
-    store: CellStore
-    config: dict[str, Any]
-    out: Path
-    samples: int
-    # a whole result of an earlier run stays until there is a whole one in its place
-    keeps_earlier: bool
+    Attributes:
+        tasks: Names of tasks.
+        lengths: Tokens of context, questions and answers.
+        num_cells: Cells that make the result whole.
+        evaluate: Evaluates the cells of a model in a text, with the text's tokenizer.
+        metrics: Sums cells up in plain values.
+        asked: What else is asked, for the result.
+        depends: What finished cells depend on beside weights, text, seed and dtype.
+    """
 
-    def write(self, metrics: dict[str, Any]) -> Path:
-        """Write the result of all cells."""
-        return write_result(
-            self.out.stem,
-            self.config,
-            metrics,
-            folder=self.out.parent,
-            seed=self.config["seed"],
-            trials=self.samples,
-        )
-
-    def write_unfinished(self, metrics: dict[str, Any]) -> None:
-        """Write the result so far, unless a whole one would be lost."""
-        if not self.keeps_earlier:
-            self.write(metrics)
+    tasks: Sequence[str]
+    lengths: Sequence[int]
+    num_cells: int
+    evaluate: Callable[[PreTrainedModel, Haystack, PreTrainedTokenizerFast, CellRun], list[AnyCell]]
+    metrics: Callable[[Sequence[AnyCell]], dict[str, Any]]
+    asked: Mapping[str, Any] = field(default_factory=dict)
+    depends: Mapping[str, Any] = field(default_factory=dict)
 
 
-@contextmanager
-def haystack_run(
+def run_in_haystack(
+    evaluation: HaystackEvaluation[AnyCell],
     model: PreTrainedModel,
     source: str,
     haystack: Path | None,
     out: Path,
     *,
-    seed: int,
     samples: int,
-    asked: Mapping[str, Any],
-    changes: Mapping[str, Any],
-    settings: Mapping[str, Any] | None = None,
-) -> Iterator[HaystackRun]:
-    """Open what an evaluation reads and writes; nothing is made before its first cell.
+    seed: int = 0,
+    segment_length: int = 16_384,
+    batch_size: int = 1,
+    changes: Mapping[str, Any] | None = None,
+    on_progress: Callable[[int, int], None] | None = None,
+) -> list[AnyCell]:
+    """Evaluate a model and write the result; nothing is written before the first cell.
 
     Args:
-        model: The model that is asked.
+        evaluation: What is asked.
+        model: A causal language model in evaluation mode.
         source: Where it came from; its tokenizer is there.
-        haystack: Token shards; None for synthetic text, which exists while the block runs.
-        out: Result file, ending in .json.
+        haystack: Token shards; None for synthetic text.
+        out: Result file, ending in .json. A whole result of an earlier run stays until there is a
+            whole one in its place.
+        samples: Samples of each cell.
         seed: Fixes all samples.
-        samples: Of each cell.
-        asked: What is asked, for the result; `num_cells` says how many cells make it whole.
+        segment_length: Tokens read at a time; bounds memory.
+        batch_size: Samples read side by side.
         changes: Fields of the model's configuration that it was not saved with.
-        settings: What finished cells depend on beside weights, text, seed and dtype.
+        on_progress: Called with the tokens read so far and those to read in all.
 
     Raises:
         FileNotFoundError: There are no such shards, or no tokenizer beside the model.
-        ValueError: The shards were made with another tokenizer, or `out` does not end in .json or
-            has cells of another evaluation beside it.
+        ValueError: The shards were made with another tokenizer, a length has no room for a task,
+            or `out` does not end in .json or has cells of another evaluation beside it.
     """
     keeps_earlier = check_out(out)
     with open_haystack(haystack, source, model, seed) as text:
@@ -96,7 +93,7 @@ def haystack_run(
             "haystack_tokens": text.num_tokens,
             "seed": seed,
             "dtype": str(model.dtype).removeprefix("torch."),
-            **(settings or {}),
+            **evaluation.depends,
         }
         config = {
             "model": source,
@@ -105,14 +102,36 @@ def haystack_run(
             "haystack": "synthetic text" if haystack is None else str(haystack),
             "samples": samples,
             "memory_tier": getattr(model.config, "memory_tier", None),
-            "changes": dict(changes),
+            "changes": dict(changes or {}),
             "device": str(model.device),
-            **asked,
+            "tasks": list(evaluation.tasks),
+            "lengths": list(evaluation.lengths),
+            **evaluation.asked,
+            "segment_length": segment_length,
+            "batch_size": batch_size,
+            "num_cells": evaluation.num_cells,
             **depends,
         }
+
+        def write(cells: Sequence[AnyCell]) -> None:
+            metrics = evaluation.metrics(cells)
+            write_result(out.stem, config, metrics, folder=out.parent, seed=seed, trials=samples)
+
         store = CellStore(out.with_suffix(".cells"), depends)
+        run = CellRun(
+            num_samples=samples,
+            segment_length=segment_length,
+            seed=seed,
+            batch_size=batch_size,
+            store=store,
+            on_progress=on_progress,
+            on_cell=None if keeps_earlier else write,
+        )
         tokenizer = load_tokenizer(text.shards.tokenizer_folder)
-        yield HaystackRun(text, tokenizer, store, config, out, samples, keeps_earlier)
+        cells = evaluation.evaluate(model, text, tokenizer, run)
+    write(cells)
+    store.remove()
+    return cells
 
 
 def check_out(out: Path) -> bool:

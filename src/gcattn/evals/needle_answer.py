@@ -8,8 +8,8 @@ first answer token is right when all text before it is the true one.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass, field
-from typing import TYPE_CHECKING, Any, Literal, get_args
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Literal, get_args
 
 import numpy as np
 import torch
@@ -63,10 +63,6 @@ class NeedleAnswer:
     answer_seconds: float
     memory_bytes: dict[str, int] | None
     peak_device_bytes: int | None
-
-    def as_dict(self) -> dict[str, Any]:
-        """Return plain values."""
-        return asdict(self)
 
 
 def answer_samples(

@@ -9,12 +9,12 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass, field
 from itertools import product
 from typing import TYPE_CHECKING, Any
 
 from gcattn.data.ruler import RulerSample, RulerSource, draw_ruler_sample
-from gcattn.evals.cell_store import CellStore
+from gcattn.evals.cells import Cell, CellRun, evaluate_cells
 from gcattn.evals.greedy import read_contexts, write_greedily
 from gcattn.evals.stream_reader import StreamReader
 
@@ -50,12 +50,10 @@ class RulerAnswer:
 
 
 @dataclass(frozen=True)
-class RulerCell:
+class RulerCell(Cell):
     """The answers to all samples of one task and length."""
 
-    task: str
-    length: int
-    answers: tuple[RulerAnswer, ...]
+    answers: tuple[RulerAnswer, ...] = field(default=(), kw_only=True)
 
 
 def string_match(text: str, sample: RulerSample) -> float:
@@ -70,14 +68,7 @@ def evaluate_ruler(
     source: RulerSource,
     tasks: Sequence[str],
     lengths: Sequence[int],
-    num_samples: int,
-    *,
-    seed: int = 0,
-    segment_length: int,
-    batch_size: int = 1,
-    store: CellStore | None = None,
-    on_progress: Callable[[int, int], None] | None = None,
-    on_cell: Callable[[Sequence[RulerCell]], None] | None = None,
+    run: CellRun,
 ) -> list[RulerCell]:
     """Put RULER's tasks to a model at some lengths.
 
@@ -87,54 +78,22 @@ def evaluate_ruler(
         source: What the samples are drawn from.
         tasks: Names of `RULER_TASKS`.
         lengths: Tokens of context, question and what may be written.
-        num_samples: Samples of each task and length.
-        seed: Fixes all samples.
-        segment_length: Tokens of a context read by one call of the model; bounds memory.
-        batch_size: Samples put to the model side by side; only a DRT takes more than one.
-        store: Keeps finished cells; those it has already are not evaluated again.
-        on_progress: Called with the tokens read so far and those to read in all.
-        on_cell: Called after each cell that was evaluated, with all that are finished.
+        run: How the cells are evaluated.
 
     Raises:
         ValueError: A length has no room for a task, or an argument is out of range.
     """
-    if min(num_samples, segment_length, batch_size) < 1:
-        raise ValueError(
-            "num_samples, segment_length and batch_size must be at least 1, "
-            f"got {num_samples}, {segment_length} and {batch_size}."
-        )
-    for task in tasks:  # a length without room fails before hours are spent on the others
-        draw_ruler_sample(task, source, length=min(lengths), seed=seed, index=0)
-    total, done = sum(lengths) * len(tasks) * num_samples, 0
-
-    def on_tokens(num_tokens: int) -> None:
-        nonlocal done
-        done += num_tokens
-        if on_progress is not None:
-            on_progress(done, total)
-
-    cells: list[RulerCell] = []
-    for length, task in product(lengths, tasks):
-        name = f"{task}_{length}"
-        kept = store.load(name, num_samples) if store is not None else None
-        answers = [RulerAnswer(**answer) for answer in kept or ()]
-        if kept is not None:
-            on_tokens(length * num_samples)
-        for start in range(len(answers), num_samples, batch_size):
-            indices = range(start, min(start + batch_size, num_samples))
-            samples = [
-                draw_ruler_sample(task, source, length=length, seed=seed, index=index)
-                for index in indices
-            ]
-            answers += _answer(model, tokenizer, samples, indices, segment_length, on_tokens)
-            on_tokens(sum(length - sample.context.num_tokens for sample in samples))
-        cells.append(RulerCell(task, length, tuple(answers)))
-        if kept is None:
-            if store is not None:
-                store.save(name, [asdict(answer) for answer in answers])
-            if on_cell is not None:
-                on_cell(cells)
-    return cells
+    return evaluate_cells(
+        [[RulerCell(task, length)] for length, task in product(lengths, tasks)],
+        run,
+        draw=lambda cell, index: draw_ruler_sample(
+            cell.task, source, length=cell.length, seed=run.seed, index=index
+        ),
+        answer=lambda samples, indices, on_tokens: _answer(
+            model, tokenizer, samples, indices, run.segment_length, on_tokens
+        ),
+        answer_type=RulerAnswer,
+    )
 
 
 def _answer(
