@@ -18,7 +18,15 @@ def test_signals_that_come_together_are_one_wish(second):
         assert interruption._received == signal.SIGINT
 
 
-def test_a_later_signal_acts_as_it_would_have_without_us(monkeypatch):
+@pytest.fixture
+def interruptible():
+    """Give SIGINT Python's handler: a job in the background starts with none."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
+
+
+def test_a_later_signal_acts_as_it_would_have_without_us(interruptible, monkeypatch):
     monkeypatch.setattr(module, "TOGETHER_SECONDS", 0.0)
     interruption = Interruption()
     with pytest.raises(KeyboardInterrupt), interruption.watch():
