@@ -21,14 +21,13 @@ import torch
 import typer
 
 from benchmarks.options import Device, Out, Seed, begin, read_presets
-from benchmarks.report import progress_console, report
+from benchmarks.report import finish, progress_console
 from benchmarks.tables import compilation_table
 from benchmarks.timing import wait_for
 from gcattn.cli.limits import MOST
 from gcattn.cli.paths import RESULTS
 from gcattn.cli.program import run_command
 from gcattn.models import DRTForCausalLM
-from gcattn.results import write_result
 from gcattn.testing import random_tokens
 from gcattn.train.compilation import compile_layers
 
@@ -137,8 +136,16 @@ def command(
         options |= {"device": target.type, "one": way}
         metrics[way] = _in_a_process(options, seconds)
     config = {"preset": preset, "tokens": tokens, "batch": batch, "device": target.type}
-    file = write_result("compilation", config, metrics, folder=out, seed=seed, trials=1)
-    report(compilation_table(metrics), file, num_labels=1)
+    finish(
+        "compilation",
+        config,
+        metrics,
+        compilation_table,
+        out=out,
+        seed=seed,
+        trials=1,
+        num_labels=1,
+    )
 
 
 def _in_a_process(options: dict[str, Any], seconds: float) -> dict[str, Any]:

@@ -25,6 +25,7 @@ from benchmarks.full_attention import (
     filled_static_cache,
     full_attention_model,
 )
+from benchmarks.model_run import begin_model_run
 from benchmarks.op_timing import OUT_OF_MEMORY
 from benchmarks.options import (
     Batch,
@@ -34,13 +35,8 @@ from benchmarks.options import (
     Out,
     Presets,
     Seed,
-    begin,
-    check_memory,
-    model_dtype,
-    read_lengths,
-    read_presets,
 )
-from benchmarks.report import progress_console, report
+from benchmarks.report import finish
 from benchmarks.timing import release_memory, wait_for
 from gcattn.cli.limits import MOST
 from gcattn.cli.paths import RESULTS
@@ -274,42 +270,45 @@ def command(
     """Time a generated token behind long contexts, with memory on the device and on the host."""
     from benchmarks.plots import plot_decoding
     from benchmarks.tables import decoding_table
-    from gcattn.results import write_result
 
-    target = begin(device, out)
-    on_gpu = target.type == "cuda"
-    dtype = model_dtype(target)
-    configs = read_presets(preset, "drt_128m" if on_gpu else "drt_tiny")
-    all_lengths = read_lengths(lengths, "1k,4k,16k,64k,256k,1m", "1k,16k", on_gpu)
-    with_full = on_gpu if full_attention is None else full_attention
-    check_memory(target, configs, batch * max(all_lengths) + batch * tokens)
-    console = progress_console()
-    metrics = {
-        name: bench_decoding(
+    run = begin_model_run(
+        preset,
+        lengths,
+        full_attention,
+        device,
+        out,
+        on_gpu="1k,4k,16k,64k,256k,1m",
+        on_cpu="1k,16k",
+    )
+    run.check_memory(batch * (max(run.lengths) + tokens))
+    metrics = run.measure(
+        lambda config, on_progress: bench_decoding(
             config,
-            all_lengths,
-            target,
-            dtype,
+            run.lengths,
+            run.device,
+            run.dtype,
             batch=batch,
             num_tokens=tokens,
-            with_full_attention=with_full,
+            with_full_attention=run.with_full_attention,
             seed=seed,
-            on_progress=console.print,
+            on_progress=on_progress,
         )
-        for name, config in configs.items()
-    }
-    config = {
-        "presets": list(configs),
-        "lengths": all_lengths,
+    )
+    settings = run.settings() | {
         "batch": batch,
         "tokens": tokens,
-        "dtype": str(dtype).removeprefix("torch."),
-        "device": target.type,
         "contexts": "random chunks put into the memory; random keys and values of full attention",
     }
-    file = write_result("decoding", config, metrics, folder=out, seed=seed, trials=tokens)
-    plot_decoding(metrics, file.with_suffix(".png"))
-    report(decoding_table(metrics), file, file.with_suffix(".png"), num_labels=3)
+    finish(
+        "decoding",
+        settings,
+        metrics,
+        decoding_table,
+        plot_decoding,
+        out=out,
+        seed=seed,
+        trials=tokens,
+    )
 
 
 if __name__ == "__main__":

@@ -28,7 +28,7 @@ from benchmarks.gate import check_contestant, gate_shape
 from benchmarks.inputs import OperatorInputs, random_inputs
 from benchmarks.op_timing import OUT_OF_MEMORY
 from benchmarks.options import Device, Out, Seed, begin, check_room, read_length, read_lengths
-from benchmarks.report import progress_console, report
+from benchmarks.report import finish, progress_console
 from benchmarks.shapes import OperatorShape
 from benchmarks.timing import peak_extra_mib, release_memory, time_call
 from gcattn.cli.limits import MOST
@@ -220,7 +220,6 @@ def command(
 ) -> None:
     """Time the operators at a huge memory, at few queries and where readers crowd."""
     from benchmarks.tables import extremes_table
-    from gcattn.results import write_result
 
     target = begin(device, out)
     on_gpu = target.type == "cuda"
@@ -261,8 +260,9 @@ def command(
     )
     metrics["copy_tb_per_s"] = ceilings.bytes_per_second / 1e12
     trials = min(row["repetitions"] for row in metrics["scan"] if "repetitions" in row)
-    file = write_result("extremes", config, metrics, folder=out, seed=seed, trials=trials)
-    report(extremes_table(metrics), file, num_labels=2)
+    finish(
+        "extremes", config, metrics, extremes_table, out=out, seed=seed, trials=trials, num_labels=2
+    )
 
 
 if __name__ == "__main__":

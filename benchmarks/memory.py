@@ -9,6 +9,7 @@ until its cache does not fit, and how fast the lower decoder makes chunks.
 import shutil
 import tempfile
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Annotated, Any, get_args
 
@@ -18,6 +19,7 @@ import typer
 from torch import Tensor
 
 from benchmarks.decode import OUT_OF_MEMORY, full_attention_by_length, time_tokens
+from benchmarks.model_run import begin_model_run
 from benchmarks.options import (
     Device,
     FullAttention,
@@ -25,12 +27,8 @@ from benchmarks.options import (
     Out,
     Presets,
     Seed,
-    begin,
-    model_dtype,
-    read_lengths,
-    read_presets,
 )
-from benchmarks.report import progress_console, report
+from benchmarks.report import finish
 from benchmarks.timing import release_memory, wait_for
 from gcattn import MemoryWriter, open_memory
 from gcattn.cli.limits import MOST
@@ -222,45 +220,37 @@ def command(
 ) -> None:
     """Time saved memories: building, opening, asking, fetching, and the bytes that they take."""
     from benchmarks.tables import memory_table
-    from gcattn.results import write_result
 
-    target = begin(device, out)
-    on_gpu = target.type == "cuda"
-    dtype = model_dtype(target)
-    configs = read_presets(preset, "drt_128m" if on_gpu else "drt_tiny")
-    all_lengths = read_lengths(lengths, "64k,1m,4m", "4k,16k", on_gpu)
+    run = begin_model_run(
+        preset, lengths, full_attention, device, out, on_gpu="64k,1m,4m", on_cpu="4k,16k"
+    )
     all_tiers = _read_tiers(tiers)
-    with_full = on_gpu if full_attention is None else full_attention
-    reading = build_tokens or (2**22 if on_gpu else 2**14)
-    console = progress_console()
-    metrics = {}
-    for name, config in configs.items():
+    reading = build_tokens or (2**22 if run.on_gpu else 2**14)
+
+    def measure(config: DRTConfig, on_progress: Callable[[str], None]) -> dict[str, Any]:
         with tempfile.TemporaryDirectory(dir=folder) as place:
-            metrics[name] = bench_memory(
+            return bench_memory(
                 config,
-                all_lengths,
-                target,
-                dtype,
+                run.lengths,
+                run.device,
+                run.dtype,
                 tiers=all_tiers,
                 folder=Path(place),
                 num_tokens=tokens,
                 build_tokens=reading,
-                segment_length=min(reading, 2**16 if on_gpu else 2**12),
-                with_full_attention=with_full,
+                segment_length=min(reading, 2**16 if run.on_gpu else 2**12),
+                with_full_attention=run.with_full_attention,
                 seed=seed,
-                on_progress=console.print,
+                on_progress=on_progress,
             )
-    settings = {
-        "presets": list(configs),
-        "lengths": all_lengths,
+
+    metrics = run.measure(measure)
+    settings = run.settings() | {
         "tiers": all_tiers,
         "tokens": tokens,
-        "dtype": str(dtype).removeprefix("torch."),
-        "device": target.type,
         "memories": "random chunks, written and opened again",
     }
-    file = write_result("memory", settings, metrics, folder=out, seed=seed, trials=tokens)
-    report(memory_table(metrics), file, num_labels=3)
+    finish("memory", settings, metrics, memory_table, out=out, seed=seed, trials=tokens)
 
 
 def _read_tiers(given: str | None) -> list[MemoryTier]:

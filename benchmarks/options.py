@@ -49,11 +49,6 @@ def begin(name: str, out: Path) -> torch.device:
     return device
 
 
-def model_dtype(device: torch.device) -> torch.dtype:
-    """Return the dtype of the weights: bfloat16 on a GPU."""
-    return torch.bfloat16 if device.type == "cuda" else torch.float32
-
-
 def read_lengths(given: str | None, on_gpu: str, on_cpu: str, has_gpu: bool) -> list[int]:
     """Return the given lengths, or those that suit the device."""
     return parse_lengths(given or (on_gpu if has_gpu else on_cpu))

@@ -13,6 +13,7 @@ import typer
 from torch import Tensor
 
 from benchmarks.full_attention import full_attention_model
+from benchmarks.model_run import begin_model_run
 from benchmarks.op_timing import OUT_OF_MEMORY
 from benchmarks.options import (
     Batch,
@@ -22,14 +23,9 @@ from benchmarks.options import (
     Out,
     Presets,
     Seed,
-    begin,
-    check_memory,
-    model_dtype,
     read_length,
-    read_lengths,
-    read_presets,
 )
-from benchmarks.report import progress_console, report
+from benchmarks.report import finish
 from benchmarks.timing import Timing, peak_extra_mib, release_memory, wall_milliseconds
 from gcattn.cli.limits import MOST
 from gcattn.cli.paths import RESULTS
@@ -176,49 +172,43 @@ def command(
     """Measure prefill: tokens per second and memory by the length of the prompt."""
     from benchmarks.plots import plot_prefill
     from benchmarks.tables import prefill_table
-    from gcattn.results import write_result
 
-    target = begin(device, out)
-    on_gpu = target.type == "cuda"
-    dtype = model_dtype(target)
-    configs = read_presets(preset, "drt_128m" if on_gpu else "drt_tiny")
-    all_lengths = read_lengths(
-        lengths, "1k,2k,4k,8k,16k,32k,64k,128k,256k,512k,1m", "1k,4k", on_gpu
+    run = begin_model_run(
+        preset,
+        lengths,
+        full_attention,
+        device,
+        out,
+        on_gpu="1k,2k,4k,8k,16k,32k,64k,128k,256k,512k,1m",
+        on_cpu="1k,4k",
     )
-    with_full = on_gpu if full_attention is None else full_attention
     segment = read_length("--segment-length", segment_length)
-    check_memory(target, configs, batch * max(all_lengths))
-    console = progress_console()
-    metrics = {
-        name: bench_prefill(
+    run.check_memory(batch * max(run.lengths))
+    metrics = run.measure(
+        lambda config, on_progress: bench_prefill(
             config,
-            all_lengths,
-            target,
-            dtype,
+            run.lengths,
+            run.device,
+            run.dtype,
             batch=batch,
             segment_length=segment,
             memory_tier=memory_tier,
             trials=trials,
-            with_full_attention=with_full,
+            with_full_attention=run.with_full_attention,
             slowest_seconds=slowest_seconds,
             seed=seed,
-            on_progress=console.print,
+            on_progress=on_progress,
         )
-        for name, config in configs.items()
-    }
-    config = {
-        "presets": list(configs),
-        "lengths": all_lengths,
+    )
+    settings = run.settings() | {
         "batch": batch,
         "segment_length": segment,
         "memory_tier": memory_tier,
-        "dtype": str(dtype).removeprefix("torch."),
-        "device": target.type,
         "data": "random token ids",
     }
-    file = write_result("prefill", config, metrics, folder=out, seed=seed, trials=trials)
-    plot_prefill(metrics, file.with_suffix(".png"))
-    report(prefill_table(metrics), file, file.with_suffix(".png"), num_labels=3)
+    finish(
+        "prefill", settings, metrics, prefill_table, plot_prefill, out=out, seed=seed, trials=trials
+    )
 
 
 if __name__ == "__main__":

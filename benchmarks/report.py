@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -22,6 +23,41 @@ def fewest_repetitions(metrics: dict[str, Any]) -> int:
         if part in row
     ]
     return min(counts, default=0)
+
+
+def finish(
+    name: str,
+    config: dict[str, Any],
+    metrics: dict[str, Any],
+    table: Callable[[dict[str, Any]], Table],
+    plot: Callable[[dict[str, Any], Path], object] | None = None,
+    *,
+    out: Path,
+    seed: int,
+    trials: int,
+    num_labels: int = 3,
+) -> None:
+    """Write the result and its picture, print its table, and say where the files are.
+
+    Args:
+        name: Of the result file.
+        config: What was asked for.
+        metrics: What was measured.
+        table: Makes the table of the metrics.
+        plot: Draws the metrics into a file.
+        out: Folder of the result.
+        seed: Of weights and data.
+        trials: Repetitions behind a number.
+        num_labels: Columns of the table that are text.
+    """
+    from gcattn.results import write_result
+
+    file = write_result(name, config, metrics, folder=out, seed=seed, trials=trials)
+    pictures = []
+    if plot is not None:
+        pictures.append(file.with_suffix(".png"))
+        plot(metrics, pictures[0])
+    report(table(metrics), file, *pictures, num_labels=num_labels)
 
 
 def report(table: Table, result: Path, *pictures: Path, num_labels: int) -> None:

@@ -29,7 +29,7 @@ from benchmarks.options import (
     read_lengths,
     read_presets,
 )
-from benchmarks.report import progress_console, report
+from benchmarks.report import finish, progress_console
 from benchmarks.timing import Timing, release_memory, wait_for
 from gcattn.cli.limits import MOST
 from gcattn.cli.paths import RESULTS
@@ -250,7 +250,6 @@ def command(
     """Time whole training steps beside sliding-window Transformers of the same size."""
     from benchmarks.plots import plot_training
     from benchmarks.tables import training_table
-    from gcattn.results import write_result
 
     target = begin(device, out)
     on_gpu = target.type == "cuda"
@@ -295,9 +294,16 @@ def command(
         "data": "random token ids",
         "device": target.type,
     }
-    file = write_result("training_steps", config, metrics, folder=out, seed=seed, trials=steps)
-    plot_training(metrics, file.with_suffix(".png"))
-    report(training_table(metrics), file, file.with_suffix(".png"), num_labels=3)
+    finish(
+        "training_steps",
+        config,
+        metrics,
+        training_table,
+        plot_training,
+        out=out,
+        seed=seed,
+        trials=steps,
+    )
 
 
 if __name__ == "__main__":

@@ -7,7 +7,7 @@ slots costs one landmark, and a column reads K · S slots of what was retrieved.
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
@@ -19,14 +19,12 @@ from experiments.options import (
     Steps,
     Train,
     Validation,
-    progress_console,
     read_numbers,
 )
-from experiments.recipe import TASKS, Recipe, compare_recipes, score_line
+from experiments.recipe import TASKS, Recipe, study_recipes
 from gcattn.cli.paths import RESULTS
 from gcattn.cli.program import run_command
 from gcattn.evals.lengths import parse_lengths
-from gcattn.results import write_result
 
 SIZES = (16, 32, 64, 128)
 COUNTS = (1, 2, 4, 8, 16)
@@ -78,38 +76,29 @@ def command(
     """Compare chunk sizes and numbers of retrieved chunks: needles, loss and speed."""
     from experiments.grid_plot import plot_grid
 
-    console = progress_console()
-    asked = parse_lengths(lengths)
     all_sizes, all_counts = read_numbers("--sizes", sizes), read_numbers("--counts", counts)
-    metrics = compare_recipes(
-        train,
-        validation,
-        runs,
+    all_lengths = parse_lengths(lengths)
+
+    def plot(metrics: dict[str, Any], file: Path) -> None:
+        by_size = {(S, K): metrics[recipe_name(S, K)] for S in all_sizes for K in all_counts}
+        plot_grid(by_size, all_sizes, all_counts, all_lengths, file)
+
+    study_recipes(
+        "chunks",
         chunk_recipes(all_sizes, all_counts),
+        *(train, validation, runs, out),
         steps=steps,
-        seeds=range(seeds),
-        lengths=asked,
-        num_samples=samples,
-        on_run=console.print,
+        seeds=seeds,
+        lengths=all_lengths,
+        samples=samples,
+        asked={
+            "sizes": all_sizes,
+            "counts": all_counts,
+            "row_tokens": ROW_TOKENS,
+            "window": WINDOW,
+        },
+        plot=plot,
     )
-    config = {
-        "preset": "drt_tiny",
-        "train": str(train),
-        "validation": str(validation),
-        "sizes": all_sizes,
-        "counts": all_counts,
-        "steps": steps,
-        "row_tokens": ROW_TOKENS,
-        "window": WINDOW,
-        "lengths": asked,
-        "samples_per_depth": samples,
-    }
-    file = write_result("chunks", config, metrics, folder=out, seed=0, trials=seeds)
-    by_size = {(S, K): metrics[recipe_name(S, K)] for S in all_sizes for K in all_counts}
-    plot_grid(by_size, all_sizes, all_counts, asked, file.with_suffix(".png"))
-    for name, measured in metrics.items():
-        console.print(score_line(name, measured))
-    console.print(f"{file}, {file.with_suffix('.png')}")
 
 
 if __name__ == "__main__":

@@ -250,6 +250,58 @@ def score_line(name: str, measured: dict[str, Any]) -> str:
     return f"{name:15} {exact}  validation loss {loss:.3f}"
 
 
+def study_recipes(
+    study: str,
+    recipes: Mapping[str, Recipe],
+    train: Path,
+    validation: Path,
+    runs: Path,
+    out: Path,
+    *,
+    steps: int,
+    seeds: int,
+    lengths: Sequence[int],
+    samples: int,
+    asked: Mapping[str, Any],
+    plot: Callable[[dict[str, Any], Path], object],
+) -> None:
+    """Compare recipes, write and plot the result, and print a line for each.
+
+    Args:
+        study: Name of the result.
+        asked: What else was asked for, for the result.
+        plot: Draws the result into a file.
+
+    The other arguments are those of `compare_recipes`.
+    """
+    console = progress_console()
+    metrics = compare_recipes(
+        train,
+        validation,
+        runs,
+        recipes,
+        steps=steps,
+        seeds=range(seeds),
+        lengths=lengths,
+        num_samples=samples,
+        on_run=console.print,
+    )
+    config = {
+        "preset": "drt_tiny",
+        "train": str(train),
+        "validation": str(validation),
+        "steps": steps,
+        "lengths": lengths,
+        "samples_per_depth": samples,
+        **asked,
+    }
+    file = write_result(study, config, metrics, folder=out, seed=0, trials=seeds)
+    plot(metrics, file.with_suffix(".png"))
+    for name, measured in metrics.items():
+        console.print(score_line(name, measured))
+    console.print(f"{file}, {file.with_suffix('.png')}")
+
+
 def command(
     train: Train,
     validation: Validation,
@@ -264,36 +316,20 @@ def command(
     """Compare ways to train a retriever: one part of the recipe taken away at a time."""
     from experiments.plots import plot_recipes
 
-    console = progress_console()
     names = list(RECIPES) if recipes == "all" else recipes.split(",")
     if unknown := [name for name in names if name not in RECIPES]:
         raise ValueError(f"Recipes are {', '.join(RECIPES)}; got {', '.join(unknown)}.")
-    asked = parse_lengths(lengths)
-    metrics = compare_recipes(
-        train,
-        validation,
-        runs,
+    study_recipes(
+        "recipe",
         {name: RECIPES[name] for name in names},
+        *(train, validation, runs, out),
         steps=steps,
-        seeds=range(seeds),
-        lengths=asked,
-        num_samples=samples,
-        on_run=console.print,
+        seeds=seeds,
+        lengths=parse_lengths(lengths),
+        samples=samples,
+        asked={"row_tokens": ROW_TOKENS},
+        plot=plot_recipes,
     )
-    config = {
-        "preset": "drt_tiny",
-        "train": str(train),
-        "validation": str(validation),
-        "steps": steps,
-        "row_tokens": ROW_TOKENS,
-        "lengths": asked,
-        "samples_per_depth": samples,
-    }
-    file = write_result("recipe", config, metrics, folder=out, seed=0, trials=seeds)
-    plot_recipes(metrics, file.with_suffix(".png"))
-    for name, measured in metrics.items():
-        console.print(score_line(name, measured))
-    console.print(f"{file}, {file.with_suffix('.png')}")
 
 
 if __name__ == "__main__":

@@ -1,0 +1,84 @@
+"""What the benchmarks of whole models share: where they run, on which models, at which lengths."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from benchmarks.options import begin, check_memory, read_lengths, read_presets
+from benchmarks.report import progress_console
+from gcattn.models import DRTConfig
+
+
+@dataclass(frozen=True)
+class ModelRun:
+    """A benchmark of models, by preset and by length."""
+
+    device: torch.device
+    configs: dict[str, DRTConfig]
+    lengths: list[int]
+    with_full_attention: bool
+
+    @property
+    def on_gpu(self) -> bool:
+        return self.device.type == "cuda"
+
+    @property
+    def dtype(self) -> torch.dtype:
+        """Of the weights: bfloat16 on a GPU."""
+        return torch.bfloat16 if self.on_gpu else torch.float32
+
+    def check_memory(self, num_tokens: int) -> None:
+        """Refuse more tokens than the machine could hold in the chunk memory of any preset."""
+        check_memory(self.device, self.configs, num_tokens)
+
+    def measure(
+        self, measure: Callable[[DRTConfig, Callable[[str], None]], dict[str, Any]]
+    ) -> dict[str, Any]:
+        """Measure every preset; `measure` is given its configuration and where to tell progress."""
+        console = progress_console()
+        return {name: measure(config, console.print) for name, config in self.configs.items()}
+
+    def settings(self) -> dict[str, Any]:
+        """Return what a result says of the run."""
+        return {
+            "presets": list(self.configs),
+            "lengths": self.lengths,
+            "dtype": str(self.dtype).removeprefix("torch."),
+            "device": self.device.type,
+        }
+
+
+def begin_model_run(
+    preset: str | None,
+    lengths: str | None,
+    full_attention: bool | None,
+    device: str,
+    out: Path,
+    *,
+    on_gpu: str,
+    on_cpu: str,
+) -> ModelRun:
+    """Read the options, after checking what would otherwise fail when all is measured.
+
+    Args:
+        preset: Names of presets; None for drt_128m on a GPU and drt_tiny on a CPU.
+        lengths: Lengths in tokens; None for `on_gpu` or `on_cpu`.
+        full_attention: Measure a full-attention Transformer too; None: on a GPU.
+        device: cpu, cuda or auto.
+        out: Folder of the result.
+        on_gpu: Lengths that suit a GPU.
+        on_cpu: Lengths that suit a CPU.
+    """
+    target = begin(device, out)
+    has_gpu = target.type == "cuda"
+    return ModelRun(
+        target,
+        read_presets(preset, "drt_128m" if has_gpu else "drt_tiny"),
+        read_lengths(lengths, on_gpu, on_cpu, has_gpu),
+        has_gpu if full_attention is None else full_attention,
+    )
