@@ -56,6 +56,7 @@ def measure(
     torch.manual_seed(seed)
     torch.set_float32_matmul_precision("high")
     on_gpu = device.type == "cuda"
+    counters.clear()
     config = read_presets(preset, preset)[preset]
     # a method of PreTrainedModel hides its type
     model: Any = DRTForCausalLM(config).train()
