@@ -145,6 +145,14 @@ class RegularLayout:
         padding = self.num_columns - self.num_tokens - self.num_finished_chunks
         return min(self.num_chunks, -(-(num_columns + padding) // self.chunk_size))
 
+    def to(self, device: torch.device, *, non_blocking: bool = False) -> Self:
+        """Return the same layout on `device`."""
+        return replace(self, device=device)
+
+    def pin_memory(self) -> Self:
+        """Return the same layout: it holds no tensor."""
+        return self
+
 
 @dataclass(frozen=True)
 class RegularBlocks:
@@ -172,3 +180,11 @@ class RegularBlocks:
         if self.from_landmark:
             columns = columns[:, 1 : 1 + self.num_chunks * self.chunk_size]
         return columns
+
+    def to(self, device: torch.device, *, non_blocking: bool = False) -> Self:
+        """Return the same grid: it holds no tensor."""
+        return self
+
+    def pin_memory(self) -> Self:
+        """Return the same grid: it holds no tensor."""
+        return self

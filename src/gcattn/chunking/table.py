@@ -45,9 +45,16 @@ class TableBlocks:
         column, place = self.column.expand(batch_size, -1, -1), self.place.expand(batch_size, -1)
         return replace(self, column=column, place=place)
 
-    def to(self, device: torch.device) -> Self:
+    def to(self, device: torch.device, *, non_blocking: bool = False) -> Self:
         """Return the same grid on `device`."""
-        return replace(self, column=self.column.to(device), place=self.place.to(device))
+        return self._map(lambda x: x.to(device, non_blocking=non_blocking))
+
+    def pin_memory(self) -> Self:
+        """Return the same grid in memory that a GPU can read."""
+        return self._map(lambda x: x.pin_memory())
+
+    def _map(self, change: Callable[[Tensor], Tensor]) -> Self:
+        return replace(self, column=change(self.column), place=change(self.place))
 
 
 @dataclass(frozen=True)
@@ -264,9 +271,13 @@ class TableLayout:
         """Return the layout of one row for `batch_size` equal rows, without copying."""
         return self._map(lambda x: x.expand(batch_size, *x.shape[1:]))
 
-    def to(self, device: torch.device) -> Self:
+    def to(self, device: torch.device, *, non_blocking: bool = False) -> Self:
         """Return the same layout on `device`."""
-        return self._map(lambda x: x.to(device))
+        return self._map(lambda x: x.to(device, non_blocking=non_blocking))
+
+    def pin_memory(self) -> Self:
+        """Return the same layout in memory that a GPU can read."""
+        return self._map(lambda x: x.pin_memory())
 
     def _map(self, change: Callable[[Tensor], Tensor]) -> Self:
         columns = ColumnPlaces(**{name: change(x) for name, x in vars(self.columns).items()})

@@ -1,5 +1,6 @@
 """The models; transformers' Auto classes know them since `gcattn` was imported."""
 
+from gcattn.models.call_plan import plan_ahead
 from gcattn.models.causal_lm import DRTForCausalLM
 from gcattn.models.configuration_drt import DRTConfig
 from gcattn.models.modeling_drt import DRTModel
@@ -28,4 +29,5 @@ __all__ = [
     "drt_350m",
     "drt_tiny",
     "paper_128m",
+    "plan_ahead",
 ]

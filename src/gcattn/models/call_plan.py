@@ -8,9 +8,10 @@ much and no more.
 Shapes: B batch, T tokens, L columns, S slots per chunk, W window, R retrieval groups.
 """
 
-from dataclasses import dataclass
+from collections.abc import Callable
+from dataclasses import dataclass, replace
 from functools import lru_cache
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, Self
 
 import torch
 from torch import Tensor
@@ -58,6 +59,86 @@ class CallPlan:
     def upper_columns(self, hidden: Tensor) -> Tensor:
         """Cut the lower decoder's columns to those that the upper decoder reads."""
         return self.layout.tail_columns(hidden, self.num_upper_columns)
+
+    def to(self, device: torch.device, *, non_blocking: bool = False) -> Self:
+        """Return the same plan for a model on `device`."""
+        return self._map(lambda x: x.to(device, non_blocking=non_blocking))
+
+    def pin_memory(self) -> Self:
+        """Return the same plan in memory that a GPU can read, as data loaders ask for."""
+        return self._map(lambda x: x.pin_memory())
+
+    def _map(self, change: Callable[[Any], Any]) -> Self:
+        layout = change(self.layout)
+        upper = layout if self.upper is self.layout else change(self.upper)
+        return replace(self, layout=layout, upper=upper, blocks=change(self.blocks))
+
+
+def plan_ahead(
+    config: "DRTConfig",
+    shape: tuple[int, int],
+    *,
+    chunk_breaks: Tensor | None = None,
+    document_ids: Tensor | None = None,
+) -> CallPlan:
+    """Lay out whole rows before the model sees them: in the processes that load the data, say.
+
+    A model on a GPU that plans its own call has to wait for breaks and documents to come back from
+    the device, and the device waits for the plan.
+
+    Args:
+        config: The model's configuration.
+        shape: (B, T) of the rows, none of which has padding.
+        chunk_breaks: True where the chunk closes after this token, bool [B, T].
+        document_ids: Document of each token, [B, T].
+
+    Returns:
+        What `forward(plan=…)` takes in place of the breaks, once it is on the model's device: `to`
+        and `pin_memory` are those of a tensor.
+
+    Raises:
+        ValueError: A shape does not fit.
+    """
+    return plan_call(
+        config,
+        shape,
+        torch.device("cpu"),
+        Stream(config),
+        attention_mask=None,
+        chunk_breaks=chunk_breaks,
+        document_ids=document_ids,
+        num_logits=None,
+    )
+
+
+def check_plan(
+    plan: CallPlan,
+    shape: tuple[int, int],
+    device: torch.device,
+    stream: Stream,
+    attention_mask: Tensor | None,
+    chunk_breaks: Tensor | None,
+) -> None:
+    """Check that a plan made ahead fits a call.
+
+    Raises:
+        ValueError: It does not, or what it holds is passed again.
+    """
+    if attention_mask is not None or chunk_breaks is not None:
+        raise ValueError(
+            "A plan made ahead is for rows without padding and holds their breaks: pass neither "
+            "attention_mask nor chunk_breaks beside it."
+        )
+    if stream.remembers:
+        raise ValueError("A plan made ahead is for calls without a cache: pass use_cache=False.")
+    if plan.chunk_of_token.shape != shape:
+        planned = list(plan.chunk_of_token.shape)
+        raise ValueError(f"The plan is for tokens {planned}, the call has {list(shape)}.")
+    if plan.layout.positions.device != device:
+        raise ValueError(
+            f"The plan is on {plan.layout.positions.device}, the model on {device}: pass "
+            "plan.to(device)."
+        )
 
 
 def plan_call(

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from gcattn.chunking import IGNORED, next_token_labels
 from gcattn.memory.cache import DRTCache
 from gcattn.models.cache_name import CACHE_NAME, named_cache
+from gcattn.models.call_plan import CallPlan
 from gcattn.models.configuration_drt import DRTConfig
 from gcattn.models.defaults import in_wanted_form
 from gcattn.models.generation import DRTGenerationMixin
@@ -51,6 +52,7 @@ class DRTForCausalLM(DRTPreTrainedModel, DRTGenerationMixin):
         output_hidden_states: bool | None = None,
         cache: DRTCache | None = None,
         shift_labels: Tensor | None = None,
+        plan: CallPlan | None = None,
         return_dict: bool | None = None,
         **kwargs: Any,
     ) -> DRTCausalLMOutput | tuple[Any, ...]:
@@ -82,6 +84,8 @@ class DRTForCausalLM(DRTPreTrainedModel, DRTGenerationMixin):
             cache: The same as `past_key_values`, by the name that transformers 5.24 gave it.
             shift_labels: What each token predicts, [B, T], for labels that were shifted before
                 rows were cut; in place of `labels`.
+            plan: What `plan_ahead` made of `chunk_breaks` and `document_ids`, in place of the
+                breaks; for calls without a cache.
             return_dict: False: return a tuple; the configuration's choice without it.
             **kwargs: `num_items_in_batch`, the number of labels that the loss is divided by;
                 `seq_idx` or `cu_seq_lens_q`, which say documents as other collators do; and what
@@ -114,6 +118,7 @@ class DRTForCausalLM(DRTPreTrainedModel, DRTGenerationMixin):
             output_retrieval=output_retrieval,
             output_hidden_states=output_hidden_states,
             cache=cache,
+            plan=plan,
             return_dict=True,
             **kwargs,
         )

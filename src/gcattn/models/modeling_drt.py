@@ -21,7 +21,7 @@ from gcattn.memory.stream import ReadingStream, Stream
 from gcattn.memory.window import WindowCache
 from gcattn.models.baselines.fixed_retriever import ChunkEmbedder, chunk_embeddings
 from gcattn.models.cache_name import given_cache, named_cache
-from gcattn.models.call_plan import CallPlan, plan_call
+from gcattn.models.call_plan import CallPlan, check_plan, plan_call
 from gcattn.models.call_stream import stream_of_call
 from gcattn.models.configuration_drt import DRTConfig
 from gcattn.models.defaults import check_defaults, in_wanted_form
@@ -82,6 +82,7 @@ class DRTModel(DRTPreTrainedModel):
         output_retrieval: bool = False,
         output_hidden_states: bool | None = None,
         cache: DRTCache | None = None,
+        plan: CallPlan | None = None,
         return_dict: bool | None = None,
         **kwargs: Any,
     ) -> Any:
@@ -114,6 +115,7 @@ class DRTModel(DRTPreTrainedModel):
             embeds.shape[1] == 1
             and chunk_breaks is None
             and document_ids is None
+            and plan is None
             and not wants_more
         ):
             token = decode_token(self, self._run, stream, input_ids, embeds, attention_mask)
@@ -122,17 +124,21 @@ class DRTModel(DRTPreTrainedModel):
         missing = embeds.shape[1] - (0 if chunk_breaks is None else chunk_breaks.shape[1])
         if chunk_breaks is not None and inputs_embeds is not None and missing > 0:
             chunk_breaks = F.pad(chunk_breaks, (missing, 0))  # a soft prompt stands in front
+        shape, device = (embeds.shape[0], embeds.shape[1]), embeds.device
         with stream.call():
-            plan = plan_call(
-                self.config,
-                (embeds.shape[0], embeds.shape[1]),
-                embeds.device,
-                stream,
-                attention_mask=attention_mask,
-                chunk_breaks=chunk_breaks,
-                document_ids=document_ids,
-                num_logits=keep or None,
-            )
+            if plan is None:
+                plan = plan_call(
+                    self.config,
+                    shape,
+                    device,
+                    stream,
+                    attention_mask=attention_mask,
+                    chunk_breaks=chunk_breaks,
+                    document_ids=document_ids,
+                    num_logits=keep or None,
+                )
+            else:
+                check_plan(plan, shape, device, stream, attention_mask, chunk_breaks)
             plan = self._with_embeddings(input_ids, plan, stream)
             stream.log.extend(input_ids, plan.chunk_of_token)
             hidden, selections = self._run(embeds, plan, stream, retrieval, trace)

@@ -45,6 +45,8 @@ def training_arguments(config: TrainConfig) -> TrainingArguments:
         data_seed=training.seed,
         dataloader_num_workers=training.num_workers,
         dataloader_pin_memory=on_gpu,
+        # what is pinned need not be waited for
+        accelerator_config={"non_blocking": on_gpu},
         remove_unused_columns=False,
         logging_strategy="steps",
         logging_steps=training.log_every,

@@ -3,17 +3,22 @@
 Shapes: B rows, T tokens per row.
 """
 
-from torch import Tensor
+from typing import Any
 
 from gcattn.chunking.labels import IGNORED
 
 
-def cut_rows(batch: dict[str, Tensor], sequence_length: int) -> dict[str, Tensor]:
-    """Cut rows of T tokens into pieces, [B, T] → [B · T / sequence_length, sequence_length]."""
+def cut_rows(batch: dict[str, Any], sequence_length: int) -> dict[str, Any]:
+    """Cut rows of T tokens into pieces, [B, T] → [B · T / sequence_length, sequence_length].
+
+    A plan is for whole rows; it comes with no others.
+    """
+    if batch["input_ids"].shape[1] == sequence_length:
+        return batch
     return {name: x.reshape(-1, sequence_length) for name, x in batch.items()}
 
 
-def ignore_unpredicted(batch: dict[str, Tensor]) -> dict[str, Tensor]:
+def ignore_unpredicted(batch: dict[str, Any]) -> dict[str, Any]:
     """Take the first token of every row and document out of the labels, which nothing predicts.
 
     The model leaves them out by itself; here it is for the count of predicted tokens, by which the

@@ -31,6 +31,7 @@ from gcattn.train.checkpoints import (
     reading,
     remove_old_checkpoints,
 )
+from gcattn.train.collation import Collator
 from gcattn.train.config import TrainConfig
 from gcattn.train.muon import MuonWithAdamW, split_parameters
 from gcattn.train.row_sampler import LengthSampler, RowSampler, mix_seeds
@@ -70,8 +71,16 @@ class DRTTrainer(Trainer):
         if eval_dataset is not None:
             rows = config.training.eval_batches * config.training.batch_size * args.world_size
             eval_dataset = Subset(eval_dataset, range(min(rows, len(eval_dataset))))  # type: ignore[arg-type]
+        # rows that are cut or broken later are planned by the model
+        whole = not config.curriculum and config.data.close_chunks_early == 0
+        drt: Any = model
         super().__init__(
-            model=model, args=args, train_dataset=train_dataset, eval_dataset=eval_dataset, **kwargs
+            model=model,
+            args=args,
+            train_dataset=train_dataset,
+            eval_dataset=eval_dataset,
+            data_collator=Collator(drt.config if whole else None),
+            **kwargs,
         )
         self.remove_callback(PrinterCallback)
         plugin = getattr(self.accelerator.state, "fsdp_plugin", None)
@@ -170,6 +179,9 @@ class DRTTrainer(Trainer):
             return None
         if change.top_k != "all":
             return change.top_k
+        plan: Any = inputs.get("plan")
+        if plan is not None:
+            return int(plan.finished.max()) + 1
         forced = 0
         if "chunk_breaks" in inputs:
             forced += int(inputs["chunk_breaks"].sum(1).max())
