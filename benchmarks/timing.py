@@ -120,10 +120,12 @@ def _time_on_gpu(call: Callable[[], object], device: torch.device, repetitions: 
         call()
         host.append((time.perf_counter() - began) * 1e3)
     host_ms = float(np.median(host)) if host else None
-    wall_ms = None
-    if host:
-        in_a_row = wall_milliseconds(lambda: [call() for _ in range(repetitions)], device)
-        wall_ms = in_a_row / repetitions
+
+    def call_in_a_row() -> None:
+        for _ in range(repetitions):
+            call()
+
+    wall_ms = wall_milliseconds(call_in_a_row, device) / repetitions
     # while the device flushes, the host gets ahead of it, also when it is slower than it was
     flushes = min(1 + math.ceil(2 * max(host, default=0.0) / flush_ms), _MAX_FLUSHES)
     starts, ends = (

@@ -25,10 +25,13 @@ def main() -> None:
     parser.add_argument("study", help="name of results/STUDY.jsonl")
     parser.add_argument("method", help="what was measured; of benchmarks: which comparison")
     parser.add_argument("files", type=Path, nargs="+", help="result files of commands")
+    parser.add_argument("--replace", action="store_true", help="drop what it held of METHOD")
     parser.add_argument("--seed", type=int, help="of the training (default: of the command)")
     arguments = parser.parse_args()
     file = FOLDER / f"{arguments.study}.jsonl"
     lines = read_lines(file) if file.exists() else []
+    if arguments.replace:
+        lines = [x for x in lines if x.get("comparison", x["method"]) != arguments.method]
     for result_file in arguments.files:
         result = read_result(result_file)
         lines += lines_of(result, arguments.method, arguments.seed)

@@ -57,6 +57,8 @@ def test_on_a_gpu_the_cache_is_flushed_until_the_host_is_ahead(monkeypatch):
     assert [x for x in last if x != "flush"] == ["event", "call", "event"] * 5
     # a launch takes three times as long as a flush: one flush alone would not hide it
     assert last.count("flush") / 4 >= 3
+    # a call too slow to be repeated often has a wall time too
+    assert timing._time_on_gpu(call, CPU, repetitions=2).wall_ms >= 3
 
 
 def test_memory_is_not_known_on_a_cpu():

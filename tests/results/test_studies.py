@@ -105,3 +105,6 @@ def test_the_collecting_command_adds_to_a_study(tmp_path, monkeypatch, capsys):
         lines = read_lines(Path(tmp_path) / "new.jsonl")
         assert [line["seed"] for line in lines] == [7] * 3 * count
     assert "6 scores" in capsys.readouterr().out
+    monkeypatch.setattr(sys, "argv", [*sys.argv, "--replace"])
+    collect.main()
+    assert len(read_lines(tmp_path / "new.jsonl")) == 3
