@@ -1,11 +1,13 @@
 """A call that is planned ahead computes what one that plans itself does."""
 
 import pickle
+import sys
 
 import pytest
 import torch
+from torch._subclasses.fake_tensor import FakeTensorMode
 
-from gcattn.models import DRTForCausalLM, drt_tiny, plan_ahead
+from gcattn.models import DRTForCausalLM, causal_lm, drt_tiny, modeling_drt, plan_ahead
 
 B, T = 2, 100
 
@@ -67,6 +69,47 @@ def test_a_plan_that_does_not_fit_is_refused(changes, message):
     plan = plan_ahead(model.config, (B, T), **given)
     with pytest.raises(ValueError, match=message), torch.no_grad():
         model(**({"input_ids": ids, "plan": plan, "use_cache": False} | changes))
+
+
+def test_a_planned_step_never_asks_what_a_tensor_holds(monkeypatch):
+    # on a GPU each question would wait for the device; these two are asked on a CPU alone
+    for module in (causal_lm, modeling_drt):
+        monkeypatch.setattr(module, "check_ids", lambda *args: None)
+    selection = sys.modules["gcattn.ops.chunk_topk.api"]
+    monkeypatch.setattr(selection, "best_chunks_reference", first_chunks)
+    config = drt_tiny(vocab_size=64, num_retrieval_groups=2, retrieval_serves="from_landmark")
+    model = DRTForCausalLM(config).train()
+    ids, given = rows("breaks")
+    plan = plan_ahead(config, (B, T), **given)
+    fake = FakeTensorMode()
+    for module in model.modules():
+        for name, weight in list(module.named_parameters(recurse=False)):
+            setattr(module, name, torch.nn.Parameter(fake.from_tensor(weight.data)))
+    plan = plan._map(lambda part: part._map(fake.from_tensor))
+    ids = fake.from_tensor(ids)
+    with fake:
+        loss = model(ids, labels=ids, plan=plan, use_cache=False, return_logits=False).loss
+        loss.backward()
+    assert loss.shape == ()
+
+
+def first_chunks(queries, landmarks, *args):
+    indices = torch.zeros(*queries.shape[:2], 4, dtype=torch.long)
+    return indices, indices.float()
+
+
+@pytest.mark.gpu
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
+def test_a_planned_step_never_waits_for_the_gpu():
+    model = DRTForCausalLM(drt_tiny(vocab_size=64)).cuda().train()
+    ids, given = rows("breaks")
+    plan, ids = plan_ahead(model.config, (B, T), **given).to(torch.device("cuda", 0)), ids.cuda()
+    for mode in ("default", "error"):  # kernels are compiled in the first step
+        torch.cuda.set_sync_debug_mode(mode)
+        try:
+            model(ids, labels=ids, plan=plan, use_cache=False, return_logits=False).loss.backward()
+        finally:
+            torch.cuda.set_sync_debug_mode("default")
 
 
 @pytest.mark.gpu
