@@ -55,3 +55,12 @@ def runs_fused(impl: Impl, inputs: Sequence[Tensor], unfit: str) -> bool:
     elif not unfit and torch.is_grad_enabled() and any(x.requires_grad for x in inputs):
         unfit = "has no gradient"
     return runs_triton(impl, inputs[0], unfit)
+
+
+def computes_wide(q: Tensor) -> bool:
+    """Say whether attention of queries [B, …, H, D] is computed in float32 though they are halves.
+
+    For one column the keys are read once, and a CPU widens them sooner than it multiplies halves.
+    """
+    is_half = q.dtype in (torch.bfloat16, torch.float16)
+    return is_half and q.is_cpu and q.shape[1:-2].numel() == 1

@@ -8,6 +8,8 @@ head.
 import torch
 from torch import Tensor
 
+from gcattn.ops.implementation import computes_wide
+
 # a joint exponential is at most exp(this): only where a chunk's weight is below exp(-this), so that
 # the gradient of a weight of zero is finite
 MAX_EXPONENT = 80.0
@@ -36,7 +38,9 @@ def grouped_cross_attention_reference(
         return q * 0  # nothing to read: zero, yet still part of the graph
 
     queries = q.unflatten(3, (G, -1))  # [B, C, M, G, J, D]
-    keys, values = k[rows, read], v[rows, read]  # [B, C, K, S, G, D]
+    keys, values = _gather(k, rows, read), _gather(v, rows, read)  # [B, C, K, S, G, D]
+    if computes_wide(q):
+        queries, keys, values = queries.float(), keys.float(), values.float()
     logits = torch.einsum("bcmgjd,bcksgd->bcgjmks", queries, keys)
     logits = logits.to(torch.promote_types(q.dtype, torch.float32)) * scale
 
@@ -49,8 +53,17 @@ def grouped_cross_attention_reference(
         mixed = softmax_over_chunks(logits, weights, sink_logit=sink_logit)
     else:
         mixed = softmax_over_slots(logits, sink_logit=sink_logit) * weights
-    mixed = mixed.to(v.dtype)
+    mixed = mixed.to(values.dtype)
     return torch.einsum("bcgjmks,bcksgd->bcmgjd", mixed, values).flatten(3, 4).to(q.dtype)
+
+
+def _gather(pool: Tensor, rows: Tensor, read: Tensor) -> Tensor:
+    """Return chunks of a pool, [B, N, …] → [B, C, K, …]."""
+    if torch.is_grad_enabled() and pool.requires_grad:
+        return pool[rows, read]  # its gradient is deterministic
+    if pool.shape[0] == 1:  # copies whole chunks
+        return pool[0].index_select(0, read.flatten()).unflatten(0, read.shape)
+    return pool[rows, read]
 
 
 def softmax_over_slots(logits: Tensor, *, sink_logit: float | None) -> Tensor:

@@ -8,6 +8,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from gcattn.ops.implementation import computes_wide
+
 # documents of the columns added as padding: no real column has them, and padding after the last
 # column sees itself, so that no row of a softmax is empty
 _BEFORE, _BEHIND = -2, -3
@@ -71,6 +73,9 @@ def _one_query(
     mask = None
     if query_documents is not None and key_documents is not None:
         mask = (query_documents == key_documents)[:, None, None]  # [B, 1, 1, P + 1]
+    dtype = q.dtype
+    if computes_wide(q):
+        q, k, v = q.float(), k.float(), v.float()
     out = F.scaled_dot_product_attention(
         q.transpose(1, 2),
         k.transpose(1, 2),
@@ -78,7 +83,7 @@ def _one_query(
         attn_mask=mask,
         enable_gqa=q.shape[2] != k.shape[2],
     )  # [B, H, 1, D]
-    return out.transpose(1, 2)
+    return out.transpose(1, 2).to(dtype)
 
 
 def _heads_first(x: Tensor, num_heads: int) -> Tensor:
