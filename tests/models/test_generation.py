@@ -213,7 +213,7 @@ class CountOperations(TorchDispatchMode):
 
 def test_a_layer_looks_nothing_up_while_a_token_is_decoded():
     counts = []
-    for num_layers in (1, 4):
+    for num_layers in (1, 1, 4):  # the first makes the plan that the others find
         model = random_model(random_config(5, chunk_size=8, num_lower_layers=num_layers))
         cache = DRTCache(model.config)
         with torch.no_grad():
@@ -222,4 +222,4 @@ def test_a_layer_looks_nothing_up_while_a_token_is_decoded():
                 model(random_tokens(model.config, 1, 1), past_key_values=cache)
         assert counter.counts["mm"] > 0
         counts.append(counter.counts["index"])
-    assert counts[0] == counts[1]
+    assert counts[1] == counts[2]

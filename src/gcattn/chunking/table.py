@@ -267,6 +267,22 @@ class TableLayout:
         kept = start[:, None] + torch.arange(num_columns, device=x.device)
         return gather_columns(x, torch.where(kept < used[:, None], kept, -1))
 
+    def moved(self, chunk: Tensor, position: Tensor, document: Tensor) -> Self:
+        """Return the layout of rows that stand so many chunks, columns and documents on, [B]."""
+        used = self.columns.document >= 0
+        columns = replace(
+            self.columns,
+            position=self.columns.position + used * position[:, None],
+            document=self.columns.document + used * document[:, None],
+        )
+        touched = self.chunk_document >= 0
+        return replace(
+            self,
+            columns=columns,
+            chunk_document=self.chunk_document + touched * document[:, None],
+            first_chunk=self.first_chunk + chunk,
+        )
+
     def expand(self, batch_size: int) -> Self:
         """Return the layout of one row for `batch_size` equal rows, without copying."""
         return self._map(lambda x: x.expand(batch_size, *x.shape[1:]))

@@ -51,12 +51,12 @@ class RingWindow(WindowCache):
         self._counters = counters
         rows = len(counters.rows)
         held = window.tensors()
-        self._rings = {
-            name: x.new_zeros(rows, window_size, *x.shape[2:])
-            for name, x in held.items()
-            if name != "documents"
-        }
-        self.key_documents = held["documents"].new_full((rows, window_size), -1)
+        documents = held.pop("documents")
+        # keys and values of all layers in one tensor: they are filled and handed back at once
+        like = next(iter(held.values()), torch.zeros(0, 0))
+        self._all = like.new_zeros(len(held), rows, window_size, *like.shape[2:])
+        self._rings = dict(zip(held, self._all, strict=True))
+        self.key_documents = documents.new_full((rows, window_size), -1)
         self._start = torch.zeros_like(counters.rows[:1])
         self._at = counters.rows
 
@@ -68,8 +68,8 @@ class RingWindow(WindowCache):
         past = documents.shape[1]
         self.key_documents.fill_(-1)
         self.key_documents[:, :past] = documents
-        for name, x in held.items():
-            self._rings[name][:, :past] = x
+        if held:
+            self._all[:, :, :past] = torch.stack([held[name] for name in self._rings])
         self._start.fill_(past)
 
     def begin(self, layout: ChunkLayout) -> None:
@@ -99,7 +99,7 @@ class RingWindow(WindowCache):
         place = (ends + order) % self._window_size  # [B, kept]
         rows = self._counters.rows[:, None]
         # rows that read fewer tokens reach back to places that nothing was written into
-        tensors = {name: ring[rows, place] for name, ring in self._rings.items()}
+        tensors = dict(zip(self._rings, self._all[:, rows, place], strict=True))
         tensors["documents"] = self.key_documents[rows, place]
         window.replace(tensors)
 

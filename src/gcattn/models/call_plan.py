@@ -207,6 +207,10 @@ def plan_call(
     if is_regular:
         # a fixed grid depends on nothing but its length: planned once, the same for every row
         return _fixed_grid((num_tokens, S, from_landmark, num_upper, device), B)
+    is_plain = all(x is None for x in (attention_mask, chunk_breaks, document_ids))
+    if before is not None and is_plain and num_tokens == 1:
+        lengths = tuple(before.open_length.tolist())
+        return _token_plan((lengths, S, from_landmark, num_upper, device), before)
     layout, state = plan_chunks(
         *shape,
         S,
@@ -251,6 +255,47 @@ def _fixed_grid(key: tuple[int, int, bool, int, torch.device], B: int) -> CallPl
         finished.expand(B),
         chunk_of_token.expand(B, -1),
         state.select(torch.zeros(B, dtype=torch.long)),
+    )
+
+
+@lru_cache(maxsize=128)
+def _token_views(
+    open_lengths: tuple[int, ...],
+    chunk_size: int,
+    from_landmark: bool,
+    num_upper: int,
+    device: torch.device,
+) -> tuple[tuple[TableLayout, TableLayout, TableBlocks], Tensor, Tensor, ChunkState]:
+    with torch.inference_mode(False):  # see _fixed_row
+        start = ChunkState.start(len(open_lengths))
+        start = replace(start, open_length=torch.tensor(open_lengths))
+        layout, state = plan_chunks(len(open_lengths), 1, chunk_size, state=start)
+        views = _views(layout, from_landmark, num_upper, device)
+        return views, layout.num_finished, layout.chunk_of_token, state
+
+
+def _token_plan(
+    key: tuple[tuple[int, ...], int, bool, int, torch.device], before: ChunkState
+) -> CallPlan:
+    """Plan a token in each row: once for all rows whose open chunks are as long."""
+    (layout, upper, blocks), finished, chunk_of_token, state = _token_views(*key)
+    stands = torch.stack([before.num_chunks, before.next_position, before.document])
+    chunk, position, document = stands.to(key[-1])
+    here = layout.moved(chunk, position, document)
+    return CallPlan(
+        here,
+        here if upper is layout else upper.moved(chunk, position, document),
+        blocks,
+        key[3],
+        finished,
+        chunk_of_token + before.num_chunks[:, None],
+        replace(
+            before,
+            open_length=state.open_length,
+            num_chunks=before.num_chunks + state.num_chunks,
+            next_position=before.next_position + state.next_position,
+            started=state.started,
+        ),
     )
 
 

@@ -1,0 +1,51 @@
+"""Plans that are made once and moved along are those that would be made anew."""
+
+from dataclasses import fields, is_dataclass
+
+import pytest
+import torch
+from torch import Tensor
+
+from gcattn import DRTCache
+from gcattn.chunking import ChunkState
+from gcattn.models import drt_tiny
+from gcattn.models.call_plan import plan_call
+
+CPU = torch.device("cpu")
+
+
+def leaves(x, name="plan"):
+    if isinstance(x, Tensor):
+        yield name, x
+    elif is_dataclass(x):
+        for field in fields(x):
+            yield from leaves(getattr(x, field.name), f"{name}.{field.name}")
+
+
+def state_of(seed, B, chunk_size):
+    generator = torch.Generator().manual_seed(seed)
+
+    def draw(high):
+        return torch.randint(0, high, (B,), generator=generator)
+
+    lengths = draw(chunk_size - 1)
+    if seed % 2:
+        lengths[:] = chunk_size - 2  # every row closes its chunk
+    return ChunkState(lengths, draw(9), draw(300), draw(5), draw(50), draw(2).bool())
+
+
+@pytest.mark.parametrize("serves", ["next_chunk", "from_landmark"])
+@pytest.mark.parametrize("seed", range(6))
+def test_a_token_is_planned_as_any_other_call(seed, serves):
+    config = drt_tiny(retrieval_serves=serves, chunk_size=7, window_size=3, num_upper_layers=1)
+    stream = DRTCache(config)
+    stream.position.move(state_of(seed, 1 + seed % 3, config.chunk_size))
+    B = stream.num_rows
+    nothing = {"chunk_breaks": None, "document_ids": None, "num_logits": 1}
+    found, expected = (
+        dict(leaves(plan_call(config, (B, 1), CPU, stream, attention_mask=mask, **nothing)))
+        for mask in (None, torch.ones(B, 1))
+    )
+    assert found.keys() == expected.keys()
+    for name, x in expected.items():
+        assert x.dtype == found[name].dtype and torch.equal(x, found[name]), name
