@@ -84,16 +84,16 @@ class RingWindow(WindowCache):
         write_columns(rings, (keys, values), self._at)
         return rings
 
-    def settle(self, window: WindowCache, num_new: int) -> None:
+    def settle(self, window: WindowCache, num_new: list[int]) -> None:
         """Hand back the last columns in their order.
 
         Args:
             window: The cache's.
-            num_new: Tokens of the row that read most of them.
+            num_new: Tokens that each row has read.
         """
         assert self.key_documents is not None
         past = window.tensors()["documents"].shape[1]
-        kept = min(self._window_size - 1, past + num_new)
+        kept = min(self._window_size - 1, past + max(num_new))
         order = torch.arange(kept, device=self._start.device) - kept
         ends = (self._counters.columns + self._start)[:, None]
         place = (ends + order) % self._window_size  # [B, kept]
@@ -101,7 +101,7 @@ class RingWindow(WindowCache):
         # rows that read fewer tokens reach back to places that nothing was written into
         tensors = dict(zip(self._rings, self._all[:, rows, place], strict=True))
         tensors["documents"] = self.key_documents[rows, place]
-        window.replace(tensors)
+        window.replace(tensors, all_used=window.is_all_used and min(num_new) == max(num_new))
 
 
 class RingColumns(ColumnTail):

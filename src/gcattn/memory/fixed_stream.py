@@ -142,14 +142,13 @@ class FixedStream(Stream):
 
     def settle(self, stream: Stream) -> None:
         """Hand everything back."""
-        num_new = max(self.advanced)
-        if num_new == 0:
+        if not any(self.advanced):
             return
         self.undo()
         state = stream.position.state
         assert state is not None
-        self.lower_window.settle(stream.lower_window, num_new)
-        self.upper_window.settle(stream.upper_window, num_new)
+        self.lower_window.settle(stream.lower_window, self.advanced)
+        self.upper_window.settle(stream.upper_window, self.advanced)
         self.last_columns.settle(stream.last_columns)
         self.open_chunk.settle(stream.open_chunk)
         new = torch.tensor(self.advanced)

@@ -77,10 +77,15 @@ class WindowCache(CarriedState):
         # a view keeps all of a tensor alive: right for a token more, not for a segment of a prompt
         return kept.clone() if x.shape[1] > 2 * self._window_size else kept
 
-    def replace(self, tensors: dict[str, Tensor]) -> None:
-        """Hold other tensors by the same names; they may have unused columns."""
+    @property
+    def is_all_used(self) -> bool:
+        """Whether every row uses every column that is kept, as far as the host knows."""
+        return self._all_used
+
+    def replace(self, tensors: dict[str, Tensor], *, all_used: bool = False) -> None:
+        """Hold other tensors by the same names; all their columns are used if `all_used`."""
         super().replace(tensors)
-        self._all_used = False
+        self._all_used = all_used
 
     def restore(self, tensors: dict[str, Tensor], device: torch.device) -> None:
         """Take back what `tensors` returned; it is read on `device`."""

@@ -30,7 +30,7 @@ def is_plain_map(part: nn.Module) -> bool:
     """Say whether calling a module is multiplying by its weight, and nothing else."""
     return (
         type(part) is nn.Linear
-        and part.bias is None
+        and part._parameters["bias"] is None
         and "forward" not in vars(part)
         and not (part._forward_hooks or part._forward_pre_hooks or _has_any_global_hook())
     )

@@ -64,7 +64,7 @@ def is_traced(tensors: Iterable[Tensor | None]) -> bool:
         torch.compiler.is_compiling()
         or torch._C._len_torch_dispatch_stack() > 0
         or torch._C._are_functorch_transforms_active()
-        or any(type(x) not in _PLAIN for x in tensors)
+        or any([type(x) not in _PLAIN for x in tensors])
     )
 
 
