@@ -1,1 +1,1 @@
-"""Evaluation: what a model makes of long documents, by length and position."""
+"""Evaluation of models on long documents, by length and position."""

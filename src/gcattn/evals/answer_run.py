@@ -1,4 +1,4 @@
-"""A whole evaluation of answers to examples: their rows, finished documents and the result file."""
+"""An evaluation of answers to examples: finished documents and the result file."""
 
 from __future__ import annotations
 
@@ -20,14 +20,14 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class AnswerRun:
-    """What an evaluation of answers keeps while it runs, and where its scores go."""
+    """The state of a running evaluation, and where its scores go."""
 
     store: CellStore
     config: dict[str, Any]
     out: Path
 
     def finish(self, metrics: dict[str, Any], *, seed: int = 0, **labels: Any) -> Path:
-        """Write the result and forget what was kept."""
+        """Write the result and delete the finished documents kept for resuming."""
         file = write_result(
             self.out.stem,
             self.config | labels,
@@ -50,7 +50,7 @@ def answer_run(
     changes: Mapping[str, Any],
     settings: Mapping[str, Any],
 ) -> AnswerRun:
-    """Open what an interrupted evaluation left; nothing is made before its first document.
+    """Open what an interrupted evaluation left; nothing is written before the first document.
 
     Args:
         model: The model that is asked.

@@ -1,4 +1,4 @@
-"""Finished cells of an evaluation that is under way, kept until its result is whole."""
+"""Finished cells of a running evaluation, kept until its result is complete."""
 
 from __future__ import annotations
 
@@ -13,10 +13,10 @@ SETTINGS_FILE = "settings"
 
 
 class CellStore:
-    """A folder that holds the finished cells of an evaluation, a file each.
+    """A folder with a file for each finished cell of an evaluation.
 
     Args:
-        folder: Made when the first cell is kept.
+        folder: Created when the first cell is saved.
         settings: What the cells depend on.
 
     Raises:
@@ -37,7 +37,7 @@ class CellStore:
             )
 
     def load(self, name: str, least: int) -> list[dict[str, Any]] | None:
-        """Return the answers of a finished cell of at least so many, cut to them."""
+        """Return the first `least` answers of a finished cell, or None if it has fewer."""
         file = self.folder / name
         if not file.exists():
             return None
@@ -45,7 +45,7 @@ class CellStore:
         return answers if len(answers) == least else None
 
     def save(self, name: str, answers: list[dict[str, Any]]) -> None:
-        """Keep a finished cell; the file appears whole or not at all."""
+        """Save a finished cell atomically."""
         self.folder.mkdir(parents=True, exist_ok=True)
         with new_file(self.folder / SETTINGS_FILE) as stream:
             stream.write(self._settings)
@@ -53,5 +53,5 @@ class CellStore:
             stream.write(json.dumps(answers) + "\n")
 
     def remove(self) -> None:
-        """Delete the folder: the result holds everything."""
+        """Delete the folder, once the result holds everything."""
         shutil.rmtree(self.folder, ignore_errors=True)

@@ -1,4 +1,4 @@
-"""An evaluation in cells: samples are read side by side, and finished cells are kept."""
+"""An evaluation in cells: samples are read in batches, and finished cells are kept."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from gcattn.evals.cell_store import CellStore
 
 @dataclass(frozen=True)
 class Cell:
-    """The answers to all samples of one task and length, and whatever else tells cells apart."""
+    """The answers to all samples of one task and length; subclasses add other keys."""
 
     task: str
     length: int
@@ -36,10 +36,10 @@ class CellRun:
         num_samples: Samples of each cell.
         segment_length: Tokens of a context read by one call of the model; bounds memory.
         seed: Fixes all samples.
-        batch_size: Samples of one task and length read side by side: faster where contexts are
-            short. Only a DRT takes more than one.
-        store: Keeps finished cells; those it has already are not evaluated again.
-        on_progress: Called with the tokens read so far and those to read in all.
+        batch_size: Samples of one task and length in a batch, which is faster for short contexts.
+            Only a DRT takes more than one.
+        store: Keeps finished cells, which are not evaluated again.
+        on_progress: Called with the tokens read so far and in total.
         on_cell: Called after each cell that was evaluated, with all that are finished.
 
     Raises:
@@ -77,8 +77,8 @@ def evaluate_cells(
             hold samples of several of them.
         run: How they are evaluated.
         draw: Returns one sample of a cell, by its number.
-        answer: Puts samples to the model. It is called with them, with their numbers, and with a
-            function that it calls with each number of tokens it has read.
+        answer: Returns the model's answers. Called with samples, their numbers, and a function to
+            call with the number of tokens of each read.
         answer_type: Dataclass of an answer.
 
     Raises:

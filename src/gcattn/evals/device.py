@@ -1,4 +1,4 @@
-"""Which device an evaluation or a benchmark computes on."""
+"""The device of an evaluation or a benchmark."""
 
 import torch
 

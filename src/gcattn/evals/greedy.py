@@ -1,4 +1,4 @@
-"""Contexts read in pieces and answers written greedily: what all asking evaluations share."""
+"""Reading contexts in pieces and writing answers greedily, shared by all evaluations that ask."""
 
 from __future__ import annotations
 
@@ -17,10 +17,10 @@ def read_contexts(
     segment_length: int,
     on_tokens: Callable[[int], None] | None = None,
 ) -> None:
-    """Read a context in each row, `segment_length` tokens of each by one call.
+    """Read a context in each row, `segment_length` tokens per call.
 
     Args:
-        reader: At the beginning of its rows.
+        reader: It must not have read anything yet.
         contexts: One for each row.
         segment_length: Bounds memory.
         on_tokens: Called with the number of tokens of every finished call.
@@ -43,13 +43,13 @@ def write_greedily(
     most_tokens: int,
     is_finished: Callable[[list[int]], bool],
 ) -> list[list[int]]:
-    """Ask in each row and let the model write, its most likely token each time.
+    """Ask in each row and let the model write greedily.
 
     Args:
-        reader: After what is asked about.
+        reader: It must have read the contexts.
         prompts: A question of at least two tokens for each row.
-        most_tokens: Written in a row at most.
-        is_finished: Told what a row has written; true ends it.
+        most_tokens: Maximum tokens to write in a row.
+        is_finished: Called with what a row has written; true ends the row.
 
     Returns:
         The tokens written in each row.

@@ -1,4 +1,4 @@
-"""A whole evaluation in a haystack: its text, its finished cells and its result file.
+"""An evaluation in a haystack: its text, its finished cells and its result file.
 
 The result is written after every cell, and finished cells are kept beside it until it is complete:
 the same call resumes an interrupted one.
@@ -35,7 +35,7 @@ class HaystackEvaluation(Generic[AnyCell]):
         lengths: Tokens of context, questions and answers.
         num_cells: Cells that make the result whole.
         evaluate: Evaluates the cells of a model in a text, with the text's tokenizer.
-        metrics: Sums cells up in plain values.
+        metrics: Returns plain values that summarise cells.
         asked: What else is asked, for the result.
         depends: What finished cells depend on beside weights, text, seed and dtype.
     """
@@ -70,14 +70,14 @@ def run_in_haystack(
         model: A causal language model in evaluation mode.
         source: Where it came from; its tokenizer is there.
         haystack: Token shards; None for synthetic text.
-        out: Result file, ending in .json. A whole result of an earlier run stays until there is a
-            whole one in its place.
+        out: Result file, ending in .json. A complete result of an earlier run is replaced only by a
+            complete one.
         samples: Samples of each cell.
         seed: Fixes all samples.
         segment_length: Tokens read at a time; bounds memory.
-        batch_size: Samples read side by side.
+        batch_size: Samples read in a batch.
         changes: Fields of the model's configuration that it was not saved with.
-        on_progress: Called with the tokens read so far and those to read in all.
+        on_progress: Called with the tokens read so far and in total.
 
     Raises:
         FileNotFoundError: There are no such shards, or no tokenizer beside the model.

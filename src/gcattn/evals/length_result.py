@@ -1,4 +1,4 @@
-"""What an evaluation by length reports: means over documents, by position in powers of two."""
+"""The results of an evaluation by length: means over documents, by position in powers of two."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ class Estimate:
 
 @dataclass(frozen=True)
 class PositionBucket:
-    """Loss of the tokens that see `start` … `stop`-1 tokens before them, in nats a token."""
+    """Loss of the tokens with `start` … `stop`-1 tokens before them, in nats per token."""
 
     start: int
     stop: int
@@ -30,15 +30,15 @@ class PositionBucket:
 
 @dataclass(frozen=True)
 class LengthResult:
-    """What a model makes of the first `length` tokens of documents that have so many.
+    """Losses of a model on the first `length` tokens of documents that have at least that many.
 
     Attributes:
         length: Tokens read of every document.
         num_documents: Documents read.
         num_predicted_tokens: Tokens with a loss: all but the first of every document.
-        loss: Nats a token.
+        loss: Nats per token.
         perplexity: exp of the mean loss.
-        bits_per_byte: Bits a byte of the text of the predicted tokens.
+        bits_per_byte: Bits per byte of the predicted text.
         positions: The loss by number of tokens before, in powers of two.
     """
 

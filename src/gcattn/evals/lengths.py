@@ -1,9 +1,9 @@
-"""Context lengths as people write them: "1k,4k,16k" and "16k" for 16,384."""
+"""Context lengths in short form: "1k,4k,16k", and "16k" for 16,384."""
 
 import re
 
 MULTIPLES = {"": 1, "k": 1024, "m": 1024**2}
-# far beyond any memory: a slip of the keyboard
+# far beyond any memory: a typo
 MOST_TOKENS = 2**40
 
 
@@ -23,7 +23,7 @@ def parse_lengths(text: str) -> list[int]:
 
 
 def format_length(length: int) -> str:
-    """Write a length in tokens the short way, exactly: 16k for 16,384 and 1000 for 1,000."""
+    """Format a length in tokens, exactly: 16k for 16,384 and 1000 for 1,000."""
     for suffix, multiple in reversed(MULTIPLES.items()):
         if length >= multiple and length % multiple == 0:
             return f"{length // multiple}{suffix}"
@@ -35,7 +35,7 @@ def _parse_length(text: str) -> int:
     match = re.fullmatch(r"\s*([0-9]+)([km]?)\s*", text.lower())
     if match is None:
         raise ValueError(f"A length must look like 500, 4k or 1m, got {shown}.")
-    # more digits than that are refused by int() itself, in other words
+    # int() refuses more digits with another message
     length = int(match[1][:20]) * MULTIPLES[match[2]]
     if len(match[1]) > 20 or length > MOST_TOKENS:
         raise ValueError(f"A length must be at most {MOST_TOKENS:,} tokens, got {shown}.")

@@ -1,4 +1,4 @@
-"""Loading of a saved causal language model, ours or any other, with its damage noticed."""
+"""Loads a saved causal language model, ours or any other, and notices damage."""
 
 from __future__ import annotations
 
@@ -72,13 +72,13 @@ def load_causal_lm(
     if changes:
         config = _changed(config, changes)
     with _quiet(), _one_sentence(source):
-        # with the report asked for, a pair comes back
+        # a pair is returned when the report is asked for
         loaded: Any = AutoModelForCausalLM.from_pretrained(
             source,
             config=config,
             dtype=DTYPES[dtype],
             output_loading_info=True,
-            # the error would point to a report that is not printed; ours names the tensors
+            # the library's error points to a report that is not printed; ours names the tensors
             ignore_mismatched_sizes=True,
         )
     model, report = loaded
@@ -104,7 +104,7 @@ def load_causal_lm(
 
 
 def _check_shapes(source: str, report: dict[str, Any]) -> None:
-    """Refuse weights of other shapes than the configuration asks for, with the first in numbers."""
+    """Refuse weights whose shapes differ from the configuration's; name the first one."""
     found = sorted(
         (name, list(saved), list(expected)) for name, saved, expected in report["mismatched_keys"]
     )
@@ -148,7 +148,7 @@ def _check_tokenizer(source: str, config: PreTrainedConfig) -> None:
         )
     ends = config.eos_token_id
     ends = [ends] if isinstance(ends, int) else ends
-    # models of others end texts with a token that their tokenizer does not always know as such
+    # tokenizers of other models do not always list the token that ends their texts
     if isinstance(config, DRTConfig) and ends and tokenizer.eos_token_id not in ends:
         raise ValueError(
             f"The tokenizer in {source} ends a text with token {tokenizer.eos_token_id}, the model "
@@ -175,7 +175,7 @@ def _changed(config: PreTrainedConfig, changes: Mapping[str, Any]) -> PreTrained
 
 @contextmanager
 def _one_sentence(source: str) -> Iterator[None]:
-    """Say in one sentence what files that are not as saved made the libraries fail with."""
+    """Say in one sentence why the libraries could not load damaged files."""
     try:
         yield
     except Exception as error:
@@ -187,7 +187,7 @@ def _one_sentence(source: str) -> Iterator[None]:
 
 @contextmanager
 def _quiet() -> Iterator[None]:
-    """Keep progress bars, reports and retries of the libraries off the terminal."""
+    """Silence progress bars, reports and retries of the libraries."""
     from huggingface_hub.utils import logging as hub_logging
     from transformers.utils import logging
 

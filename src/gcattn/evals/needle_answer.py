@@ -1,8 +1,8 @@
-"""Needle samples put to a model: read the context, ask, generate freely, compare.
+"""Needle samples: read the context, ask, generate freely, compare.
 
 The score is exact match of the whole answer, generated greedily with nothing but the model's own
-tokens after the question. Beside it stands the lenient score that the paper reports: whether the
-first answer token is right when all text before it is the true one.
+tokens after the question. The lenient score that the paper reports is kept beside it: whether the
+first answer token is right when all text before it is given.
 """
 
 from __future__ import annotations
@@ -29,14 +29,14 @@ FAILURES: tuple[Failure, ...] = get_args(Failure)
 
 @dataclass(frozen=True)
 class NeedleAnswer:
-    """What a model made of one sample.
+    """A model's result on one sample.
 
     Attributes:
         index: Number of the sample.
         num_tokens: Tokens of context, questions and answers.
         exact: Every answer was right, token for token.
         num_questions: Questions asked.
-        first_tokens_right: Answers whose first token was right, the true text being given.
+        first_tokens_right: Answers whose first token was right, given the true text before it.
         retrieved: Every chunk that holds a part of an answer was retrieved when it was needed (but
             for the asking chunk itself, which the window shows); None for a model without
             retrieval.
@@ -46,7 +46,7 @@ class NeedleAnswer:
         generated: What the model wrote.
         prefill_seconds: Time to read the context.
         answer_seconds: Time to read the questions and answer.
-        memory_bytes: Bytes that the context took by place; None for caches that do not say.
+        memory_bytes: Bytes of the context by place; None for caches that do not report them.
         peak_device_bytes: Most bytes allocated on the GPU, weights included; None on a CPU.
     """
 
@@ -73,13 +73,13 @@ def answer_samples(
     segment_length: int,
     on_tokens: Callable[[int], None] | None = None,
 ) -> list[NeedleAnswer]:
-    """Put some samples of one task to a model, side by side.
+    """Answer samples of one task, in one batch.
 
-    Times and bytes are those of all of them, divided by their number.
+    Times and bytes are those of the batch, divided by its size.
 
     Args:
         model: A causal language model in evaluation mode.
-        samples: Contexts and questions, as many questions in each.
+        samples: Contexts and questions, the same number of questions in each.
         indices: Numbers of the samples.
         segment_length: Tokens of each context read by one call; bounds memory.
         on_tokens: Called with the number of tokens of every finished call.
@@ -132,7 +132,7 @@ def answer_samples(
 
 @dataclass
 class _Asked:
-    """What came of the questions of one sample."""
+    """The results of one sample's questions."""
 
     generated: list[list[int]] = field(default_factory=list)
     served: list[set[int]] = field(default_factory=list)  # chunks that served each answer
@@ -140,7 +140,7 @@ class _Asked:
 
 
 def _ask_all(reader: StreamReader, samples: Sequence[NeedleSample]) -> list[_Asked]:
-    """Ask every question; a second row is given the true answers where that makes a difference."""
+    """Ask every question; where it makes a difference, a second row is given the true answers."""
     num_questions = len(samples[0].questions)
     copies = 1 if num_questions == 1 else 2  # rows of a sample: free, then teacher-forced
     if copies > 1:
@@ -189,10 +189,10 @@ def _chunks_of(model: PreTrainedModel, sample: NeedleSample, number: int) -> set
     if size is None:
         return set()
     question = sample.questions[number]
-    # a context has no breaks: each of its chunks holds S - 1 tokens
+    # a context has no breaks: each chunk holds S - 1 tokens
     chunks = {position // (size - 1) for place in sample.evidence(question) for position in place}
     if number == 0 and len(question.prompt) < ASKING_TOKENS + 2:
-        # a chunk can't retrieve itself: what the asking one holds is within the window
+        # a chunk can't retrieve itself: the window covers what the asking one holds
         asking = (sample.context.num_tokens + len(question.prompt) - 2) // (size - 1)
         chunks.discard(asking)
     return chunks

@@ -28,7 +28,7 @@ def plot_needles(cells: Sequence[NeedleCell], title: str, file: str | Path) -> N
     Args:
         cells: A whole grid: every task, length and depth.
         title: What was evaluated, and on what.
-        file: Where the picture goes.
+        file: The PNG to write.
 
     Raises:
         OSError: The file cannot be written.

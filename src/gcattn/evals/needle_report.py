@@ -1,4 +1,4 @@
-"""What a needle evaluation reports: accuracy by task, length and depth, and why samples failed."""
+"""The report of a needle evaluation: accuracy by task, length and depth, and why samples failed."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from gcattn.evals.needle_answer import FAILURES, NeedleAnswer
 from gcattn.evals.needle_cells import NeedleCell
 from gcattn.evals.wilson import Interval, wilson_interval
 
-# failed samples written out in a result, per cell
+# failed samples shown in a result, per cell
 _SHOWN_FAILURES = 3
 
 
@@ -25,14 +25,14 @@ class NeedleSummary:
         exact: Samples whose every answer was right, token for token.
         accuracy: exact / trials.
         interval: Its Wilson interval, 95 %.
-        teacher_forced_first_token: Share of the questions whose first answer token was right, the
-            true text being given: the lenient score, never to be read alone.
+        teacher_forced_first_token: Share of questions whose first answer token was right, given the
+            true text: the lenient score, never to be read alone.
         retrieved: Share of the samples whose chunks were all retrieved; None without retrieval.
         failures: Numbers of failed samples by reason.
         seconds: Mean time of a sample.
         prefill_seconds: Mean time to read its context.
-        device_bytes: Mean bytes that a context took on the device; None where it is not known.
-        host_bytes: The same in the host's memory.
+        device_bytes: Mean bytes of a context on the device; None where unknown.
+        host_bytes: The same in host memory.
         peak_device_bytes: Most bytes ever allocated on the GPU; None on a CPU.
     """
 

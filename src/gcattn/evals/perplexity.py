@@ -43,8 +43,8 @@ def evaluate_perplexity(
         lengths: Context lengths in tokens; each is measured on the first tokens of documents that
             have so many.
         segment_length: Tokens read by one call of the model; bounds memory.
-        max_documents: Use the first so many documents at most for each length.
-        on_progress: Called with the tokens read so far and those to read in all.
+        max_documents: Maximum documents per length; the first ones are used.
+        on_progress: Called with the tokens read so far and in total.
 
     Returns:
         One result for each length.
@@ -83,7 +83,7 @@ def evaluate_perplexity(
 def choose_documents(
     shards: TokenShards, lengths: Sequence[int], max_documents: int | None
 ) -> dict[int, list[int]]:
-    """Decide which documents are read, and for which lengths each one counts.
+    """Choose the documents to read, and the lengths that each one counts for.
 
     Returns:
         Lengths by document number.

@@ -1,4 +1,4 @@
-"""A whole perplexity evaluation: losses by position, result file and picture."""
+"""A perplexity evaluation: losses by position, result file and plot."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class PerplexityRun:
-    """What was measured, and where it was written."""
+    """The measured losses, and where they were written."""
 
     results: list[LengthResult]
     unigram_entropy: float
@@ -44,26 +44,26 @@ def run_perplexity(
     changes: Mapping[str, Any] | None = None,
     on_progress: Callable[[int, int], None] | None = None,
 ) -> PerplexityRun:
-    """Measure the losses of a model on documents, and write the result and its picture.
+    """Measure the losses of a model on documents, and write the result and its plot.
 
     Args:
         model: A causal language model in evaluation mode.
         source: Where it came from; its tokenizer is there.
         shards: The documents.
-        data: Their folder under the name that the result and the picture give it.
+        data: Their folder, as named in the result and the plot.
         out: Result file, ending in .json; the plot goes beside it.
         lengths: Context lengths in tokens.
         segment_length: Tokens read at a time; bounds memory.
         max_documents: Maximum documents per length.
         changes: Fields of the model's configuration that it was not saved with.
-        on_progress: Called with the tokens read so far and those to read in all.
+        on_progress: Called with the tokens read so far and in total.
 
     Raises:
         ValueError: Model and documents do not fit each other, or no document has a length.
     """
     check_tokenizer_of_model(shards, source)
     check_writable(out.parent)
-    # reads all tokens: an impossible one stops here and not after the evaluation
+    # checks all tokens, so that an impossible one stops the run before the evaluation
     entropy = unigram_entropy(shards)
     results = evaluate_perplexity(
         model,

@@ -1,4 +1,4 @@
-"""The picture of an evaluation: loss against context position, one curve for each length."""
+"""The plot of an evaluation: loss against context position, one curve per length."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from gcattn.figures import INK, make_plain, new_figure, save
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
-# the first tokens of a text are costly for every model and would flatten the rest of the curve
+# every model has a high loss on the first tokens, which would flatten the rest of the curve
 FIRST_POSITION = 16
 
 
@@ -26,7 +26,7 @@ def plot_perplexity(results: Sequence[LengthResult], title: str, file: str | Pat
     Args:
         results: One curve each.
         title: What was evaluated, and on what.
-        file: Where the picture goes.
+        file: The PNG to write.
 
     Raises:
         OSError: The file cannot be written.
@@ -36,7 +36,7 @@ def plot_perplexity(results: Sequence[LengthResult], title: str, file: str | Pat
     shades = colormaps["viridis"]
     for index, result in enumerate(results):
         shade = shades(0.85 - 0.75 * (index + 1) / len(results))
-        # shorter ones on top and thinner: where documents are the same, curves coincide
+        # shorter ones on top and thinner: curves coincide where documents are the same
         _draw_curve(axes, result, shade, rank=len(results) - index)
     _label(axes, title)
     _mark_positions(axes, max(result.length for result in results))
@@ -44,7 +44,7 @@ def plot_perplexity(results: Sequence[LengthResult], title: str, file: str | Pat
 
 
 def short_name(path: Path) -> str:
-    """Name a path by its last two parts: the run of a model, the corpus of a split."""
+    """Shorten a path to its last two parts: run and model, or corpus and split."""
     return "/".join(path.parts[-2:])
 
 
@@ -97,7 +97,7 @@ def _label(axes: Axes, title: str) -> None:
 
 
 def _perplexity(loss: float) -> str:
-    """Write exp(loss) with the digits that a reader needs."""
+    """Format exp(loss) with as many digits as a reader needs."""
     value = math.exp(loss)
     return f"{value:,.0f}" if value >= 100 else f"{value:.3g}"
 

@@ -1,4 +1,4 @@
-"""Questions about documents put to a model: exact match of the line it writes."""
+"""Questions about documents: exact match of the line that the model writes."""
 
 from __future__ import annotations
 
@@ -18,20 +18,20 @@ from gcattn.evals.wilson import wilson_interval
 if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerFast
 
-# failed questions written out in a result
+# failed questions shown in a result
 _SHOWN_FAILURES = 20
 
 
 @dataclass(frozen=True)
 class QuestionAnswer:
-    """What a model made of one question.
+    """A model's result on one question.
 
     Attributes:
-        place: Where the document comes from.
+        place: Origin of the document.
         question: What was asked.
         expected: The answer.
         generated: The line that the model wrote.
-        exact: Whether they are the same, spaces around them left out.
+        exact: Whether they are the same, ignoring surrounding spaces.
         num_tokens: Tokens of document and question.
     """
 
@@ -62,8 +62,8 @@ def evaluate_questions(
         tokenizer: Its tokenizer.
         examples: Documents with their questions.
         segment_length: Tokens of a document read by one call; bounds memory.
-        most_new_tokens: An answer ends with its line, or after so many tokens.
-        store: Keeps finished documents; those it has already are not asked again.
+        most_new_tokens: Maximum length of an answer, which otherwise ends with its line.
+        store: Keeps finished documents, which are not asked again.
         on_progress: Called with the numbers of documents asked about and of tokens so far.
     """
     backend = plain_backend(tokenizer)
@@ -114,7 +114,7 @@ def _written(
     most_new_tokens: int,
     is_finished: Callable[[list[int]], bool],
 ) -> Iterator[tuple[Sequence[EncodedTurn], list[list[int]]]]:
-    """Yield turns with what was written for them: all at once if rows can share a past."""
+    """Yield turns with their answers: all in one batch if rows can share a past."""
     from gcattn.models import DRTConfig
 
     is_drt = isinstance(model.config, DRTConfig)

@@ -1,8 +1,8 @@
-"""RULER samples put to a model: read the context, ask, write freely, look for the references.
+"""RULER samples: read the context, ask, generate freely, look for the references.
 
-The score of a sample is RULER's: the share of its references that stand anywhere in what was
-written (for questions whether one does). It is lenient, so two stricter ones stand beside it:
-whether all references were found, and whether the answer begins with one.
+The score of a sample is RULER's: the share of its references found anywhere in the generated text
+(for questions, whether any is). It is lenient, so two stricter scores are kept beside it: whether
+all references were found, and whether the answer begins with one.
 """
 
 from __future__ import annotations
@@ -24,18 +24,18 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class RulerAnswer:
-    """What a model made of one sample.
+    """A model's result on one sample.
 
     Attributes:
         index: Number of the sample.
-        num_tokens: Tokens of context, question and what might have been written.
+        num_tokens: Tokens of context, question and longest answer.
         score: RULER's score, 0 to 1.
-        all_found: Every reference (for questions: one) stands in the text.
+        all_found: Every reference (for questions: one of them) is in the text.
         begins_right: The text begins with a reference.
-        references: What it must hold.
+        references: What the text must contain.
         text: What the model wrote.
         seconds: Time of the sample.
-        prefill_seconds: Of these to read the context.
+        prefill_seconds: Part of `seconds` spent reading the context.
     """
 
     index: int
@@ -57,7 +57,7 @@ class RulerCell(Cell):
 
 
 def string_match(text: str, sample: RulerSample) -> float:
-    """Return RULER's score of what was written: substrings, capitals or not."""
+    """Return RULER's score of a text: substring matches, ignoring case."""
     found = [reference.lower() in text.lower() for reference in sample.references]
     return float(any(found)) if sample.needs == "any" else sum(found) / len(found)
 
@@ -70,14 +70,14 @@ def evaluate_ruler(
     lengths: Sequence[int],
     run: CellRun,
 ) -> list[RulerCell]:
-    """Put RULER's tasks to a model at some lengths.
+    """Evaluate a model on RULER's tasks at several lengths.
 
     Args:
         model: A causal language model in evaluation mode.
         tokenizer: Its tokenizer.
         source: What the samples are drawn from.
         tasks: Names of `RULER_TASKS`.
-        lengths: Tokens of context, question and what may be written.
+        lengths: Tokens of context, question and longest answer.
         run: How the cells are evaluated.
 
     Raises:
@@ -137,5 +137,5 @@ def _answer(
 
 
 def _readable(text: Any) -> str:
-    """Strip a text, with line breaks in place of other characters that print nothing."""
+    """Strip a text, and replace control characters by line breaks."""
     return re.sub(r"[\x00-\x1f]", "\n", str(text).strip()).strip()

@@ -25,7 +25,7 @@ def ruler_evaluation(
 
     Args:
         tasks: Names of tasks, niah for all of those, or all.
-        lengths: Tokens of context, question and what may be written.
+        lengths: Tokens of context, question and longest answer.
         squad: Questions of qa_1 in SQuAD's format; generated stories without it.
         hotpotqa: Questions of qa_2 in HotpotQA's format; generated stories without it.
 

@@ -1,4 +1,4 @@
-"""What a RULER evaluation reports: scores by task and length, means by length, what failed."""
+"""The report of a RULER evaluation: scores by task and length, means by length, failures."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import Any
 from gcattn.evals.ruler import RulerCell
 from gcattn.evals.wilson import wilson_interval
 
-# failed samples written out in a result, per cell
+# failed samples shown in a result, per cell
 _SHOWN_FAILURES = 3
 
 
@@ -44,8 +44,8 @@ def metrics(cells: Sequence[RulerCell]) -> dict[str, Any]:
 def _summary(cell: RulerCell) -> dict[str, Any]:
     """Summarise a cell.
 
-    A score is a mean of shares, which vary no more than trials that are right or wrong with the
-    same mean: Wilson's interval of that mean is wide enough.
+    A score is a mean of shares, which vary no more than right-or-wrong trials of the same mean, so
+    Wilson's interval is wide enough.
     """
     trials = len(cell.answers)
     total = sum(answer.score for answer in cell.answers)

@@ -1,4 +1,4 @@
-"""A number over several seeds: each, their mean and how far they scatter."""
+"""A number over several seeds: every value, mean and standard deviation."""
 
 from collections.abc import Sequence
 from statistics import mean, stdev

@@ -1,4 +1,4 @@
-"""Reading of streams that are too long for one call, then asking: greedy, and as `generate` does.
+"""Reads texts too long for one call, then asks, greedily and as `generate` does.
 
 Shapes: B rows, n tokens, F finished chunks, K retrieved chunks.
 """
@@ -20,14 +20,14 @@ if TYPE_CHECKING:
 
 
 class StreamReader:
-    """A model in the middle of some texts, one in each row, with all that it remembers of them.
+    """A model partway through several texts, one per row, with its cache.
 
-    Rows may get unequal numbers of tokens; a model other than a DRT takes equal ones only.
+    Rows may get different numbers of tokens; models other than a DRT need equal numbers.
 
     Args:
         model: A causal language model in evaluation mode.
         num_rows: Number of texts, B.
-        expected_tokens: Tokens of the longest text, where they are known: memory is taken at once.
+        expected_tokens: Tokens of the longest text, if known, so that memory is allocated at once.
 
     Attributes:
         retrieved: For each row the chunks that served the last call in any retrieval group; None
@@ -50,7 +50,7 @@ class StreamReader:
             self.retrieved = [set() for _ in range(num_rows)]
 
     def read(self, rows: Sequence[np.ndarray]) -> None:
-        """Read on in each row; only what later tokens need is computed."""
+        """Continue reading in each row; only what later tokens need is computed."""
         token_ids, valid = _joined(rows)
         if token_ids.shape[1]:
             self._forward(token_ids, valid, logits_to_keep=1)
@@ -80,11 +80,11 @@ class StreamReader:
             self.retrieved = [set(held) for held in self.retrieved for _ in range(copies)]
 
     def num_bytes(self) -> dict[str, int] | None:
-        """Return the bytes that the past takes by place; None for caches that do not say."""
+        """Return the bytes of the past by place; None for caches that do not report them."""
         return self._cache.num_bytes() if self._is_drt and self._cache is not None else None
 
     def synchronized_time(self) -> float:
-        """Return the time in seconds when everything asked of the device so far is done."""
+        """Wait for the device, and return the time in seconds."""
         if self._model.device.type == "cuda":
             torch.cuda.synchronize(self._model.device)
         return time.perf_counter()
@@ -96,8 +96,8 @@ class StreamReader:
         if self.retrieved is not None:
             groups = [selection.indices.tolist() for selection in output.retrieval]  # [B, F, K]
             for row in range(len(self.retrieved)):
-                # the last landmark before a token is the one whose retrieval serves it; one that
-                # found nothing stands for a chunk that this row did not finish
+                # a token uses the retrieval of the last landmark before it; one that
+                # found nothing belongs to a chunk that this row did not finish
                 found = [[set(chunks) - {-1} for chunks in group[row]] for group in groups]
                 last = [[chunks for chunks in group if chunks][-1:] for group in found]
                 if any(last):
@@ -127,7 +127,7 @@ class StreamReader:
 
 
 def _joined(rows: Sequence[np.ndarray]) -> tuple[Tensor, Tensor | None]:
-    """Put rows into one batch [B, n], padding in front; the mask is None where there is none."""
+    """Batch rows as [B, n], padded in front; the mask is None without padding."""
     width = max(len(row) for row in rows)
     token_ids = torch.zeros(len(rows), width, dtype=torch.long)
     valid = torch.zeros(len(rows), width, dtype=torch.bool)

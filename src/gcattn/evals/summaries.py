@@ -1,4 +1,4 @@
-"""Summaries written by a model with beam search, and their ROUGE against people's summaries."""
+"""Summaries written with beam search, and their ROUGE against reference summaries."""
 
 from __future__ import annotations
 
@@ -20,17 +20,17 @@ if TYPE_CHECKING:
 ROUGE = ("rouge1", "rouge2", "rougeL")
 _RESAMPLES = 1000
 _SHOWN_SUMMARIES = 5
-# sentences of a document that stand for a summary without any model
+# sentences of a document that serve as a baseline summary
 _LEAD_SENTENCES = 3
 
 
 @dataclass(frozen=True)
 class WrittenSummary:
-    """What a model made of one document.
+    """A model's result on one document.
 
     Attributes:
-        place: Where the document comes from.
-        reference: The summary that people wrote.
+        place: Origin of the document.
+        reference: The reference summary.
         text: The summary that the model wrote.
         scores: F-measures of ROUGE-1, -2 and -L, 0 to 1.
         lead_scores: Those of the first three sentences of the document.
@@ -66,12 +66,12 @@ def evaluate_summaries(
         model: A causal language model in evaluation mode.
         tokenizer: Its tokenizer.
         examples: Documents with summaries.
-        most_tokens: Document and prompt; a longer document loses its end.
-        most_new_tokens: A summary ends with the end of the text, or after so many tokens.
+        most_tokens: Maximum tokens of document and prompt; a longer document is cut.
+        most_new_tokens: Maximum length of a summary, which otherwise ends with the text.
         num_beams: Beams of the search; 1 is greedy.
         length_penalty: Above 0 favours longer summaries, as in transformers.
         segment_length: Tokens of a document read by one call.
-        store: Keeps finished documents; those it has already are not summarised again.
+        store: Keeps finished documents, which are not summarized again.
         on_progress: Called with the numbers of documents and tokens so far.
     """
     backend, scorer = plain_backend(tokenizer), _scorer()

@@ -1,4 +1,4 @@
-"""The table of a summarisation study: a row for each model, ROUGE-1, -2 and -L of each data set."""
+"""The table of a summarization study: a row per model, ROUGE-1, -2 and -L of each data set."""
 
 from __future__ import annotations
 
@@ -13,8 +13,8 @@ _HEADS = {"rouge1": "R-1", "rouge2": "R-2", "rougeL": "R-L"}
 def summary_table(results: Sequence[dict[str, Any]]) -> str:
     """Lay out results of `gcattn eval summarization` as a Markdown table.
 
-    The best mean of each column is in bold; after each mean stands half the width of its interval.
-    The first row is the lead of the documents, which no model wrote.
+    The best mean of each column is in bold; half the width of its interval follows each mean.
+    The first row is the baseline: the first sentences of the documents.
 
     Args:
         results: Contents of result files; `config.label` names the rows, `config.data_label` the

@@ -1,4 +1,4 @@
-"""How many bytes of text a token stands for, so that tokenizers compare in bits per byte."""
+"""The number of bytes that a token encodes, so that tokenizers can be compared in bits per byte."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 def token_byte_lengths(tokenizer: PreTrainedTokenizerFast) -> Tensor:
     """Count the UTF-8 bytes of every token of a tokenizer.
 
-    Special tokens stand for no text. The counts of a byte-level tokenizer are exact; one with "▁"
+    Special tokens encode no text. The counts of a byte-level tokenizer are exact; one with "▁"
     for a space counts the space that it puts before a text as well.
 
     Returns:
@@ -55,7 +55,7 @@ def _count_with_spaces(token: str) -> int:
 
 
 def _types(decoder: dict[str, Any] | None) -> Iterator[str]:
-    """Yield the kinds of a decoder and of those it is a sequence of."""
+    """Yield the type of a decoder, or of each decoder in a sequence."""
     if decoder is not None:
         yield decoder["type"]
         for part in decoder.get("decoders", []):

@@ -28,7 +28,7 @@ def token_losses(
 ) -> Tensor:
     """Compute the loss of every token but the first, given all tokens before it.
 
-    Only what every causal model of transformers has is used: each call takes the next segment and
+    Works for every causal model of transformers: each call takes the next segment and
     the cache that the call before returned. Logits exist for one segment at a time. A segment ends
     one token before its last target, so the first token of a segment is predicted by the last
     logits of the segment before, and every token counts once.

@@ -1,4 +1,4 @@
-"""The unigram entropy of a corpus: what a model must beat to have learned from context."""
+"""The unigram entropy of a corpus: a model that learned from context must beat it."""
 
 from __future__ import annotations
 

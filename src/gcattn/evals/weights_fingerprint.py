@@ -13,9 +13,9 @@ if TYPE_CHECKING:
 
 
 def weights_fingerprint(model: PreTrainedModel) -> str:
-    """Return a hash of the weights and the configuration."""
+    """Return a hash of weights and configuration."""
     fields = model.config.to_dict()
-    # neither where a model lies nor who saved it changes an answer
+    # neither the path of a model nor the version that saved it changes an answer
     kept = {n: v for n, v in fields.items() if n[0] != "_" and n != "transformers_version"}
     digest = hashlib.sha256(json.dumps(kept, sort_keys=True, default=str).encode())
     for name, tensor in sorted(model.state_dict().items()):

@@ -14,10 +14,10 @@ class Interval(NamedTuple):
 
 
 def wilson_interval(successes: float, trials: int, z: float = Z_95) -> Interval:
-    """Return Wilson's score interval, which stays honest at 0 and 100 % and for few trials.
+    """Return Wilson's score interval, which is valid at 0 and 100 % and for few trials.
 
     Args:
-        successes: Trials that went right; those that went right in part count as that part.
+        successes: Successful trials; a partly successful one counts in part.
         trials: All trials.
         z: Half-width in standard deviations; 95 % by default.
 

@@ -1,1 +1,1 @@
-"""A library: files read once into a memory that is kept, asked, extended and shared."""
+"""A library: files read once into a saved memory that can be asked, extended and shared."""

@@ -1,4 +1,4 @@
-"""Questions to a memory of files: the model's answer, and where it comes from."""
+"""Questions to a memory of files: the model's answer and its sources."""
 
 from __future__ import annotations
 
@@ -25,9 +25,9 @@ _logger = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class Answer:
-    """What a model answered, and the chunks that it retrieved for that.
+    """A model's answer, and the chunks that it retrieved for it.
 
-    Those in which the answer stands come first, then the others, the weightiest first of each.
+    Chunks that contain the answer come first, then the others, each group in order of weight.
     """
 
     text: str
@@ -38,9 +38,9 @@ class Library:
     """A memory, its model and its tokenizer.
 
     Args:
-        memory: What was read.
+        memory: The memory that is asked.
         model: The `DRTForCausalLM` that read it, in evaluation mode.
-        tokenizer: Its tokenizer; its chat template, if it has one, words questions.
+        tokenizer: Its tokenizer; questions use its chat template, if it has one.
 
     Raises:
         ValueError: The memory was made by another model.
@@ -53,12 +53,12 @@ class Library:
         self.tokenizer = tokenizer
 
     def ask(self, question: str, *, max_new_tokens: int = 64, stop: str | None = "\n") -> Answer:
-        """Answer a question from the memory, greedily; it stays as it was.
+        """Answer a question from the memory, greedily; the memory does not change.
 
         Args:
-            question: In words that the model was trained on.
-            max_new_tokens: The answer ends here at the latest.
-            stop: What ends an answer, beside the end of text; None: nothing else.
+            question: In the wording that the model was trained on.
+            max_new_tokens: Maximum length of the answer.
+            stop: Text that ends an answer, besides the end-of-text token; None: no such text.
 
         Raises:
             ValueError: The question is empty.
@@ -66,15 +66,15 @@ class Library:
         return self.conversation().ask(question, max_new_tokens=max_new_tokens, stop=stop)
 
     def conversation(self) -> Conversation:
-        """Begin to talk: each question knows what was said before."""
+        """Start a conversation, in which each question sees the turns before it."""
         return Conversation(self)
 
 
 class Conversation:
-    """Questions and answers on one memory, which other conversations share.
+    """Questions and answers on one memory, which other conversations may share.
 
     Args:
-        library: What is asked.
+        library: The library that is asked.
     """
 
     def __init__(self, library: Library) -> None:
@@ -82,7 +82,7 @@ class Conversation:
         self._cache = DRTCache(library.model.config, memory=library.memory)
 
     def ask(self, question: str, *, max_new_tokens: int = 64, stop: str | None = "\n") -> Answer:
-        """Answer a question; arguments as `Library.ask` has them."""
+        """Answer a question; takes the arguments of `Library.ask`."""
         if not question.strip():
             raise ValueError("The question is empty.")
         model, tokenizer, cache = self._library.model, self._library.tokenizer, self._cache
@@ -92,7 +92,7 @@ class Conversation:
         width = cache.get_seq_length() + ids.shape[1]
         output = model.generate(
             ids,
-            # of the width that says that the ids continue from what was read
+            # its width says that the ids continue from what was read
             attention_mask=torch.ones(1, width, dtype=torch.long, device=ids.device),
             cache=cache,
             max_new_tokens=max_new_tokens,
@@ -112,14 +112,14 @@ class Conversation:
         sources = [
             source_of(memory, tokenizer, chunk, weight, question, text)
             for chunk, weight in weights.items()
-            if chunk < memory.num_chunks  # the others are of this conversation
+            if chunk < memory.num_chunks  # the others belong to this conversation
         ]
-        # a stable sort: the weightiest first among each
+        # a stable sort keeps the order by weight within each group
         return Answer(text.strip(), tuple(sorted(sources, key=lambda x: not x.holds_answer)))
 
 
 def worded(question: str, tokenizer: PreTrainedTokenizerFast) -> str:
-    """Return the prompt that asks a question: by the chat template, or on a line of its own."""
+    """Return the prompt for a question: the chat template's, or the question on its own line."""
     if tokenizer.chat_template is None:
         return f"\n{question}"
     turn = [{"role": "user", "content": question}]
@@ -135,14 +135,14 @@ def open_library(
     dtype: str = "auto",
     memory_tier: MemoryTier | None = None,
 ) -> Library:
-    """Open a memory of files to ask it.
+    """Open a memory of files for questions.
 
     Args:
-        folder: What `build_library` or `gcattn memory build` made.
-        model: Folder or hub name of the model; the one that made the memory without it.
+        folder: Made by `build_library` or `gcattn memory build`.
+        model: Folder or hub name of the model; by default the one that made the memory.
         device: "cpu", "cuda", or "auto".
         dtype: Number format of the weights; "auto": as saved.
-        memory_tier: Where keys and values come from, as `open_memory` has it.
+        memory_tier: Where keys and values come from, as in `open_memory`.
 
     Raises:
         FileNotFoundError: There is no memory, or no model where it was.

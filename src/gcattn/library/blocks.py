@@ -1,11 +1,11 @@
-"""How a library is divided: into blocks that are read, written and resumed each by itself.
+"""How a library is divided: into blocks that are read, written and resumed independently.
 
 A block is a group of small files, or a segment of a large one. Where blocks begin and end follows
 from the sizes of the files alone, in bytes, so every process of a build knows all of them without
-reading what is not its own, and a build that was killed finds the same ones again.
+reading other processes' files, and a killed build finds the same ones again.
 
-A document is read by itself: from its first token, with nothing before it. A segment in the middle
-of one has a *halo* in front, the chunks that its own ones depend on; they are read and not kept.
+A document is read on its own, from its first token. A segment in the middle of one starts with a
+*halo*: the chunks that its own chunks depend on, which are read but not kept.
 
 Shapes: n tokens, halo included; S slots per chunk.
 """
@@ -25,7 +25,7 @@ from gcattn.library.readers import kind_of
 if TYPE_CHECKING:
     from gcattn.models.configuration_drt import DRTConfig
 
-# of English text; decides no more than how much a block holds
+# of English text; only determines how much a block holds
 BYTES_PER_TOKEN = 4
 
 
@@ -56,7 +56,7 @@ class Span:
     Attributes:
         start: First token in the block.
         stop: After the last.
-        problem: Why it could not be read, or not to its end.
+        problem: Why it could not be read, or not completely.
     """
 
     start: int
@@ -66,7 +66,7 @@ class Span:
 
 @dataclass(frozen=True)
 class TokenBlock:
-    """Tokens that one call of the model, or several, read together.
+    """Tokens that the model reads together, in one or more calls.
 
     Attributes:
         ids: Token ids, int32 [n].
@@ -84,7 +84,7 @@ class TokenBlock:
 
 
 def group_files(files: Iterable[SourceFile], block_tokens: int) -> Iterator[FileGroup]:
-    """Gather files into groups of about `block_tokens` tokens; a larger text file stands alone."""
+    """Group files into about `block_tokens` tokens each; a larger text file gets its own."""
     block_bytes = block_tokens * BYTES_PER_TOKEN
     number, num_bytes = 0, 0
     held: list[SourceFile] = []
@@ -104,7 +104,7 @@ def group_files(files: Iterable[SourceFile], block_tokens: int) -> Iterator[File
 
 
 def block_of(texts: Iterable[EncodedText]) -> TokenBlock:
-    """Put whole documents one after the other."""
+    """Concatenate whole documents."""
     texts = list(texts)
     stops = np.cumsum([len(text.ids) for text in texts]).tolist()
     starts = [0, *stops[:-1]]
@@ -117,11 +117,11 @@ def block_of(texts: Iterable[EncodedText]) -> TokenBlock:
 def segments(
     texts: Iterable[EncodedText], config: DRTConfig, block_tokens: int
 ) -> Iterator[TokenBlock]:
-    """Cut one document into segments of about `block_tokens` tokens, without ever holding it whole.
+    """Cut one document into segments of about `block_tokens` tokens, without holding all of it.
 
     Args:
-        texts: The document in parts; the last may say why it ends too early.
-        config: Of the model, whose chunks a segment is made of whole.
+        texts: The document in parts; the last may say why it ends early.
+        config: Configuration of the model; a segment consists of whole chunks.
         block_tokens: Tokens of a segment, without its halo.
     """
     per_chunk = config.chunk_size - 1
@@ -130,7 +130,7 @@ def segments(
     held, halo, problem = joined(()), 0, None
     for text in texts:
         held, problem = joined((held, text)), text.problem
-        # a segment is let go when something follows it: the last one says that it is the last
+        # a segment is yielded once something follows it: the last one is marked as the last
         while len(held.ids) > halo + size:
             end = halo + size
             ids, places = held.ids[:end], held.places[:end]
@@ -143,9 +143,9 @@ def segments(
 
 
 def halo_chunks(config: DRTConfig) -> int:
-    """Return how many chunks before it a chunk's landmark, keys and values depend on."""
+    """Return the number of earlier chunks that a chunk's landmark, keys and values depend on."""
     reach = config.num_lower_layers * (config.window_size - 1)
     reach += config.embedding_convolution_size - 1
-    # what a key or a landmark takes over from the chunk before depends on that one's own halo
+    # what a key or a landmark takes from the chunk before depends on that chunk's halo
     overlaps = config.key_convolution_size > 1 or config.landmark_overlap > 0
     return -(-reach // config.chunk_size) + overlaps

@@ -1,9 +1,9 @@
-"""Make a memory of files, or add files to one, and continue where a killed run stopped.
+"""Build a memory of files, or add files to one, and continue where a killed run stopped.
 
 find_files ─ group_files ─ EncodingPool ─ segments ─ read_block ─ Ranks ─ MemoryWriter
 
-What a killed run had not written is read again, block by block as before, so the memory becomes the
-same, bit for bit, as that of a run that was never stopped.
+What a killed run had not written is read again in the same blocks, so the memory equals, bit for
+bit, that of a run that was never interrupted.
 """
 
 from __future__ import annotations
@@ -41,7 +41,7 @@ _PARTS_PER_JOB = 8
 
 @dataclass(frozen=True)
 class BuildProgress:
-    """How far a run is, what it read before it was killed left out.
+    """Progress of a run, without what it read before it was killed.
 
     Attributes:
         documents: Documents read.
@@ -67,18 +67,18 @@ def read_into(
     on_progress: Callable[[BuildProgress], None] | None = None,
     on_problem: Callable[[str], None] | None = None,
 ) -> None:
-    """Read files into the memory in `folder`; called again after a kill, continue.
+    """Read files into the memory in `folder`; after a kill, the same call continues.
 
     Args:
-        folder: Of the memory.
+        folder: Folder of the memory.
         sources: Files and folders.
         model: A `DRTForCausalLM` in evaluation mode.
-        tokenizer: Its tokenizer, as the library of tokenizers writes it.
-        begin: What a new memory is begun with; None: there is one already.
-        num_workers: Processes that tokenise ahead.
+        tokenizer: Its tokenizer, as the JSON of the tokenizers library.
+        begin: State of a new memory; None: add to an existing one.
+        num_workers: Processes that tokenize ahead.
         on_progress: Called before the first block and after every one, in the process that writes.
-        on_problem: Told of each file of a folder that could not be read; a file that was named
-            itself is an error.
+        on_problem: Called with each file of a folder that could not be read; for a file that was
+            named itself this is an error.
 
     Raises:
         FileNotFoundError: A source does not exist, or there is no memory.
@@ -143,7 +143,7 @@ def read_into(
 
 
 class _Reading:
-    """One process's share of a run: what it encodes and reads, and what it brings to the first."""
+    """One process's share of a run: what it encodes, reads and sends to the first process."""
 
     def __init__(
         self, model: Any, tokenizer: str, run: LibraryState, ranks: Ranks, num_workers: int
@@ -189,7 +189,7 @@ class _Reading:
     ) -> Iterator[tuple[FileGroup, Job]]:
         for group in groups:
             if group.is_large:
-                # every process needs its tokens: where a segment begins follows from all before
+                # every process needs its tokens: where a segment begins depends on all before it
                 for job in _parts_of(group, pool):
                     yield group, job
             else:
@@ -210,7 +210,7 @@ class _Reading:
 def _by_group(
     encoded: Iterable[tuple[FileGroup, list[EncodedText]]],
 ) -> Iterator[tuple[FileGroup, Iterator[EncodedText]]]:
-    """Gather the results of a group's jobs, which are taken one by one."""
+    """Group the results of jobs, taken one by one."""
     for _, pairs in itertools.groupby(encoded, lambda pair: pair[0].number):
         first = next(pairs)
         results = (result for _, result in itertools.chain([first], pairs))
@@ -236,7 +236,7 @@ def _parts_of(group: FileGroup, pool: EncodingPool) -> Iterator[Job]:
 
 
 def _write(writer: MemoryWriter, group: FileGroup, segment: int, block: ReadBlock) -> None:
-    """Put the documents of a block into the memory; a segment continues with the open one."""
+    """Write the documents of a block to the memory; a segment continues the open one."""
     chunk = token = 0
     for number, (count, problem) in enumerate(zip(block.counts, block.problems, strict=True)):
         file = group.files[number]

@@ -1,4 +1,4 @@
-"""Memories of files joined, or rid of what was deleted, with all that more files need."""
+"""Merging and exporting memories of files, so that more files can be added afterwards."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from gcattn.memory.saved import export_memory, merge_memories
 
 
 def merge_libraries(folders: Sequence[Path], out: Path) -> None:
-    """Join memories of files to a new one, to which files can be added.
+    """Merge memories of files into a new one, to which files can be added.
 
     Raises:
         FileExistsError: `out` holds something.
@@ -28,7 +28,7 @@ def merge_libraries(folders: Sequence[Path], out: Path) -> None:
 
 
 def export_library(folder: Path, out: Path) -> None:
-    """Make a new memory of the files of one that are not deleted.
+    """Make a new memory of those files of a memory that are not deleted.
 
     Raises:
         FileExistsError: `out` holds something.
@@ -42,5 +42,5 @@ def export_library(folder: Path, out: Path) -> None:
 
 
 def _begin(state: LibraryState, folder: Path) -> None:
-    """Note how files are added; no run of another memory is one of this."""
+    """Write the settings for adding files; runs of the old memories are not carried over."""
     replace(state, run=1, first_document=0).write(folder)

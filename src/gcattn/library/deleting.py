@@ -15,7 +15,7 @@ from gcattn.storage.home import expand_home
 
 @dataclass(frozen=True)
 class DeletedFiles:
-    """What a deletion did.
+    """The result of a deletion.
 
     Attributes:
         deleted: Documents that are deleted now and were not before.
@@ -31,11 +31,11 @@ def delete_from_library(
 ) -> DeletedFiles:
     """Delete files from a memory: nothing is retrieved from them again.
 
-    All of them are deleted, or none; the same call again does no harm. Their bytes stay until the
-    memory is exported.
+    All of them are deleted, or none. Repeating the call is safe. Their bytes stay until the memory
+    is exported.
 
     Args:
-        folder: Of the memory.
+        folder: Folder of the memory.
         files: Paths as they were read, of files or of folders that hold some; or numbers of
             documents. Where a file was read more than once, each of its documents is deleted.
 
@@ -58,7 +58,7 @@ def delete_from_library(
 
 
 def _numbers_of(files: Sequence[str | Path | int], names: Sequence[str], folder: Path) -> list[int]:
-    """Return the numbers of the documents that files stand for, in their order."""
+    """Return the numbers of the documents of the given files, in order."""
     if not files:
         raise ValueError("Name at least one file to delete.")
     by_name: dict[str, list[int]] = defaultdict(list)

@@ -1,4 +1,4 @@
-"""From files to token ids, ahead of the model: in other processes, or here where there are none.
+"""From files to token ids, ahead of the model: in worker processes, or in this one.
 
 Shapes: n tokens.
 """
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from tokenizers import Tokenizer
 
 Key = TypeVar("Key")
-# jobs waiting for each worker: enough that none is ever idle
+# jobs queued for each worker, so that none is idle
 _AHEAD = 2
 
 
@@ -44,12 +44,12 @@ class EncodedText:
     problem: str | None = None
 
 
-# whole files, or parts of one, or why there are no more of them
+# whole files, or parts of one, or why the rest is missing
 Job = list[SourceFile] | list[MarkedText] | str
 
 
 class TextEncoder:
-    """Gives texts the ids that a tokenizer gives them; special tokens spelled out are plain text.
+    """Encodes texts with a tokenizer; special tokens spelled out in them are plain text.
 
     Args:
         tokenizer: The tokenizer as its library writes it, a JSON text.
@@ -103,14 +103,14 @@ def joined(texts: Iterable[EncodedText]) -> EncodedText:
 
 
 class EncodingPool:
-    """Encodes jobs in order, some of them ahead of whoever asks; a context manager.
+    """Encodes jobs in order, some of them ahead of time; a context manager.
 
-    Processes are spawned and not forked: a fork of a process in which torch has threads may hang.
-    So a script that asks for workers needs its `if __name__ == "__main__":`.
+    Processes are spawned, not forked: a fork of a process in which torch has threads may hang.
+    A script that asks for workers therefore needs `if __name__ == "__main__":`.
 
     Args:
         tokenizer: The tokenizer as its library writes it, a JSON text.
-        num_workers: Processes; 0 encodes in this one, when it is asked.
+        num_workers: Processes; 0 encodes in this process, on demand.
     """
 
     def __init__(self, tokenizer: str, num_workers: int) -> None:
@@ -135,7 +135,7 @@ class EncodingPool:
             self._pool.shutdown(wait=True, cancel_futures=True)
 
     def encode(self, jobs: Iterable[tuple[Key, Job]]) -> Iterator[tuple[Key, list[EncodedText]]]:
-        """Yield the result of each job under its key, in the order of the jobs."""
+        """Yield each job's key and result, in the order of the jobs."""
         if self._pool is None:
             for key, job in jobs:
                 yield key, self.encoder.run(job)

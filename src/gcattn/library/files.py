@@ -1,7 +1,7 @@
-"""Which files a library is made of: found one by one in a fixed order, never listed as a whole.
+"""The files of a library: found one by one in a fixed order, never listed as a whole.
 
-A folder is walked depth first in the order of its names, so the same folder gives the same files in
-the same order on every machine. Only the names of one folder at a time are in memory.
+A folder is walked depth first, sorted by name, so the same folder gives the same files in the same
+order on every machine. Only the names of one folder at a time are in memory.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ class SourceFile:
     """A file to read.
 
     Attributes:
-        path: Where it lies.
+        path: Its path.
         num_bytes: Its size.
         is_named: Whether the user named this very file, rather than a folder that holds it.
     """
@@ -30,7 +30,7 @@ class SourceFile:
 
     @property
     def name(self) -> str:
-        """What answers call it: the path as it was given."""
+        """Its name in answers: the path as it was given."""
         return self.path.as_posix()
 
 

@@ -1,4 +1,4 @@
-"""The text of an HTML page, with the line of the file that each stretch of it is on."""
+"""The text of an HTML page, with the line of the file for each span of text."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ _BLOCKS = frozenset(
 def read_html(source: str) -> MarkedText:
     """Return what a reader of the page sees; blocks end with a line break.
 
-    The title is kept, scripts and styles are not; blanks are joined, except in `pre`.
+    The title is kept, scripts and styles are not; whitespace is collapsed, except in `pre`.
     """
     parser = _Page()
     parser.feed(source)
@@ -31,7 +31,7 @@ class _Page(HTMLParser):
     def __init__(self) -> None:
         super().__init__(convert_charrefs=True)
         self.stretches: list[tuple[str, int]] = []
-        self._open: list[str] = []  # tags that hide text or keep its blanks
+        self._open: list[str] = []  # tags that hide text or keep its whitespace
         self._at_break = True  # nothing has been written on this line
         self._owes_blank = False
 

@@ -1,7 +1,7 @@
-"""A stream of token ids without end, read into a memory as one document.
+"""An endless stream of token ids, read into a memory as one document.
 
-The ids come from an iterator, segment by segment, and are never one list or tensor: what is held at
-a time is a segment and its halo. Several processes share the segments, as they share files.
+The ids come from an iterator, segment by segment; only one segment and its halo are in memory at a
+time. Several processes divide the segments among them, as they do files.
 """
 
 from __future__ import annotations
@@ -31,15 +31,15 @@ def read_ids(
     settings: BuildSettings | None = None,
     on_progress: Callable[[int], None] | None = None,
 ) -> None:
-    """Read a stream of ids into a memory, as one document; called again after a kill, go on.
+    """Read a stream of ids into a memory, as one document; after a kill, the same call continues.
 
     Args:
-        folder: Of the memory; made if it is missing.
+        folder: Folder of the memory; created if missing.
         name: Of the document.
         ids: Pieces of the stream, each a list, array or tensor of ids; the same ones in all
             processes, and after a kill.
         model: A `DRTForCausalLM` in evaluation mode.
-        settings: How the stream is divided; `default_settings` without them.
+        settings: How the stream is divided; by default `default_settings`.
         on_progress: Called with the tokens read so far, in the process that writes.
 
     Raises:
@@ -93,7 +93,7 @@ def read_ids(
 
 
 def _segments_read(writer: Any, folder: Path, name: str) -> int:
-    """Return how many segments of the stream the memory holds already."""
+    """Return how many segments of the stream the memory already holds."""
     from gcattn.memory.saved import open_memory
 
     unfinished, cursor = writer.unfinished, writer.cursor

@@ -13,9 +13,9 @@ from gcattn.storage.home import expand_home
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerFast
 
-# read by a CPU in seconds, by a GPU in a tenth of a second
+# a CPU reads them in seconds, a GPU in a tenth of a second
 BLOCK_TOKENS = {"cpu": 2**15, "cuda": 2**18}
-# a killed build reads again what a part would have held
+# a killed build reads again what the unfinished part held
 PART_BYTES = {"cpu": 2**26, "cuda": 2**28}
 
 
@@ -30,18 +30,18 @@ def build_library(
     num_workers: int = 0,
     **reports: Any,
 ) -> None:
-    """Read files into a new memory; called again after a kill, continue.
+    """Read files into a new memory; after a kill, the same call continues.
 
     Args:
         sources: Files and folders.
-        folder: Of the memory; made here.
+        folder: Folder of the memory; created by this call.
         model: Folder or hub name of the model.
         device: "cpu", "cuda", or "auto".
         dtype: Number format of the weights; "auto": as saved.
-        settings: Tells how the library is divided, given the model; `default_settings` without it.
-        num_workers: Processes that tokenise ahead; a script that asks for some needs its
+        settings: Returns how to divide the library, given the model; by default `default_settings`.
+        num_workers: Processes that tokenize ahead; a script that asks for some needs
             `if __name__ == "__main__":`.
-        **reports: `on_progress` and `on_problem`, as `read_into` has them.
+        **reports: `on_progress` and `on_problem`, as in `read_into`.
 
     Raises:
         FileExistsError: There is a finished memory, or something else.
@@ -63,9 +63,9 @@ def build_library(
 
 
 def default_settings(model: Any, *, keys_values: bool = True) -> BuildSettings:
-    """Return how a library is divided for a model where it is."""
+    """Return how a library is divided for a model on its device."""
     kind = "cpu" if model.device.type == "cpu" else "cuda"
-    # what runs in more digits than it was saved in has no more in it
+    # running in a wider dtype than the model was saved in adds no information
     dtype = str(model.config.dtype or model.dtype).removeprefix("torch.")
     dtype = dtype if dtype in DTYPES else "float32"
     return BuildSettings(BLOCK_TOKENS[kind], PART_BYTES[kind], dtype, keys_values)
@@ -81,9 +81,9 @@ def append_to_library(
     num_workers: int = 0,
     **reports: Any,
 ) -> None:
-    """Read more files into a memory; arguments and errors as those of `build_library`.
+    """Read more files into a memory; takes the arguments and raises the errors of `build_library`.
 
-    What is there is not read again and not written again.
+    What it holds is neither read nor written again.
     """
     folder = expand_home(folder)
     state = read_state(folder)
@@ -121,7 +121,7 @@ def _loaded(source: str, device: str, dtype: str) -> tuple[Any, PreTrainedTokeni
 
 
 def _lasting(model: str) -> str:
-    """Return a name of the model that leads to it from any folder."""
+    """Return a name of the model that works from any folder."""
     return str(Path(model).resolve()) if Path(model).exists() else model
 
 

@@ -1,4 +1,4 @@
-"""Text that knows where it comes from: marks say on which line or page each stretch of it begins.
+"""Text with its origin: marks say on which line or page each span of it begins.
 
 Shapes: m marks.
 """
@@ -19,8 +19,8 @@ class MarkedText:
 
     Attributes:
         text: The characters.
-        starts: First character of each stretch, int64 [m], ascending from 0.
-        places: Line or page that each stretch is on, int32 [m].
+        starts: First character of each span, int64 [m], ascending from 0.
+        places: Line or page of each span, int32 [m].
     """
 
     text: str
@@ -37,14 +37,14 @@ class MarkedText:
 
     @classmethod
     def joined(cls, stretches: Iterable[tuple[str, int]]) -> MarkedText:
-        """Join stretches of text, each with its place."""
+        """Join spans of text, each with its place."""
         texts, places = [""], [0]
         for text, place in stretches:
             texts.append(text)
             places.append(place)
         ends = np.cumsum([len(text) for text in texts])
         starts = np.concatenate([[0], ends[:-1]])
-        # the empty stretch in front is there for texts without any
+        # the empty first span covers texts without any
         kept = slice(1, None) if len(texts) > 1 else slice(None)
         return cls("".join(texts), starts[kept], np.array(places[kept], dtype=np.int32))
 
@@ -54,11 +54,11 @@ class MarkedText:
 
 
 def cut(pieces: Iterable[MarkedText], cutter: TextCutter) -> Iterator[MarkedText]:
-    """Cut a document into parts whose ids are, one after the other, those of the whole.
+    """Cut a document into parts whose concatenated ids are those of the whole.
 
     Args:
         pieces: The document.
-        cutter: Knows where its tokenizer lets a text be cut.
+        cutter: Finds the places where its tokenizer allows a cut.
     """
     starts, places = np.zeros(0, dtype=np.int64), np.zeros(0, dtype=np.int32)
     num_read = 0

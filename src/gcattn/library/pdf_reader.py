@@ -1,4 +1,4 @@
-"""The text of a PDF, page by page; needs pypdf, which the extra `pdf` brings."""
+"""The text of a PDF, page by page; needs pypdf from the extra `pdf`."""
 
 from __future__ import annotations
 
@@ -22,10 +22,10 @@ def read_pdf(file: Path) -> MarkedText:
         raise ValueError(
             f"{file}: reading PDF needs pypdf; install it with: pip install 'gcattn[pdf]'."
         ) from error
-    logging.getLogger("pypdf").setLevel(logging.ERROR)  # of every oddity that it reads over
+    logging.getLogger("pypdf").setLevel(logging.ERROR)  # about every oddity that it tolerates
     try:
         pages = [page.extract_text() for page in PdfReader(file).pages]
-    except Exception as error:  # the library raises whatever a damaged file makes it run into
+    except Exception as error:  # on damaged files the library raises any kind of error
         reason = " ".join(str(error).split())[:200] or type(error).__name__
         raise ValueError(f"{file}: not a readable PDF ({reason}).") from error
     return MarkedText.joined(

@@ -1,8 +1,7 @@
 """Several processes read blocks of one library; the first of them writes.
 
-Started by `torchrun`, each process reads the blocks that are its own and sends their chunks to the
-first, which puts them into the memory in the order of the library. While the first one writes, the
-others read on.
+Started by `torchrun`, each process reads its own blocks and sends their chunks to the first, which
+writes them to the memory in the order of the library. While it writes, the others keep reading.
 """
 
 from __future__ import annotations
@@ -20,7 +19,7 @@ from safetensors.torch import load, save
 
 from gcattn.library.reading import ReadBlock
 
-# blocks that a process may be ahead of the first one
+# how many blocks a process may be ahead of the first one
 _AHEAD = 2
 _TENSORS = ("landmarks", "keys", "values", "lengths", "token_ids", "lines")
 _NOTES = ("counts", "problems", "is_last")
@@ -28,7 +27,7 @@ _NOTES = ("counts", "problems", "is_last")
 
 @contextmanager
 def joined_processes() -> Iterator[None]:
-    """Join the other processes that `torchrun` started, if it did, each with a GPU of its own."""
+    """Join the other processes that `torchrun` started, if any, each on its own GPU."""
     if int(os.environ.get("WORLD_SIZE", "1")) == 1 or dist.is_initialized():
         yield
         return
@@ -52,17 +51,17 @@ class Ranks:
     def __init__(self) -> None:
         together = dist.is_available() and dist.is_initialized()
         self.rank, self.count = (dist.get_rank(), dist.get_world_size()) if together else (0, 1)
-        # chunks travel between hosts' memories, whatever connects the devices
+        # chunks are sent from host memory, whatever connects the devices
         self._group: Any = dist.new_group(backend="gloo") if self.count > 1 else None
         self._sent: deque[tuple[Any, torch.Tensor]] = deque()
 
     @property
     def writes(self) -> bool:
-        """Whether this process holds the memory."""
+        """Whether this process writes the memory."""
         return self.rank == 0
 
     def agree(self, decide: Callable[[], Any]) -> Any:
-        """Return what the first process decides, in all of them; an error is raised in all."""
+        """Return the first process's result in all of them; an error is raised in all."""
         box: list[Any] = [None, None]
         if self.writes:
             try:
@@ -77,7 +76,7 @@ class Ranks:
         return value
 
     def hand_over(self, block: ReadBlock | None, owner: int) -> ReadBlock | None:
-        """Bring a block from the process that read it to the first one; None elsewhere."""
+        """Send a block from the process that read it to the first one; None elsewhere."""
         if owner == 0 or self.count == 1:
             return block
         if self.rank == owner:

@@ -1,7 +1,7 @@
 """From a file to its text: plain text, Markdown, source code, HTML and PDF.
 
-What a file is follows from its ending. Every file of an unknown ending is taken for text, unless it
-holds bytes that no text holds.
+The suffix of a file decides how it is read. Files with an unknown suffix are read as text, unless
+they contain zero bytes.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ _KINDS: dict[str, Kind] = {".html": "html", ".htm": "html", ".xhtml": "html", ".
 
 
 def kind_of(file: SourceFile) -> Kind:
-    """Return how a file is read; places are lines, or the pages of a PDF."""
+    """Return how a file is read; places are lines, or pages of a PDF."""
     return _KINDS.get(file.path.suffix.lower(), "text")
 
 
@@ -27,7 +27,7 @@ def read_file(file: SourceFile) -> Iterator[MarkedText]:
     """Yield the text of a file in pieces; nothing for a file without text.
 
     Raises:
-        ValueError: The file is not what its ending says, or no UTF-8 text.
+        ValueError: The file is not what its suffix says, or not UTF-8 text.
         OSError: It cannot be read.
     """
     kind = kind_of(file)

@@ -21,17 +21,17 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class ReadBlock:
-    """The chunks of a block, its halo left out, on the CPU.
+    """The chunks of a block, without its halo, on the CPU.
 
     Attributes:
         landmarks: [F, E].
-        keys: [F, S, G, D], or none of them if they are not kept.
+        keys: [F, S, G, D]; empty if they are not kept.
         values: Same shape as `keys`.
         lengths: Tokens of each chunk, [F].
         token_ids: Of all chunks, one after the other.
         lines: Line or page that each chunk begins on, int32 [F].
         counts: Chunks of each of the block's documents.
-        problems: Why a document could not be read, for each of them; None: it could.
+        problems: For each document, why it could not be read; None: it could.
         is_last: The last block of its group of files.
     """
 
@@ -47,15 +47,15 @@ class ReadBlock:
 
 
 def read_block(model: Any, block: TokenBlock, settings: BuildSettings) -> ReadBlock:
-    """Read a block in one call; the model must retrieve.
+    """Read a block in one call; the model must be one that retrieves.
 
-    The same block gives the same bits in every process that has the same device and threads, since
-    the call does not depend on anything else.
+    The same block gives the same bits in every process with the same device and threads, since the
+    call depends on nothing else.
 
     Args:
         model: A `DRTForCausalLM` in evaluation mode.
         block: With its halo.
-        settings: Say what is kept, and in which dtype.
+        settings: What is kept, and in which dtype.
     """
     config: DRTConfig = model.config
     dtype: torch.dtype = getattr(torch, settings.dtype)
@@ -77,7 +77,7 @@ def read_block(model: Any, block: TokenBlock, settings: BuildSettings) -> ReadBl
     full = len(block.ids) % (config.chunk_size - 1) == 0 and documents is None
     chunks = model.base_model.encode_chunks(
         ids.to(model.device),
-        # a text of whole chunks needs no break, and is laid out without a table
+        # a text of whole chunks needs no break, so its layout needs no table
         chunk_breaks=None if full else breaks,
         document_ids=documents,
     )
@@ -100,7 +100,7 @@ def read_block(model: Any, block: TokenBlock, settings: BuildSettings) -> ReadBl
 
 
 def _chunks(block: TokenBlock, per_chunk: int) -> tuple[list[int], np.ndarray]:
-    """Return how many chunks each document has, and the first token of each, halos left out."""
+    """Return the chunks of each document and the first token of each chunk, without halos."""
     counts, starts = [], [np.zeros(0, dtype=np.int64)]
     for number, span in enumerate(block.spans):
         first = span.start + (0 if number else block.halo)

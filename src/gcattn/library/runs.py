@@ -1,4 +1,4 @@
-"""Where a run on a library stands: begun, killed and to be continued, or finished."""
+"""The state of a run on a library: begun, killed and to be continued, or finished."""
 
 from __future__ import annotations
 
@@ -23,24 +23,24 @@ class Place:
 
 
 def cursor_of(run: LibraryState, place: Place) -> dict[str, int]:
-    """Return what the memory keeps of a place, as JSON."""
+    """Return the JSON that the memory stores for a place."""
     return {"run": run.run, "group": place.group, "segment": place.segment}
 
 
 def place_of(cursor: Any, run: LibraryState) -> Place:
-    """Return where a run continues, by what the memory kept last."""
+    """Return where a run continues, from what the memory stored last."""
     if not isinstance(cursor, dict) or cursor.get("run") != run.run:
         return Place()  # nothing of this run is written
     return Place(int(cursor["group"]), int(cursor["segment"]))
 
 
 def run_on(folder: Path, sources: tuple[str, ...], begin: LibraryState | None) -> LibraryState:
-    """Return the state that a run finds, or begins with; `unfinished` is None for a new run.
+    """Return the state from which a run starts or continues; `unfinished` is None for a new run.
 
     Args:
-        folder: Of the memory.
-        sources: What is to be read.
-        begin: What a new memory is begun with; None: there is one.
+        folder: Folder of the memory.
+        sources: Files and folders to read.
+        begin: State of a new memory; None: add to an existing one.
 
     Raises:
         FileExistsError: There is a memory, or something else, where a new one is to be made.
@@ -77,7 +77,7 @@ def run_on(folder: Path, sources: tuple[str, ...], begin: LibraryState | None) -
 
 
 def check_names(folder: Path, run: LibraryState, block_tokens: int, place: Place) -> None:
-    """Refuse to continue if the files that a killed run had read are not the same any more.
+    """Refuse to continue if files that a killed run had read have changed.
 
     Raises:
         ValueError: One has another name or size, or is gone.
@@ -104,7 +104,7 @@ def check_names(folder: Path, run: LibraryState, block_tokens: int, place: Place
 def _holds_something(folder: Path) -> bool:
     if not folder.is_dir():
         return folder.exists()
-    # what a run leaves that is killed before it has begun
+    # left by a run that is killed before it begins
     left = (".lock", "parts", DESCRIPTION)
     names = [path.name for path in folder.iterdir()]
     if any(name not in left and not name.startswith(f".{DESCRIPTION}.") for name in names):

@@ -1,4 +1,4 @@
-"""Where an answer comes from: from retrieved chunks to files, lines and weights.
+"""The sources of an answer: from retrieved chunks to files, lines and weights.
 
 Shapes: F landmarks of a call, K retrieved chunks.
 """
@@ -18,18 +18,18 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Source:
-    """A chunk that an answer was read from.
+    """A chunk that an answer comes from.
 
     Attributes:
         chunk: Its number in the memory.
         name: Its file.
         kind: "text", "html" or "pdf".
-        line: Line of the file, or page of a PDF. In a plain text it is the line that shares most
-            words with question and answer; in others the one on which the chunk begins.
-        weight: Its share of what was read, the mean over all retrievals that served the answer.
+        line: Line of the file, or page of a PDF. In plain text it is the line that shares the most
+            words with question and answer; otherwise the one on which the chunk begins.
+        weight: Its retrieval weight, averaged over all retrievals that served the answer.
         text: The chunk.
-        line_text: That line of it.
-        holds_answer: Whether the answer stands in the chunk, word for word.
+        line_text: That line.
+        holds_answer: Whether the chunk contains the answer, word for word.
     """
 
     chunk: int
@@ -43,7 +43,7 @@ class Source:
 
     @property
     def place(self) -> str:
-        """The file and the line in it, as editors and compilers write them."""
+        """File and line, as editors and compilers write them."""
         return (
             f"{self.name}, page {self.line}" if self.kind == "pdf" else f"{self.name}:{self.line}"
         )
@@ -60,10 +60,10 @@ def source_of(
     """Return where a chunk comes from.
 
     Args:
-        memory: That holds it.
-        tokenizer: Of its token ids.
+        memory: The memory that holds it.
+        tokenizer: Decodes its token ids.
         chunk: Its number.
-        weight: How much of it was read.
+        weight: Its retrieval weight.
         question: What was asked.
         answer: What was answered.
     """
@@ -72,7 +72,7 @@ def source_of(
     kind = passage.document.notes.get("kind", "text")
     lines = text.split("\n")
     at = _likeliest(lines, f"{question} {answer}")
-    # in other kinds a line of the text is no line of the file
+    # in other kinds a line of the text is not a line of the file
     line = passage.line + at if passage.line and kind == "text" else passage.line
     wanted = " ".join(answer.split()).strip(".")
     holds = bool(wanted) and wanted in " ".join(text.split())
@@ -80,11 +80,11 @@ def source_of(
 
 
 def chunk_weights(retrieval: Sequence[Any]) -> dict[int, float]:
-    """Return the mean weight of every chunk that served an answer, the weightiest first.
+    """Return the mean weight of every chunk that served an answer, largest first.
 
     Args:
-        retrieval: What `generate` collected, for each call a selection of each group, [1, F, K].
-            Of the first call, which reads the question, the last landmark served the answer.
+        retrieval: What `generate` collected: for each call the selection of each group, [1, F, K].
+            In the first call, which reads the question, the last landmark serves the answer.
     """
     total: dict[int, float] = {}
     count = 0
@@ -105,7 +105,7 @@ def chunk_weights(retrieval: Sequence[Any]) -> dict[int, float]:
 
 
 def _likeliest(lines: Sequence[str], words: str) -> int:
-    """Return which line shares most words with others, the first of several."""
+    """Return the line that shares the most words with the others; the first if several do."""
     wanted = set(re.findall(r"\w+", words.lower()))
     shared = [len(wanted & set(re.findall(r"\w+", line.lower()))) for line in lines]
     return shared.index(max(shared))

@@ -1,4 +1,4 @@
-"""`library.json`: what a memory of files was built with, and what is still to be read.
+"""`library.json`: how a memory of files was built, and what is still to be read.
 
     {
      "version": 1,
@@ -10,8 +10,8 @@
      "unfinished": ["papers"]
     }
 
-It stands beside `memory.json`. The contents of the memory do not depend on it: it says which model
-answers by default, and lets a build or an append that was killed continue where it stopped.
+It lies beside `memory.json`. The contents of the memory do not depend on it: it names the model
+that answers by default, and lets a killed build or append continue where it stopped.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ STATE_FILE, VERSION = "library.json", 1
 
 @dataclass(frozen=True)
 class BuildSettings:
-    """What decides how a library is divided; the same for all that is ever appended.
+    """How a library is divided; fixed for all later appends.
 
     Attributes:
         block_tokens: Tokens that the model reads at once, and the least that a resumed build reads
@@ -64,8 +64,8 @@ class LibraryState:
         tokenizer: Fingerprint of its tokenizer.
         settings: How the library is divided.
         run: Number of the last build or append, counted from 1.
-        first_document: Documents that were there when it began.
-        unfinished: Its sources while it is not finished; None: it is.
+        first_document: Number of documents when it began.
+        unfinished: Its sources until it is finished; then None.
     """
 
     model: str
@@ -76,15 +76,15 @@ class LibraryState:
     unfinished: tuple[str, ...] | None = None
 
     def begun(self, sources: tuple[str, ...], first_document: int) -> Self:
-        """Return the state while one more run reads `sources`."""
+        """Return the state during another run, which reads `sources`."""
         return replace(self, run=self.run + 1, first_document=first_document, unfinished=sources)
 
     def finished(self) -> Self:
-        """Return the state when the run is done."""
+        """Return the state after the run."""
         return replace(self, unfinished=None)
 
     def write(self, folder: Path) -> None:
-        """Replace the file as a whole."""
+        """Replace the file atomically."""
         with new_file(folder / STATE_FILE) as stream:
             json.dump({"version": VERSION} | asdict(self), stream, indent=1)
 
@@ -113,7 +113,7 @@ def read_state(folder: Path) -> LibraryState | None:
 
 
 def read_finished_state(folder: Path) -> LibraryState | None:
-    """Read `library.json` of a memory that is read to its end; None where there is none.
+    """Read `library.json` of a finished memory; None where there is none.
 
     Raises:
         DamagedFolderError: It is not as we write it, or of another version.

@@ -1,4 +1,4 @@
-"""A DRT's cache for transformers: the stream that remembers.
+"""The cache of a DRT, for transformers: a stream that persists between calls.
 
 Shapes: B batch.
 """
@@ -27,17 +27,17 @@ if TYPE_CHECKING:
 
 
 class DRTCache(Stream, Cache):
-    """Everything that a stream of tokens leaves behind; grows by a chunk every S - 1 tokens.
+    """The state of a stream of tokens; grows by a chunk every S - 1 tokens.
 
     Args:
         config: Configuration of the model that the cache is for.
         memory_tier: Where finished chunks are kept, "device", "host", "host-int8", "disk" or
             "recompute"; the configuration's without it.
-        memory: A memory that `open_memory` opened, whose chunks every row sees in front of its own.
-            Any number of caches may stand on one; none writes into it.
-        expected_tokens: Tokens per row, where they are known: the device then takes room for them
-            at once. Memory that grows as it fills is copied now and then, and needs up to two and a
-            half times its bytes while it is. There may be more tokens, or fewer.
+        memory: A memory from `open_memory`, whose chunks precede every row's own. Any number of
+            caches may use the same one; none writes to it.
+        expected_tokens: Tokens per row, if known: the device then allocates memory for them at
+            once. Memory that grows as it fills is copied now and then, and meanwhile takes up to
+            2.5 times its size. More tokens, or fewer, may follow.
 
     Raises:
         ValueError: `expected_tokens` is negative, there is no such tier, or the memory is of a
@@ -63,11 +63,11 @@ class DRTCache(Stream, Cache):
         self.expected_tokens = expected_tokens
         self._memory_tier: MemoryTier = config.memory_tier if memory_tier is None else memory_tier
         self._shared = memory
-        self._model: ref[nn.Module] | None = None  # that has read with this cache
+        self._model: ref[nn.Module] | None = None  # the model that has read with this cache
         self.reset()
 
     def reset(self) -> None:
-        """Forget everything that was read; a memory that was given stays."""
+        """Forget everything that was read; a given memory stays."""
         Stream.__init__(self, self.config)
         expected_chunks = -(-self.expected_tokens // (self.config.chunk_size - 1))
         self.memory: ChunkMemory = make_memory(self._memory_tier, expected_chunks, self._shared)
@@ -84,11 +84,11 @@ class DRTCache(Stream, Cache):
         return super().states() | {"memory": self.memory}
 
     def fixed(self) -> FixedStream:
-        """Return what is held in fixed shapes; it goes back by itself before anyone else looks."""
+        """Return the state in fixed shapes; it is written back before anything else is read."""
         if not self._is_fixed:
             shapes = fixed_shapes(self.config, self, self.memory)
             if self._fixed is None or self._fixed.shapes != shapes:
-                with torch.inference_mode(False):  # so that later calls may write in any mode
+                with torch.inference_mode(False):  # so that later calls can write in any mode
                     self._fixed = FixedStream(self.config, self, self.memory)
             self._fixed.fill(self, self.memory)
             self._is_fixed = True
@@ -103,13 +103,13 @@ class DRTCache(Stream, Cache):
         return [] if state is None else state.open_length.tolist()
 
     def settle(self) -> None:
-        """Take back what tokens in fixed shapes have left."""
+        """Write the state in fixed shapes back."""
         if self._is_fixed and self._fixed is not None:
             self._fixed.settle(self)
             self._is_fixed = False
 
     def __getstate__(self) -> dict[str, object]:
-        """Leave out the tensors of fixed shapes and the model: a copy finds its own."""
+        """Leave out the state in fixed shapes and the model: a copy makes its own."""
         self.settle()
         return vars(self) | {"_fixed": None, "_model": None}
 
@@ -127,7 +127,7 @@ class DRTCache(Stream, Cache):
         return self.memory.append(chunks, counts, ids)
 
     def bind(self, model: nn.Module) -> None:
-        """Say which `DRTModel` reads; it does this by itself, in every call.
+        """Register the `DRTModel` that reads; it does this itself, in every call.
 
         Raises:
             ValueError: The cache was filled by other weights.
@@ -144,12 +144,12 @@ class DRTCache(Stream, Cache):
 
     @property
     def model(self) -> nn.Module | None:
-        """The model that has read with this cache, as long as it lives."""
+        """The model the model that has read with this cache, as long as it lives."""
         return None if self._model is None else self._model()
 
     @contextmanager
     def call(self) -> Iterator[None]:
-        """Enclose calls that succeed together or leave the cache as it was, bit for bit.
+        """Make the enclosed calls atomic: they all succeed, or the cache is as it was, bit for bit.
 
         Raises:
             ValueError: Another thread is in a call on this cache.
@@ -164,14 +164,14 @@ class DRTCache(Stream, Cache):
             self._prefetch()
 
     def _prefetch(self) -> None:
-        """Fetch what the last landmarks retrieved while other things are computed."""
+        """Fetch what the last landmarks retrieved, in the background."""
         for state in self.last_retrievals:
             retrieved = state.take_retrieved()
             if retrieved is not None and not self.memory.reads_in_place:
                 self.memory.prefetch(retrieved.wait())
 
     def claimed(self) -> AbstractContextManager[None]:
-        """Keep other threads off.
+        """Lock the cache against other threads.
 
         Raises:
             ValueError: Another thread is in a call on this cache.
@@ -211,7 +211,7 @@ class DRTCache(Stream, Cache):
         return -1
 
     def num_bytes(self) -> dict[str, int]:
-        """Return bytes held by place, {"device": …, "host": …, "disk": …}; shared ones aside."""
+        """Return bytes by place, {"device": …, "host": …, "disk": …}, without shared chunks."""
         held = [state.num_bytes() for state in self.states().values()]
         places = ("device", "host", "disk")
         return {place: sum(bytes_.get(place, 0) for bytes_ in held) for place in places}
@@ -232,12 +232,12 @@ class DRTCache(Stream, Cache):
         self.reorder_cache(indices)
 
     def chunk_span(self, row: int, chunk: int) -> tuple[int, int]:
-        """Return where a chunk's tokens lie among all that the row has read, padding included.
+        """Return where a chunk's tokens are among all that the row has read, padding included.
 
         Args:
             row: Row of the batch.
-            chunk: Number of the chunk in its row, as in `output.retrieval[r].indices`; those of a
-                memory that was given come first, and `memory.passage(chunk)` knows them.
+            chunk: Number of the chunk in its row, as in `output.retrieval[r].indices`. Chunks of a
+                given memory come first; use `memory.passage(chunk)` for them.
 
         Returns:
             The first token and the one after the last: `ids[row, first:end]` is its text.
@@ -260,7 +260,7 @@ class DRTCache(Stream, Cache):
         return self.log.token_ids(row, chunk - self.memory.num_shared)
 
     def crop(self, tokens_to_remove: int) -> None:
-        """Refuse: finished chunks are encoded for good.
+        """Refuse: finished chunks can't be split again.
 
         Raises:
             ValueError: Always, unless nothing is to be removed.
@@ -279,7 +279,7 @@ class DRTCache(Stream, Cache):
     @property
     def is_linear(self) -> list[bool]:
         """One False: `generate` has to trim the cached prefix from the prompt."""
-        # asked from transformers 5.24 on, with `all`, which the empty list of `layers` would pass
+        # transformers 5.24 and later call `all` on it, which an empty list of `layers` would pass
         return [False]
 
     @property
@@ -300,7 +300,7 @@ _LOCK = threading.Lock()
 
 @contextmanager
 def _claimed(cache: DRTCache) -> Iterator[None]:
-    """Keep other threads off a cache; the same thread may claim it again within."""
+    """Lock a cache against other threads; the same thread may lock it again."""
     thread = threading.get_ident()
     with _LOCK:
         holder = _THREADS.get(id(cache))

@@ -35,7 +35,7 @@ class CarriedState:
         self._held = {name: x[rows.to(x.device)] for name, x in self._held.items()}
 
     def tensors(self) -> dict[str, Tensor]:
-        """Return everything that is kept, by name."""
+        """Return all tensors by name."""
         return dict(self._held)
 
     def replace(self, tensors: dict[str, Tensor]) -> None:
@@ -43,11 +43,11 @@ class CarriedState:
         self._held = dict(tensors)
 
     def restore(self, tensors: dict[str, Tensor], device: torch.device) -> None:
-        """Take back what `tensors` returned; it is read on `device`."""
+        """Restore what `tensors` returned, on `device`."""
         self._held = {name: x.to(device) for name, x in tensors.items()}
 
     def num_bytes(self) -> dict[str, int]:
-        """Return bytes held by place, {"device": …, "host": …}."""
+        """Return bytes in use by place, {"device": …, "host": …}."""
         held = sum(x.numel() * x.element_size() for x in self._held.values())
         return {"device": held, "host": 0}
 

@@ -1,9 +1,9 @@
 """The chunk memory: what the retriever scores and what Grouped Cross-Attention reads.
 
 Landmarks are scored every S tokens and stay on the device, [B, N, E]. Keys and values are large and
-read rarely: a store keeps them, tier by tier, and rows refer to its chunks by number, so rows that
-share a past (beams, forks) share its chunks. In front of a row's own chunks may stand those of a
-memory that many streams share.
+read rarely: a store of the chosen tier keeps them, and rows refer to its chunks by number, so rows
+with a common past (beams, forks) share chunks. The chunks of a memory that many streams share may
+precede a row's own.
 
 Shapes: B batch, N own chunks of the longest row, C blocks, K retrieved chunks, F chunks of one
 call, P chunks in the store, U distinct chunks of one fetch, S slots per chunk, G key/value heads,
@@ -31,21 +31,21 @@ from gcattn.memory.stores import (
 )
 from gcattn.ops.chunk_topk import ChunkSelection
 
-# fetches that are remembered: one for each retrieval group, more or less
+# fetches to remember: about one for each retrieval group
 RECENT_FETCHES = 4
 
 
 class ChunkMemory(CarriedState):
     """All finished chunks of a stream, for inference; gradients do not flow into it.
 
-    Unlike other carried states it is written into, after what it holds: a copy for every chunk
-    would cost more than the chunk.
+    Unlike other carried states it is extended in place: copying it for every chunk would cost
+    more than the chunk.
 
     Args:
         store: Empty; where keys and values go.
-        shared: Chunks in front of all rows' own.
-        expected_chunks: Chunks per row that room is taken for at once, rather than bit by bit with
-            a copy each time; there may be more.
+        shared: Chunks that precede every row's own.
+        expected_chunks: Chunks per row to allocate at once, rather than growing with a copy each
+            time; more may follow.
     """
 
     def __init__(
@@ -65,12 +65,12 @@ class ChunkMemory(CarriedState):
 
     @property
     def num_chunks(self) -> Tensor:
-        """Own chunks of each row, [B], on the CPU."""
+        """Number of each row's own chunks, [B], on the CPU."""
         return self._num_chunks
 
     @property
     def num_shared(self) -> int:
-        """Shared chunks, which all rows see."""
+        """Number of shared chunks, which all rows see."""
         return 0 if self.shared is None else self.shared.num_chunks
 
     @property
@@ -85,7 +85,7 @@ class ChunkMemory(CarriedState):
 
     @property
     def dtype(self) -> torch.dtype:
-        """Of the landmarks."""
+        """Dtype of the landmarks."""
         return self._landmarks.dtype
 
     @property
@@ -100,11 +100,11 @@ class ChunkMemory(CarriedState):
 
     @property
     def chunk_bytes(self) -> int:
-        """Bytes of the keys and values of a chunk where they are read."""
+        """Bytes of a chunk's keys and values on the device that reads them."""
         return 2 * self._like.shape[1:].numel() * self._like.element_size()
 
     def bind(self, model: nn.Module) -> None:
-        """Say which `DRTModel` reads: one that did not make the shared chunks is refused.
+        """Register the `DRTModel` that reads; one that did not make the shared chunks is refused.
 
         Raises:
             ValueError: The shared memory was made by other weights.
@@ -161,7 +161,7 @@ class ChunkMemory(CarriedState):
         return choose_behind(self.shared, queries, landmarks, documents, num_visible, choice)
 
     def fetch(self, indices: Tensor, weights: Tensor) -> RetrievedChunks:
-        """Bring the chunks [B, C, K] to where they are read."""
+        """Copy the chunks [B, C, K] to the device that reads them."""
         numbers = self._numbers(indices.to(self._store_index.device))
         B = indices.shape[0]
         if self.reads_in_place:
@@ -178,9 +178,9 @@ class ChunkMemory(CarriedState):
         return RetrievedChunks(keys, values, lengths, places.to(weights.device), weights)
 
     def prefetch(self, indices: Tensor) -> None:
-        """Fetch chunks [B, K] (on the CPU) that the next call will ask for.
+        """Fetch chunks [B, K] (on the CPU) that the next call will read.
 
-        On a GPU they travel beside what it computes; elsewhere a slow source is told of them.
+        On a GPU the copy overlaps with compute; elsewhere a slow source starts reading.
         """
         numbers = self._numbers(indices[:, None]).unique()
         numbers = numbers[numbers >= 0]
@@ -207,7 +207,7 @@ class ChunkMemory(CarriedState):
         self._store_index = self._store_index[rows.to(self._store_index.device)]
 
     def tensors(self) -> dict[str, Tensor]:
-        """Return everything that is stored, by name; shared chunks aside."""
+        """Return all tensors by name, without shared chunks."""
         if not self.is_ready:
             return {}
         stored = self.stored(0, self._num_stored)
@@ -222,7 +222,7 @@ class ChunkMemory(CarriedState):
         }
 
     def stored(self, first: int, end: int) -> GatheredChunks:
-        """Return chunks of the store, whichever rows refer to them."""
+        """Return chunks of the store, whichever rows hold them."""
         if first < end and isinstance(self.store, DeviceStore):
             return GatheredChunks(*(x[first:end] for x in self.store.all()))
         if first < end:
@@ -231,9 +231,9 @@ class ChunkMemory(CarriedState):
         return GatheredChunks(self._like, self._like, lengths)
 
     def restore(self, tensors: dict[str, Tensor], device: torch.device) -> None:
-        """Take what `tensors` returned into an empty memory; it is read on `device`.
+        """Restore what `tensors` returned into an empty memory, to be read on `device`.
 
-        Besides, "token_ids" [P, S - 1] are for a store that needs them.
+        A store that needs token ids also finds "token_ids" [P, S - 1].
         """
         self._num_chunks = tensors["num_chunks"]
         self._landmarks = tensors["landmarks"].to(device)
@@ -263,7 +263,7 @@ class ChunkMemory(CarriedState):
         self.store.truncate(self._num_stored)
         longest = self._longest
         if longest:
-            # rows with fewer chunks than the longest were written into within its reach
+            # rows shorter than the longest were written to within the kept range
             unused = torch.arange(longest) >= self._num_chunks[:, None]
             for held, nothing in (
                 (self._landmarks, 0.0),
@@ -273,7 +273,7 @@ class ChunkMemory(CarriedState):
                 held[:, :longest][unused.to(held.device)] = nothing
 
     def __getstate__(self) -> dict[str, object]:
-        """Leave out what was fetched: a copy fetches for itself."""
+        """Leave out fetched chunks: a copy fetches its own."""
         return vars(self) | {"_fetched": []}
 
     def num_bytes(self) -> dict[str, int]:
@@ -289,12 +289,12 @@ class ChunkMemory(CarriedState):
 
     @property
     def reads_in_place(self) -> bool:
-        """Whether chunks are read where they lie, so that nothing is fetched."""
+        """Whether chunks are read in place, so that nothing is fetched."""
         return self.shared is None and isinstance(self.store, DeviceStore)
 
     @property
     def _index_device(self) -> torch.device | None:
-        """Where the places in the store are looked up; None for the device of the landmarks."""
+        """Device on which places in the store are looked up; None for the landmarks' device."""
         return None if self.reads_in_place else torch.device("cpu")
 
     @property
@@ -311,7 +311,7 @@ class ChunkMemory(CarriedState):
         return torch.where(own < 0, indices, stored)
 
     def _bring(self, numbers: Tensor) -> GatheredChunks:
-        """Return shared and stored chunks [U], from the last fetches if they were fetched then."""
+        """Return shared and stored chunks [U], from the last fetches where possible."""
         for at, known in enumerate(self._fetched):
             if torch.equal(known.numbers, numbers):
                 self._fetched[at] = known.arrived()
@@ -345,11 +345,11 @@ class ChunkMemory(CarriedState):
         capacity = self._landmarks.shape[1] if self._landmarks.dim() == 3 else 0
         if needed <= capacity and capacity:
             return
-        # doubling: a stream of N chunks is copied at most twice over in its life
+        # doubling: each chunk is copied at most twice on average over the life of a stream
         capacity = max(needed, 2 * capacity, 16, self._expected_chunks)
         used = self._longest
         device = chunks.landmarks.device
-        with torch.inference_mode(False):  # so that later calls may write in any mode
+        with torch.inference_mode(False):  # so that later calls can write in any mode
             landmarks = chunks.landmarks.new_zeros(B, capacity, E)
             documents = torch.full((B, capacity), -1, device=device)
             index = torch.zeros(B, capacity, dtype=torch.long, device=self._index_device or device)
@@ -363,12 +363,12 @@ class ChunkMemory(CarriedState):
 def make_memory(
     tier: MemoryTier, expected_chunks: int = 0, shared: SharedChunks | None = None
 ) -> ChunkMemory:
-    """Return an empty memory whose keys and values live in the given tier.
+    """Return an empty memory that keeps keys and values in the given tier.
 
     Args:
         tier: Of the stream's own chunks.
-        expected_chunks: Of each row; on the device there is room for them from the start.
-        shared: Chunks in front of them.
+        expected_chunks: Per row; the device allocates them from the start.
+        shared: Chunks that precede them.
 
     Raises:
         ValueError: There is no such tier.

@@ -47,7 +47,7 @@ class ChunkSource(Protocol):
         """
 
     def fetch(self, indices: Tensor, weights: Tensor) -> RetrievedChunks:
-        """Bring the chunks [B, C, K] to where they are read."""
+        """Copy the chunks [B, C, K] to the device that reads them."""
 
 
 @dataclass(frozen=True)

@@ -31,7 +31,7 @@ class ColumnTail(CarriedState):
         else:
             whole = torch.cat([kept, columns], dim=1)
         if self.remembers:
-            assert layout.documents is not None  # only a call that is forgotten leaves them out
+            assert layout.documents is not None  # only a call that keeps nothing leaves them out
             num_used = (layout.documents >= 0).sum(1, keepdim=True)
             place = num_used + torch.arange(self._num_columns, device=columns.device)
             index = place.unsqueeze(-1).expand(-1, -1, columns.shape[-1])

@@ -1,6 +1,6 @@
-"""Caches that were saved before they were memories, formats 1 and 2: one file with every tensor.
+"""Older caches, formats 1 and 2: one file with every tensor.
 
-They name no weights, so nothing keeps other weights of the same sizes from reading them.
+They record no weights, so other weights of the same sizes can read them unnoticed.
 
 Shapes: B batch, P tokens read.
 """
@@ -56,7 +56,7 @@ def read_former_cache(folder: Path, config: "DRTConfig") -> dict[str, Tensor]:
                 f"The cache in {folder} is of a model with {name} = {made_by.get(name)}, "
                 f"this one has {getattr(config, name)}."
             )
-    if "log.ids" not in tensors:  # nothing is known of the tokens but how many there were
+    if "log.ids" not in tensors:  # only the number of tokens is known
         rows = len(tensors["state.open_length"])
         nothing = torch.full((rows, num_tokens), UNKNOWN, dtype=torch.int32)
         tensors |= {

@@ -60,7 +60,7 @@ class LastRetrieval(CarriedState):
         return ChunkSelection(torch.where(same, indices, -1), torch.where(same, weights, 0))
 
     def _keep(self, selection: ChunkSelection, layout: ChunkLayout) -> None:
-        assert layout.chunk_documents is not None  # only a call that is forgotten leaves them out
+        assert layout.chunk_documents is not None  # only a call that keeps nothing leaves them out
         finished = layout.num_finished  # [B]
         rows = torch.arange(len(finished), device=finished.device)
         last = (finished - 1).clamp_min(0)

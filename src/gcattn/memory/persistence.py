@@ -1,8 +1,8 @@
-"""Save what a stream left behind and load it again: read a document once, ask it for ever.
+"""Save the state of a stream and load it again: read a document once, ask about it many times.
 
-A saved stream is a memory: its finished chunks are parts like those of any other. One file more,
+A saved stream is a memory: its finished chunks are parts like those of any other. One more file,
 `stream.safetensors`, holds the rest: windows, open chunk, positions, and which rows have which
-chunks. A stream that stands on a shared memory names it, and is loaded on top of it again.
+chunks. A stream on top of a shared memory names it, and is loaded on top of it again.
 
 Shapes: B batch, N chunks of the longest row, P chunks in the store, S slots per chunk.
 """
@@ -43,11 +43,11 @@ TENSORS = "stream.safetensors"
 
 
 def save_cache(cache: DRTCache, folder: str | Path) -> None:
-    """Write a cache, its own chunks included, into a new folder.
+    """Write a cache and its own chunks into a new folder.
 
     Args:
-        cache: Something has been read with it.
-        folder: Made by this call.
+        cache: It must have read something.
+        folder: Created by this call.
 
     Raises:
         DiskFullError: The disk is full.
@@ -92,15 +92,15 @@ def load_cache(
 
     Args:
         folder: What `save_cache` made; caches of older formats are read too.
-        config: Configuration of the model that goes on.
-        memory_tier: Where its own chunks go; the configuration's without it.
-        memory: The memory that the cache stood on; it may have grown since.
-        device: Where the model computes.
+        config: Configuration of the model that continues.
+        memory_tier: Where its own chunks go; by default that of the configuration.
+        memory: The memory that the cache was made on top of; it may have grown since.
+        device: The model's device.
 
     Raises:
         DamagedFolderError: The cache is not what was written.
         FileNotFoundError: The folder holds no cache.
-        ValueError: The cache is of a model of other sizes, or stood on another memory.
+        ValueError: The cache is of a model of other sizes, or was made on top of another memory.
     """
     folder = Path(folder)
     if not any((folder / name).is_file() for name in (DESCRIPTION, FORMER)):
@@ -243,9 +243,9 @@ def _read_stream(folder: Path, description: Description) -> dict[str, Tensor]:
 def _move_shared(
     tensors: dict[str, Tensor], folder: Path, stood_on: Any, memory: SavedMemory | None
 ) -> None:
-    """Count a stream's own chunks from the end of its memory, which may have grown.
+    """Number a stream's own chunks from the end of its memory, which may have grown.
 
-    What its last landmarks retrieved from documents that are deleted since serves nothing any more.
+    Chunks that its last landmarks retrieved from documents deleted since get weight 0.
     """
     if stood_on is None and memory is None:
         return
@@ -270,7 +270,7 @@ def _move_shared(
 
 
 def _without(weights: Tensor, is_gone: Tensor) -> Tensor:
-    """Return retrieval weights [B, K] as they are without some of the chunks: adding up to 1."""
+    """Return retrieval weights [B, K] without some of the chunks, renormalised."""
     left = weights.masked_fill(is_gone, 0)
     total = left.sum(-1, keepdim=True)
     return torch.where(is_gone.any(-1, keepdim=True) & (total > 0), left / total, left)

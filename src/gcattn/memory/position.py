@@ -1,4 +1,4 @@
-"""Where each row of a stream stands.
+"""The position of each row of a stream.
 
 Shapes: B batch.
 """
@@ -15,19 +15,19 @@ class Position(CarriedState):
 
     @property
     def state(self) -> ChunkState | None:
-        """Where the rows stand; None at the beginning of a stream."""
+        """Position of the rows; None at the beginning of a stream."""
         return ChunkState(**self._held) if self._held else None
 
     def move(self, state: ChunkState | None) -> None:
-        """Go to where a call ended."""
+        """Move to the end of a call."""
         if self.remembers:
-            assert state is not None  # only a call that is forgotten leaves it out
+            assert state is not None  # only a call that keeps nothing leaves it out
             self._held = dict(vars(state))
 
     def restore(self, tensors: dict[str, Tensor], device: torch.device) -> None:
-        """Take back what `tensors` returned; it stays on the CPU."""
+        """Restore what `tensors` returned; it stays on the CPU."""
         super().restore(tensors, torch.device("cpu"))
 
     def num_bytes(self) -> dict[str, int]:
-        """Count nothing: these few integers are no one's memory to plan with."""
+        """Return 0: these few integers do not count."""
         return {"device": 0, "host": 0}

@@ -1,4 +1,4 @@
-"""State vectors that go from chunk to chunk, as the Block-Recurrent Transformer has them.
+"""State vectors passed from chunk to chunk, as in the Block-Recurrent Transformer.
 
 Shapes: B batch, L columns, C blocks, F finished chunks, S slots per chunk, n states, E hidden size.
 """
@@ -16,7 +16,7 @@ class RecurrentStates(CarriedState):
     def before(
         self, initial: Tensor, layout: ChunkLayout, num_rows: int
     ) -> tuple[Tensor, Tensor | None]:
-        """Return the states that the call begins with, and where chunks have to begin anew.
+        """Return the states at the start of the call, and the chunks that start from `initial`.
 
         Args:
             initial: What every document begins with, [n, E].
@@ -60,7 +60,7 @@ class RecurrentStates(CarriedState):
         """Keep the states after each row's last chunk, [B, n, E], for the next call."""
         if not self.remembers or not layout.num_finished_chunks:
             return
-        assert layout.chunk_documents is not None  # only a call that is forgotten leaves them out
+        assert layout.chunk_documents is not None  # only a call that keeps nothing leaves them out
         finished = layout.num_finished
         rows = torch.arange(len(finished), device=finished.device)
         documents = layout.chunk_documents[rows, (finished - 1).clamp_min(0)]

@@ -1,8 +1,8 @@
-"""One memory on several processes: each scores its own landmarks, owners send what is chosen.
+"""One memory on several processes: each scores its own landmarks and sends the chosen chunks.
 
-All processes run the model on the same question, in step. A retrieval brings K candidates of each
-together, of which the K best are those of the whole memory; then the owner of each chosen chunk
-sends it to the others. Nothing else travels.
+All processes run the model on the same question, in step. A retrieval gathers K
+candidates from each, whose K best are those of the whole memory; then the owner of each chosen
+chunk sends it to the others. Nothing else is sent.
 
 Shapes: N chunks of all processes, Q queries, K chosen chunks, U chunks asked for, S slots per
 chunk, G key/value heads, D head dim, E hidden size.
@@ -49,7 +49,7 @@ class ShardedChunks:
 
     @property
     def landmarks(self) -> "ShardedLandmarks":
-        """What chunks are chosen by."""
+        """The landmarks, by which chunks are chosen."""
         return ShardedLandmarks(self._own, self._exchange)
 
     @property
@@ -66,7 +66,7 @@ class ShardedChunks:
         self._own.check_sizes(config)
 
     def bind(self, model: nn.Module) -> None:
-        """Say which `DRTModel` reads.
+        """Register the `DRTModel` that reads.
 
         Raises:
             ValueError: It did not make the chunks of this process.
@@ -118,16 +118,16 @@ class ShardedReader(ChunkReader):
 
     @property
     def num_chunks(self) -> int:
-        """Chunks that there are."""
+        """Number of chunks."""
         return self._exchange.bounds[-1]
 
     def gather(self, numbers: Tensor) -> GatheredChunks:
-        """Bring chunks to the device of the model, by distinct and ascending numbers [U]."""
+        """Copy chunks to the model's device, by distinct and ascending numbers [U]."""
         read = self._exchange.bring(numbers, lambda own: list(self._own.gather(own.cpu())))
         return GatheredChunks(*read)
 
     def prefetch(self, numbers: Tensor) -> None:
-        """Say that these chunks [U] will be asked for."""
+        """Announce that these chunks [U] will be read."""
         first, end = self._exchange.first, self._exchange.end
         self._own.prefetch(numbers[(numbers >= first) & (numbers < end)] - first)
 
@@ -137,10 +137,10 @@ class ShardedReader(ChunkReader):
 
 
 class _Exchange:
-    """What travels between processes.
+    """Communication between the processes.
 
     Attributes:
-        bounds: Where the chunks of each process begin, and N.
+        bounds: Number of the first chunk of each process, and N.
     """
 
     def __init__(self, num_own: int, group: Any) -> None:
@@ -157,21 +157,21 @@ class _Exchange:
 
     @property
     def end(self) -> int:
-        """Number behind its last."""
+        """Number after its last."""
         return self.bounds[self._rank + 1]
 
     def all(self, x: Tensor) -> list[Tensor]:
-        """Return what every process passes, in the order of the processes."""
+        """Gather what every process passes, in the order of the processes."""
         gathered = [torch.empty_like(x) for _ in self.bounds[1:]]
         dist.all_gather(gathered, x.contiguous(), group=self._group)
         return gathered
 
     def bring(self, numbers: Tensor, read: Callable[[Tensor], Sequence[Tensor]]) -> list[Tensor]:
-        """Bring rows of tensors from the processes that hold them.
+        """Gather rows of tensors from the processes that hold them.
 
         Args:
             numbers: Of chunks, [U], distinct and ascending.
-            read: Returns rows of this process's tensors, by numbers of its own.
+            read: Returns rows of this process's tensors, by local numbers.
         """
         like = read(numbers[:0])
         parts: list[list[Tensor]] = [[x] for x in like]

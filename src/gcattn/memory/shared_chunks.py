@@ -1,4 +1,4 @@
-"""Chunks that any number of streams read and none writes into.
+"""Read-only chunks that any number of streams share.
 
 Shapes: N shared chunks, Q queries, K chosen chunks, E hidden size.
 """
@@ -29,7 +29,7 @@ class SharedLandmarks(Protocol):
 
 
 class SharedChunks(Protocol):
-    """A memory that streams stand on."""
+    """A memory that streams extend with chunks of their own."""
 
     @property
     def num_chunks(self) -> int:
@@ -37,7 +37,7 @@ class SharedChunks(Protocol):
 
     @property
     def landmarks(self) -> SharedLandmarks:
-        """What chunks are chosen by."""
+        """The landmarks, by which chunks are chosen."""
 
     @property
     def reader(self) -> ChunkReader:
@@ -51,7 +51,7 @@ class SharedChunks(Protocol):
         """
 
     def bind(self, model: nn.Module) -> None:
-        """Say which `DRTModel` reads: where it is, and in which dtype it computes.
+        """Register the `DRTModel` that reads: its device and its dtype.
 
         Raises:
             ValueError: It did not make the chunks: it has other sizes or other weights.

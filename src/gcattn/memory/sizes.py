@@ -1,4 +1,4 @@
-"""What must agree between the model that filled a cache and the model that continues with it."""
+"""The sizes that must agree between the model that filled a cache and the one that continues."""
 
 from typing import TYPE_CHECKING
 
@@ -22,7 +22,7 @@ SIZES = (
     "key_convolution_size",
     "landmark_overlap",
 )
-# fields that memories made before them lack, with what they stood for
+# defaults for fields that older memories lack
 ADDED_SIZES = {
     "self_attention": "window",
     "num_recurrent_states": 0,

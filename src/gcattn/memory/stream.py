@@ -1,8 +1,8 @@
 """What a forward call continues from and leaves behind: the carried states, all in one place.
 
-Every call runs on a stream. This one keeps nothing, as in training; `DRTCache` remembers.
+Every call runs on a stream. This one keeps nothing, as in training; `DRTCache` does.
 To add a carried state: a file with its class, a line in `Stream.__init__`, a line where the model
-extends it. Selecting rows, counting bytes, saving, loading and rolling back follow.
+extends it. Row selection, byte counts, saving, loading and rollback then work without more code.
 """
 
 from contextlib import AbstractContextManager, nullcontext
@@ -86,19 +86,19 @@ class Stream:
 
 
 class ReadingStream(Stream):
-    """A stream that reads for others: it continues from call to call and keeps no chunk.
+    """A stream that continues from call to call but keeps no chunks.
 
-    Whoever reads takes the chunks as they are finished; see `DRTModel.encode_chunks`.
+    The caller takes the chunks as they are finished; see `DRTModel.encode_chunks`.
     """
 
     remembers = True
 
     def __init__(self, config: "DRTConfig") -> None:
         super().__init__(config)
-        self.log = TokenLog(remembers=False)  # a log of a billion tokens is no one's need
+        self.log = TokenLog(remembers=False)  # nobody needs a log of a billion tokens
 
     def begin_at(self, position: int, num_rows: int = 1) -> None:
-        """Begin within a document: what comes before is not known, or comes as a halo.
+        """Begin within a document, whose earlier tokens are unknown or follow as a halo.
 
         Args:
             position: Columns of the document before, landmarks included; a chunk begins there.

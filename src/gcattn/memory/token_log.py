@@ -1,7 +1,7 @@
 """Which tokens a stream has read, and in which chunk each of them is.
 
-From the number of a chunk that was retrieved it leads to the chunk's text, and it tells a prompt
-that repeats what was read from one that brings new tokens only.
+It finds the text of a retrieved chunk, and tells a prompt that repeats what was read from one that
+holds new tokens only.
 
 Shapes: B batch, T tokens of a call, P tokens read, padding included.
 """
@@ -11,16 +11,16 @@ from torch import Tensor
 
 from gcattn.memory.carried import CarriedState
 
-# an id that is not known: the token came as an embedding
+# unknown id: the token came as an embedding
 UNKNOWN = -1
-# what became of the last token that `generate` returned for a row; an id: it is still to be read
+# the last token that `generate` returned for a row has been read; an id: not yet
 NOTHING_GENERATED, LAST_IS_READ = -1, -2
 
 
 class TokenLog(CarriedState):
     """Ids [B, P] beside the model, chunk numbers [B, P] on the CPU; -1 for padding's chunk.
 
-    Both are written into after what they hold, as the chunk memory is.
+    Both are extended in place, like the chunk memory.
 
     Attributes:
         num_tokens: P, tokens read per row, padding included and landmarks not.
@@ -51,7 +51,7 @@ class TokenLog(CarriedState):
         return self._last_generated
 
     def extend(self, input_ids: Tensor | None, chunks: Tensor) -> None:
-        """Note the tokens of a call, ids and numbers of their chunks [B, T]."""
+        """Append the tokens of a call: ids and chunk numbers, [B, T]."""
         if not self.remembers:
             return
         B, num_tokens = chunks.shape
@@ -103,7 +103,7 @@ class TokenLog(CarriedState):
         for row, (start, count) in enumerate(zip(first.tolist(), counts.tolist(), strict=True)):
             if not count:
                 continue
-            # chunks follow each other: the wanted ones are near the end, or the log is short
+            # chunks are consecutive: the wanted ones are near the end, or the log is short
             size = 2 * width * (count + 1)
             while size < self.num_tokens:
                 numbers = self.chunks[row, -size:]
@@ -127,7 +127,7 @@ class TokenLog(CarriedState):
             self._last_generated = self._last_generated[rows.cpu()]
 
     def tensors(self) -> dict[str, Tensor]:
-        """Return everything that is kept, by name."""
+        """Return all tensors by name."""
         if not self.num_tokens:
             return {}
         return {
@@ -137,13 +137,13 @@ class TokenLog(CarriedState):
         }
 
     def restore(self, tensors: dict[str, Tensor], device: torch.device) -> None:
-        """Take back what `tensors` returned; it is read on `device`."""
+        """Restore what `tensors` returned, on `device`."""
         self._ids, self._chunks = tensors["ids"].to(device), tensors["chunks"]
         self.num_tokens = self._ids.shape[1]
         self._last_generated = tensors["last_generated"]
 
     def num_bytes(self) -> dict[str, int]:
-        """Return bytes held by place, {"device": …, "host": …}."""
+        """Return bytes in use by place, {"device": …, "host": …}."""
         held = self.ids.numel() * self._ids.element_size()
         return {"device": held, "host": 0}
 
@@ -151,7 +151,7 @@ class TokenLog(CarriedState):
 def _with_room(held: Tensor, rows: int, used: int, needed: int, device: torch.device) -> Tensor:
     if needed <= held.shape[1] and held.shape[0] == rows:
         return held
-    with torch.inference_mode(False):  # so that later calls may write in any mode
+    with torch.inference_mode(False):  # so that later calls can write in any mode
         size = max(needed, 2 * held.shape[1], 64)
         grown = torch.full((rows, size), -1, dtype=torch.int32, device=device)
     if used:

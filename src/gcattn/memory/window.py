@@ -1,4 +1,4 @@
-"""Keys and values of the last W - 1 columns of each layer: what self-attention still reaches.
+"""Keys and values of the last W - 1 columns of each layer, which self-attention still reads.
 
 Shapes: B batch, L new columns, P kept columns, G key/value heads, D head dim, W window.
 """
@@ -35,7 +35,7 @@ class WindowCache(CarriedState):
         self.key_documents = documents
         if not self.remembers:
             return
-        assert documents is not None  # only a call that is forgotten leaves them out
+        assert documents is not None  # only a call that keeps nothing leaves them out
         if "documents" in self._held:
             documents = torch.cat([self._held["documents"], documents], dim=1)
         self.key_documents = documents
@@ -58,7 +58,7 @@ class WindowCache(CarriedState):
     def extend(self, layer: int, keys: Tensor, values: Tensor) -> tuple[Tensor, Tensor]:
         """Put a layer's kept columns before its new ones, [B, L, G, D] → [B, P + L, G, D]."""
         if not self.remembers:
-            # nothing of the layer's number here: layers that are compiled share one graph
+            # no layer number here: compiled layers share one graph
             return keys, values
         return self._extend(f"keys.{layer}", keys), self._extend(f"values.{layer}", values)
 
@@ -74,7 +74,7 @@ class WindowCache(CarriedState):
     def _last(self, x: Tensor) -> Tensor:
         """Take the columns that stay, [B, P + L, …] → [B, P', …]."""
         kept = x[:, x.shape[1] - self._num_kept :]
-        # a view keeps all of a tensor alive: right for a token more, not for a segment of a prompt
+        # a view keeps the whole tensor alive: fine after one token, not after a segment of a prompt
         return kept.clone() if x.shape[1] > 2 * self._window_size else kept
 
     @property
@@ -88,6 +88,6 @@ class WindowCache(CarriedState):
         self._all_used = all_used
 
     def restore(self, tensors: dict[str, Tensor], device: torch.device) -> None:
-        """Take back what `tensors` returned; it is read on `device`."""
+        """Restore what `tensors` returned, on `device`."""
         super().restore(tensors, device)
         self._all_used = bool((self._held["documents"] >= 0).all()) if self._held else True

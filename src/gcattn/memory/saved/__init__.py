@@ -1,4 +1,4 @@
-"""Memories that users own: read once, kept in a folder, opened by any number of streams."""
+"""Saved memories: read once, kept in a folder, opened by any number of streams."""
 
 from gcattn.memory.saved.combining import export_memory, merge_memories
 from gcattn.memory.saved.deletion import delete_documents

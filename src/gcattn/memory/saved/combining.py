@@ -1,7 +1,7 @@
-"""New memories made of old ones: several joined to one, or one without what was deleted.
+"""New memories from old ones: several merged, or one without its deleted documents.
 
-Parts are never written into, so a part that is taken over whole is linked, not copied, where the
-file system can.
+Parts never change, so a part that is kept whole is hard-linked rather than copied, where the file
+system allows.
 
 Shapes: n chunks of a part, d documents of a part, E hidden size.
 """
@@ -31,11 +31,11 @@ _PARTS = "parts"
 
 
 def merge_memories(folders: Sequence[str | Path], out: str | Path) -> None:
-    """Join memories of one model to a new one, which holds their documents one after the other.
+    """Merge memories of one model into a new one, which holds their documents in order.
 
     Args:
-        folders: Of at least one memory.
-        out: Made here.
+        folders: At least one.
+        out: Created by this call.
 
     Raises:
         DamagedFolderError: One of them is not what was written.
@@ -75,8 +75,8 @@ def export_memory(folder: str | Path, out: str | Path) -> None:
     """Make a new memory of all documents of one that are not deleted; their chunks stay the same.
 
     Args:
-        folder: Of the memory.
-        out: Made here.
+        folder: Folder of the memory.
+        out: Created by this call.
 
     Raises:
         DamagedFolderError: The memory is not what was written.
@@ -123,7 +123,7 @@ def _finished(folder: Path) -> Description:
 
 @contextmanager
 def _new_memory(folder: Path) -> Iterator[Path]:
-    """Yield an empty folder with a place for parts; it is gone again if the block fails.
+    """Yield an empty folder for parts; it is removed if the block fails.
 
     The description is written last, so what a killed process leaves is no memory, and is removed by
     the next one.
@@ -143,14 +143,14 @@ def _new_memory(folder: Path) -> Iterator[Path]:
 
 
 def _take_over(place: Path, entry: PartEntry, folder: Path, number: int) -> PartEntry:
-    """Link or copy a part, after a look at its head."""
+    """Link or copy a part, after checking its head."""
     Part(place, entry)
     file = f"{_PARTS}/{number:06d}.safetensors"
     try:
         os.link(place / entry.file, folder / file)
     except OSError:  # another file system, or one without links
         shutil.copyfile(place / entry.file, folder / file)
-    # where the build of the old memory went on is nothing to the new one
+    # the new memory does not continue the old one's build
     return replace(entry, file=file, cursor=None)
 
 

@@ -1,4 +1,4 @@
-"""Delete documents of a memory: they stay listed, and nobody retrieves from them again."""
+"""Delete documents of a memory: they stay listed but are never retrieved again."""
 
 from collections.abc import Iterable
 from pathlib import Path
@@ -8,13 +8,13 @@ from gcattn.storage.lock import sole_writer
 
 
 def delete_documents(folder: str | Path, documents: Iterable[int]) -> None:
-    """Delete documents by their numbers, all of them or, after a kill, none; again does no harm.
+    """Delete documents by number: all of them, or none if killed. Repeating the call is safe.
 
-    Whoever opens the memory from now on retrieves nothing from them. Their bytes stay until the
-    memory is exported.
+    Streams that open the memory from now on retrieve nothing from them. Their bytes stay until
+    the memory is exported.
 
     Args:
-        folder: Of the memory.
+        folder: Folder of the memory.
         documents: Their numbers, as `open_memory(folder).documents` has them.
 
     Raises:

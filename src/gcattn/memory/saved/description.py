@@ -10,9 +10,9 @@
      "sha256": "60303a…"
     }
 
-The last line is the SHA-256 of every byte in front of it, so any change to the file is noticed. The
-file is replaced as a whole: what it lists is the memory, and a part that it does not list is what a
-killed process left behind.
+The last line is the SHA-256 of every byte before it, so any change to the file is noticed. The
+file is replaced as a whole: the memory is what it lists; a part that it does not list was left by a
+killed process.
 """
 
 import hashlib
@@ -33,7 +33,7 @@ if TYPE_CHECKING:
 
 DESCRIPTION = "memory.json"
 FORMAT, VERSION = "gcattn memory", 3
-# what a cache was saved as before it was a memory
+# the file of a cache in an older format
 FORMER = "cache.json"
 _TAIL = re.compile(rb',\n "sha256": "([0-9a-f]{64})"\n}\n\Z')
 _PART_NAME = re.compile(r"parts/\d{6,}\.safetensors")
@@ -42,7 +42,7 @@ _HASH = re.compile("[0-9a-f]{64}")
 
 @dataclass(frozen=True)
 class PartEntry:
-    """What the description says about one part."""
+    """One part in the description."""
 
     file: str
     bytes: int
@@ -53,7 +53,7 @@ class PartEntry:
     documents: int  # listed in this part, one that goes on from the part before included
     continues: bool  # the first of them began in an earlier part
     ends: bool  # the last of them is complete
-    cursor: Any = None  # the builder's own note: where to go on
+    cursor: Any = None  # the builder's note of where to continue
 
     def __post_init__(self) -> None:
         counts = (self.bytes, self.head_bytes, self.chunks, self.tokens, self.documents)
@@ -68,7 +68,7 @@ class PartEntry:
 
 @dataclass(frozen=True)
 class Description:
-    """A saved memory without its parts' contents.
+    """The description of a saved memory: everything but the contents of its parts.
 
     Attributes:
         model: Sizes of the model, by the names in `SIZES`.
@@ -77,8 +77,8 @@ class Description:
         keys_values: Whether parts hold keys and values; without them chunks are recomputed.
         parts: In their order.
         deleted: Numbers of deleted documents, as (first, last) ranges in ascending order.
-        stream: Of a saved stream: the SHA-256 of `stream.safetensors`, and which memory it stood
-            on. None: the memory is no saved stream.
+        stream: For a saved stream: the SHA-256 of `stream.safetensors`, and the memory it was
+            made on top of. None: the memory is not a saved stream.
     """
 
     model: dict[str, Any]
@@ -118,7 +118,7 @@ class Description:
         return replace(self, deleted=tuple(deleted.ranges))
 
     def with_part(self, part: PartEntry) -> Self:
-        """Return the description of the memory with one part more."""
+        """Return the description with one more part."""
         return replace(self, parts=(*self.parts, part))
 
     def check_sizes(self, folder: Path, config: "DRTConfig") -> None:
@@ -137,12 +137,12 @@ class Description:
 
 
 def sizes_of(config: "DRTConfig") -> dict[str, Any]:
-    """Return what must agree between the model that made a memory and the one that reads it."""
+    """Return the sizes that the maker of a memory and its reader must share."""
     return {name: getattr(config, name) for name in SIZES}
 
 
 def write_description(folder: Path, description: Description) -> None:
-    """Replace `memory.json`, as a whole or not at all.
+    """Replace `memory.json` atomically.
 
     Raises:
         DiskFullError: The disk is full.

@@ -1,4 +1,4 @@
-"""The documents of a saved memory: a table over all parts, read as arrays, named when asked.
+"""The documents of a saved memory: arrays over all parts; names are parsed on demand.
 
 Shapes: D documents, N chunks of the memory.
 """
@@ -29,7 +29,7 @@ class Document:
 
 
 class Names(Sequence[dict[str, Any]]):
-    """What the builder noted of each document; a part's names are parsed when one is asked for."""
+    """The builder's notes on each document; a part's notes are parsed when first needed."""
 
     def __init__(self) -> None:
         self._parts: list[Part] = []
@@ -70,7 +70,7 @@ class DocumentTable(Sequence[Document]):
             self.add(part)
 
     def add(self, part: Part) -> None:
-        """Add a part that stands after the others."""
+        """Append a part."""
         self.names.add(part)
         counts = part.documents.numpy().astype(np.int64)
         ends = np.concatenate([[0], np.cumsum(counts)])
@@ -118,14 +118,14 @@ class DocumentTable(Sequence[Document]):
         return len(self._deleted)
 
     def of_chunk(self, chunk: int) -> Document:
-        """Return the document that a chunk is of.
+        """Return the document of a chunk.
 
         Raises:
             IndexError: There is no such chunk.
         """
         if not 0 <= chunk < self.before[-1, 0]:
             raise IndexError(f"The memory has no chunk {chunk}.")
-        # documents without a chunk begin where the next one does: the last of them has it
+        # a document without chunks begins where the next one does; the last of these has the chunk
         document = self[int(np.searchsorted(self.before[:, 0], chunk, side="right")) - 1]
         assert isinstance(document, Document)
         return document

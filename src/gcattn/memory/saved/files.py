@@ -55,12 +55,12 @@ class PartFiles:
             first, n = max(first, stop), n + 1
 
     def read(self, number: int, out: Tensor) -> None:
-        """Read a chunk into `out`; one that has changed is refused."""
+        """Read a chunk into `out`, after checking its checksum."""
         part, at = self.place(number)
         part.read_chunk(at, out)
 
     def prefetch(self, number: int) -> None:
-        """Ask the system to bring a chunk into its page cache."""
+        """Ask the operating system to bring a chunk into its page cache."""
         part, at = self.place(number)
         part.prefetch_chunk(at)
 
@@ -75,12 +75,12 @@ class PartFiles:
         return torch.from_numpy(part.token_ids(at, at + 1)).long()
 
     def previous(self, number: int) -> int:
-        """Return the number of the chunk before in the document; -1: there is none."""
+        """Return the number of the chunk before it in the document; -1 for the first."""
         before = self._documents.before[:, 0]
         return -1 if before[np.searchsorted(before, number)] == number else number - 1
 
     def landmarks(self, hidden_size: int, device: torch.device) -> Tensor:
-        """Read all landmarks, [N, E], to where the model is."""
+        """Read all landmarks, [N, E], to the model's device."""
         landmarks = torch.empty(len(self), hidden_size, dtype=self.dtype, device=device)
         for part, start in zip(self.parts, self.starts, strict=False):
             rows = landmarks[start : start + part.num_chunks]

@@ -1,4 +1,4 @@
-"""The landmarks of a saved memory, beside the model.
+"""The landmarks of a saved memory, on the model's device.
 
 Shapes: N chunks, Q queries, K chosen chunks, E hidden size.
 """
@@ -11,7 +11,7 @@ from gcattn.ops.chunk_topk.running_best import BestChunks
 
 
 class ExactLandmarks:
-    """All landmarks as they were written, scored one by one.
+    """All landmarks as they were written, each scored.
 
     Args:
         landmarks: [N, E].
@@ -30,7 +30,7 @@ class ExactLandmarks:
         return torch.ones(len(self._landmarks), dtype=torch.bool, device=self._landmarks.device)
 
     def seeing(self, visible: Tensor | None) -> "ExactLandmarks":
-        """Return the same landmarks, others of which may be chosen."""
+        """Return the same landmarks with another choice of visible chunks."""
         return ExactLandmarks(self._landmarks, visible)
 
     def best(self, queries: Tensor, top_k: int) -> BestChunks:
@@ -39,7 +39,7 @@ class ExactLandmarks:
         everything = torch.full((1, len(queries)), len(self._landmarks), device=queries.device)
         if self._visible is not None:
             asked_by, documents = torch.ones_like(everything), self._visible.long()[None]
-        # all queries as those of one row: they share a read of the landmarks
+        # as one row: all queries share one read of the landmarks
         best = chunk_candidates(
             queries[None],
             self._landmarks[None],

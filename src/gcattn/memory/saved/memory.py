@@ -39,15 +39,15 @@ if TYPE_CHECKING:
 
 LandmarkForm = Literal["exact", "int8"]
 
-# a memory of at most so many bytes is read as a whole when it is opened
+# a memory of at most this many bytes is read whole when it is opened
 CHECKED_AT_ONCE = 2**26
-# chunks that are loaded at a time
+# chunks loaded at a time
 LOADED_AT_ONCE = 256
 
 
 @dataclass(frozen=True)
 class Passage:
-    """Where a chunk comes from."""
+    """The origin of a chunk."""
 
     document: Document
     first_token: int  # of the document
@@ -59,7 +59,7 @@ class SavedMemory:
     """Chunks of many documents; made by `open_memory`.
 
     Attributes:
-        folder: Where it lies.
+        folder: Its folder.
         description: Sizes, fingerprint and parts.
         documents: Document by number, deleted ones included.
         tier: Where keys and values come from.
@@ -92,28 +92,28 @@ class SavedMemory:
 
     @property
     def num_chunks(self) -> int:
-        """Chunks N, those of deleted documents included."""
+        """Number of chunks N, those of deleted documents included."""
         return len(self._files)
 
     @property
     def num_tokens(self) -> int:
-        """Tokens, those of deleted documents included."""
+        """Number of tokens, those of deleted documents included."""
         return self.description.num_tokens
 
     @property
     def landmarks(self) -> SharedLandmarks:
-        """What chunks are chosen by; a model has to be bound."""
+        """The landmarks, by which chunks are chosen; a model must be bound."""
         return self._bound.landmarks(self._visible)
 
     @property
     def reader(self) -> ChunkReader:
-        """Keys and values; a model has to be bound."""
+        """The keys and values; a model must be bound."""
         return self._bound.reader
 
     def identity(self, num_chunks: int | None = None) -> str:
-        """Return a hash of what the first `num_chunks` are, all without it: whole parts.
+        """Return a hash of the first `num_chunks` chunks, which end with a part; by default of all.
 
-        A memory that only grew since has the same.
+        It stays the same while the memory only grows.
         """
         digest, seen = hashlib.sha256(self.description.fingerprint.encode()), 0
         for entry in self.description.parts:
@@ -124,7 +124,7 @@ class SavedMemory:
         return digest.hexdigest()
 
     def may_be_read(self, chunks: Tensor) -> Tensor:
-        """Return which of these chunks, by number, are of documents that are found, bool."""
+        """Return which of these chunks, by number, belong to visible documents, bool."""
         if self._visible is None:
             return torch.ones_like(chunks, dtype=torch.bool)
         return self._visible[chunks]
@@ -147,7 +147,7 @@ class SavedMemory:
         self.description.check_sizes(self.folder, config)
 
     def check(self, model: nn.Module) -> None:
-        """Refuse a model that did not make the memory; a stream does this by itself.
+        """Refuse a model that did not make the memory; a stream does this itself.
 
         Raises:
             ValueError: It has other sizes or other weights.
@@ -156,9 +156,10 @@ class SavedMemory:
         check_fingerprint(self.description.fingerprint, model, f"The memory in {self.folder}")
 
     def bind(self, model: nn.Module) -> None:
-        """Say which model reads; a stream does this by itself.
+        """Register the model that reads; a stream does this itself.
 
-        The first one decides where landmarks lie, and keys and values in the tiers that load them.
+        The first one determines the device of landmarks, and of keys and values in the tiers that
+        load them.
 
         Raises:
             ValueError: It did not make the memory.
@@ -167,15 +168,15 @@ class SavedMemory:
         self._bound.bind(base_of(model))
 
     def only(self, documents: Iterable[int]) -> Self:
-        """Return the same memory in which nothing but these documents is found."""
+        """Return a view of the memory in which only these documents are visible."""
         return self._seeing(self.documents.chunks_of(documents))
 
     def without(self, documents: Iterable[int]) -> Self:
-        """Return the same memory in which these documents are not found."""
+        """Return a view of the memory in which these documents are not visible."""
         return self._seeing(~self.documents.chunks_of(documents))
 
     def passage(self, chunk: int) -> Passage:
-        """Return where a chunk comes from, by its number as in `output.retrieval[r].indices`.
+        """Return the origin of a chunk, by its number as in `output.retrieval[r].indices`.
 
         Raises:
             IndexError: There is no such chunk.
@@ -190,7 +191,7 @@ class SavedMemory:
         return Passage(document, before, self._files.token_ids(chunk), int(part.lines[at]))
 
     def token_ids(self, first_chunk: int, end_chunk: int) -> Tensor:
-        """Return the ids of a run of chunks, int64 [t]: of a document's, its whole text."""
+        """Return the ids of consecutive chunks, int64 [t]."""
         runs = [
             part.token_ids(first, end)
             for part, first, end in self._files.runs(first_chunk, end_chunk)
@@ -207,7 +208,7 @@ class SavedMemory:
 
 
 class _Bound:
-    """What a memory holds beside a model, shared by all views of it; made when it is asked for."""
+    """What a memory keeps for a model, shared by all of its views; made when first needed."""
 
     def __init__(
         self, files: PartFiles, tier: MemoryTier, form: LandmarkForm, hidden_size: int
@@ -252,7 +253,7 @@ class _Bound:
 
     @property
     def reader(self) -> ChunkReader:
-        """Return what reads keys and values."""
+        """Return the reader of keys and values."""
         with self._lock:
             if self._reader is None:
                 self._reader = self._make_reader()
@@ -280,18 +281,18 @@ class _Bound:
 def open_memory(
     folder: str | Path, tier: MemoryTier | None = None, *, landmarks: LandmarkForm = "exact"
 ) -> SavedMemory:
-    """Open a memory that `MemoryWriter` made; heads of parts are read, and nothing more.
+    """Open a memory that `MemoryWriter` made; only the heads of parts are read.
 
     Everything else is checked when it is read; a memory of less than 64 MB is read and checked at
     once.
 
     Args:
-        folder: Where it lies.
+        folder: Its folder.
         tier: Where keys and values come from when they are retrieved: "disk" reads them from the
             folder; "device", "host" and "host-int8" load all of them first; "recompute" makes them
-            again from token ids. Without it "disk", or "recompute" if there are token ids only.
-        landmarks: "exact" keeps landmarks beside the model as they are; "int8" keeps them there in
-            8 bits, and the exact ones in host memory. The same chunks are chosen.
+            again from token ids. By default "disk", or "recompute" if there are only token ids.
+        landmarks: "exact" keeps landmarks unchanged on the model's device; "int8" keeps them there
+            in 8 bits, and the exact ones in host memory. Both choose the same chunks.
 
     Raises:
         FileNotFoundError: There is no memory.

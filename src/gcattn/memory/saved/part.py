@@ -7,7 +7,7 @@
 
 The description holds the SHA-256 of the head, which is checked when a memory is opened. The head
 holds a CRC-32 for every chunk and for every block of landmarks and token ids, checked each time
-they are read: nothing damaged is ever answered from, and opening a memory reads nothing but heads.
+they are read: no answer ever comes from damaged data, and opening a memory reads only heads.
 Files are read, never mapped: one that is interrupted while it is open gives an error, not a crash.
 
 Shapes: n chunks of the part, t tokens, d documents, S slots per chunk, G key/value heads, D head
@@ -50,7 +50,7 @@ _HEAD = ("lengths", "documents", "lines", "checksums", "names")
 
 @dataclass(frozen=True)
 class PartContent:
-    """What a part is written from, on the CPU."""
+    """The content of a part to write, on the CPU."""
 
     landmarks: Tensor  # [n, E]
     chunks: Tensor | None  # [n, 2, S, G, D]; None: they are recomputed from token ids
@@ -125,7 +125,7 @@ class Part:
     """A part that is read in pieces, each of which is checked.
 
     Args:
-        folder: Of the memory.
+        folder: Folder of the memory.
         entry: What the description says about the part.
 
     Raises:
@@ -213,7 +213,7 @@ class Part:
         self._read_checked("chunks", number * len(data), data)
 
     def prefetch_chunk(self, number: int) -> None:
-        """Ask the system to bring a chunk into its page cache."""
+        """Ask the operating system to bring a chunk into its page cache."""
         size = self._block("chunks")
         at = self._data_start + self._places["chunks"]["data_offsets"][0] + number * size
         if hasattr(os, "posix_fadvise"):

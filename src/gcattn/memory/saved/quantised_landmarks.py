@@ -43,7 +43,7 @@ class QuantisedLandmarks:
         return torch.ones_like(self._scales, dtype=torch.bool)
 
     def seeing(self, visible: Tensor | None) -> "QuantisedLandmarks":
-        """Return the same landmarks, others of which may be chosen."""
+        """Return the same landmarks with another choice of visible chunks."""
         other = object.__new__(type(self))
         vars(other).update(vars(self) | {"_visible": visible})
         return other

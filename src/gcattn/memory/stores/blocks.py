@@ -35,7 +35,7 @@ class HostBlocks:
         return self._blocks[0][0].numel() * self._blocks[0].element_size() * self._num_items
 
     def append(self, items: Tensor) -> None:
-        """Copy items [n, …] behind those that are there."""
+        """Append a copy of items [n, …]."""
         at = self._num_items
         end = at + len(items)
         while len(items):
@@ -50,7 +50,7 @@ class HostBlocks:
         self._num_items = end
 
     def truncate(self, num_items: int) -> None:
-        """Forget all but the first `num_items`."""
+        """Drop all but the first `num_items`."""
         while self._starts and self._starts[-1] > num_items:
             self._starts.pop()
             self._blocks.pop()
@@ -61,12 +61,12 @@ class HostBlocks:
         return self._blocks[block][number - self._starts[block]]
 
     def gather(self, numbers: Tensor) -> Tensor:
-        """Copy items [U] to a tensor of their own on the host; numbers ascend."""
+        """Copy items [U] to a new tensor on the host; numbers ascend."""
         if not self._blocks:
             raise IndexError("There is nothing to gather.")
         like = self._blocks[0]
         gathered = host_tensor((len(numbers), *like.shape[1:]), like.dtype)
-        # numbers ascend: those of a block follow each other
+        # numbers ascend, so those of a block are adjacent
         bounds = torch.searchsorted(numbers, torch.tensor(self._starts)).tolist()
         places = pairwise([*bounds, len(numbers)])
         for block, start, (begin, end) in zip(self._blocks, self._starts, places, strict=True):

@@ -1,4 +1,4 @@
-"""The tier "device": keys and values lie beside the model and are read in place.
+"""The tier "device": keys and values stay on the model's device and are read in place.
 
 Shapes: B batch, P chunks in the store, n new chunks, U chunks asked for, S slots per chunk,
 G key/value heads, D head dim.
@@ -22,7 +22,7 @@ class DeviceStore(ChunkStore):
 
     @property
     def num_chunks(self) -> int:
-        """Chunks that there are."""
+        """Number of chunks."""
         return self._num_chunks
 
     def num_bytes(self) -> dict[str, int]:
@@ -31,11 +31,11 @@ class DeviceStore(ChunkStore):
         return {"device": per_chunk * self._num_chunks}
 
     def expect(self, num_chunks: int) -> None:
-        """Take room for so many chunks at once."""
+        """Allocate space for this many chunks at once."""
         self._expected_chunks = num_chunks
 
     def append(self, chunks: NewChunks) -> None:
-        """Keep chunks behind those that are there."""
+        """Append chunks."""
         start, end = self._num_chunks, self._num_chunks + len(chunks.keys)
         new = (chunks.keys, chunks.values, chunks.lengths)
         if not self._pool or end > len(self._pool[0]):
@@ -50,11 +50,11 @@ class DeviceStore(ChunkStore):
         self._num_chunks = end
 
     def truncate(self, num_chunks: int) -> None:
-        """Forget all but the first `num_chunks`."""
+        """Drop all but the first `num_chunks`."""
         self._num_chunks = num_chunks
 
     def all(self) -> GatheredChunks:
-        """Return every chunk where it lies."""
+        """Return every chunk in place, without a copy."""
         return GatheredChunks(*(x[: self._num_chunks] for x in self._pool))
 
     def gather(self, numbers: Tensor) -> GatheredChunks:
@@ -64,7 +64,7 @@ class DeviceStore(ChunkStore):
 
 
 def _grown(old: Tensor, like: Tensor, used: int, capacity: int) -> Tensor:
-    with torch.inference_mode(False):  # so that later calls may write in any mode
+    with torch.inference_mode(False):  # so that later calls can write in any mode
         grown = like.new_empty(capacity, *like.shape[1:])
     if used:
         grown[:used] = old[:used]

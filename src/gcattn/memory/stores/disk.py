@@ -1,7 +1,7 @@
 """The tier "disk": keys and values are read from a file when they are retrieved.
 
-The system's page cache keeps what was read lately as long as it has room; chunks that were read
-last stay in host memory besides, within a budget.
+The page cache of the operating system keeps what was read recently as long as it has room; the
+chunks read last also stay in host memory, up to a budget.
 
 Shapes: n new chunks, U chunks asked for, S slots per chunk, G key/value heads, D head dim.
 """
@@ -28,7 +28,7 @@ BUDGET_BYTES = 2**28
 
 
 class ChunkFile(Protocol):
-    """A file, or several, that chunks are read from one by one."""
+    """One or more files from which chunks are read one by one."""
 
     shape: tuple[int, ...]  # [2, S, G, D]
     dtype: torch.dtype
@@ -43,7 +43,7 @@ class ChunkFile(Protocol):
         """Read a chunk into `out`, contiguous on the CPU."""
 
     def prefetch(self, number: int) -> None:
-        """Ask the system to bring a chunk into its page cache."""
+        """Ask the operating system to bring a chunk into its page cache."""
 
 
 class DiskReader(ChunkReader):
@@ -64,7 +64,7 @@ class DiskReader(ChunkReader):
 
     @property
     def num_chunks(self) -> int:
-        """Chunks that there are."""
+        """Number of chunks."""
         return len(self._file)
 
     def num_bytes(self) -> dict[str, int]:
@@ -73,13 +73,13 @@ class DiskReader(ChunkReader):
         return {"host": self._recent.num_bytes, "disk": per_chunk * self.num_chunks}
 
     def prefetch(self, numbers: Tensor) -> None:
-        """Let the system read chunks [U] while other things are computed."""
+        """Let the operating system read chunks [U] in the background."""
         for number in numbers.tolist():
             if self._recent.get(number) is None:
                 self._file.prefetch(number)
 
     def gather(self, numbers: Tensor) -> GatheredChunks:
-        """Read chunks [U], those that are not in host memory, and copy them to the device."""
+        """Read the chunks [U] that are not in host memory, and copy all of them to the device."""
         gathered = host_tensor((len(numbers), *self._file.shape), self._file.dtype)
         for place, number in enumerate(numbers.tolist()):
             known = self._recent.get(number)
@@ -93,7 +93,7 @@ class DiskReader(ChunkReader):
 
 
 class DiskStore(ChunkStore):
-    """Chunks of a stream in a file that ends with the process, where temporary files are."""
+    """Chunks of a stream in a temporary file that is gone when the process ends."""
 
     def __init__(self, budget_bytes: int = BUDGET_BYTES) -> None:
         self._file = ScratchChunks()
@@ -101,7 +101,7 @@ class DiskStore(ChunkStore):
 
     @property
     def num_chunks(self) -> int:
-        """Chunks that there are."""
+        """Number of chunks."""
         return len(self._file)
 
     def num_bytes(self) -> dict[str, int]:
@@ -109,7 +109,7 @@ class DiskStore(ChunkStore):
         return self._reader.num_bytes()
 
     def append(self, chunks: NewChunks) -> None:
-        """Keep chunks behind those that are there.
+        """Append chunks.
 
         Raises:
             DiskFullError: The disk is full.
@@ -118,12 +118,12 @@ class DiskStore(ChunkStore):
         self._file.append(torch.stack([chunks.keys, chunks.values], dim=1), chunks.lengths)
 
     def truncate(self, num_chunks: int) -> None:
-        """Forget all but the first `num_chunks`."""
+        """Drop all but the first `num_chunks`."""
         self._file.truncate(num_chunks)
         self._reader._recent.truncate(num_chunks)
 
     def prefetch(self, numbers: Tensor) -> None:
-        """Let the system read chunks [U] while other things are computed."""
+        """Let the operating system read chunks [U] in the background."""
         self._reader.prefetch(numbers)
 
     def gather(self, numbers: Tensor) -> GatheredChunks:
@@ -132,7 +132,7 @@ class DiskStore(ChunkStore):
 
 
 class ScratchChunks:
-    """Chunks in a scratch file; which are of this stream, the list of their places knows."""
+    """Chunks in a scratch file; the list of offsets says which belong to this stream."""
 
     def __init__(self) -> None:
         self._scratch = ScratchFile()
@@ -149,7 +149,7 @@ class ScratchChunks:
         return torch.tensor([self._lengths[n] for n in numbers.tolist()], dtype=torch.long)
 
     def append(self, chunks: Tensor, lengths: Tensor) -> None:
-        """Write chunks [n, 2, S, G, D] behind all others."""
+        """Append chunks [n, 2, S, G, D]."""
         self.shape, self.dtype = tuple(chunks.shape[1:]), chunks.dtype
         at = self._scratch.write(bytes_of(chunks.cpu()))
         size = self.dtype.itemsize * prod(self.shape)
@@ -157,7 +157,7 @@ class ScratchChunks:
         self._lengths += lengths.tolist()
 
     def truncate(self, num_chunks: int) -> None:
-        """Forget all but the first `num_chunks`."""
+        """Drop all but the first `num_chunks`."""
         del self._places[num_chunks:]
         del self._lengths[num_chunks:]
 
@@ -166,5 +166,5 @@ class ScratchChunks:
         self._scratch.read(self._places[number], bytes_of(out))
 
     def prefetch(self, number: int) -> None:
-        """Ask the system to bring a chunk into its page cache."""
+        """Ask the operating system to bring a chunk into its page cache."""
         self._scratch.prefetch(self._places[number], self.dtype.itemsize * prod(self.shape))

@@ -1,5 +1,5 @@
-"""The tiers "host" and "host-int8": keys and values wait in host memory, and only what is
-retrieved travels.
+"""The tiers "host" and "host-int8": keys and values stay in host memory, and only what is
+retrieved is copied to the device.
 
 Shapes: n new chunks, U chunks asked for, S slots per chunk, G key/value heads, D head dim.
 """
@@ -12,10 +12,10 @@ from gcattn.memory.stores.store import ChunkStore, GatheredChunks, NewChunks, sp
 
 
 class HostStore(ChunkStore):
-    """Keys and values as they are, in host memory that is pinned where there is a GPU.
+    """Unchanged keys and values in host memory, pinned where there is a GPU.
 
     Args:
-        device: Where the model is; where the first chunks come from without it.
+        device: The model's device; by default the one of the first chunks.
     """
 
     def __init__(self, device: torch.device | None = None) -> None:
@@ -25,7 +25,7 @@ class HostStore(ChunkStore):
 
     @property
     def num_chunks(self) -> int:
-        """Chunks that there are."""
+        """Number of chunks."""
         return len(self._lengths)
 
     def num_bytes(self) -> dict[str, int]:
@@ -33,13 +33,13 @@ class HostStore(ChunkStore):
         return {"host": self._chunks.num_bytes}
 
     def append(self, chunks: NewChunks) -> None:
-        """Keep chunks behind those that are there."""
+        """Append chunks."""
         self._device = self._device or chunks.keys.device
         self._chunks.append(torch.stack([chunks.keys, chunks.values], dim=1))
         self._lengths.append(chunks.lengths)
 
     def truncate(self, num_chunks: int) -> None:
-        """Forget all but the first `num_chunks`."""
+        """Drop all but the first `num_chunks`."""
         self._chunks.truncate(num_chunks)
         self._lengths.truncate(num_chunks)
 
@@ -55,10 +55,10 @@ class HostStore(ChunkStore):
 class Int8HostStore(ChunkStore):
     """Keys and values in 8 bits, with a scale for every chunk and head.
 
-    A value is off by at most half a step, 1 / 254 of the largest one of its head in the chunk.
+    A value is off by at most half a step: 1 / 254 of the largest value of its head in the chunk.
 
     Args:
-        device: Where the model is; where the first chunks come from without it.
+        device: The model's device; by default the one of the first chunks.
     """
 
     def __init__(self, device: torch.device | None = None) -> None:
@@ -70,7 +70,7 @@ class Int8HostStore(ChunkStore):
 
     @property
     def num_chunks(self) -> int:
-        """Chunks that there are."""
+        """Number of chunks."""
         return len(self._lengths)
 
     def num_bytes(self) -> dict[str, int]:
@@ -78,7 +78,7 @@ class Int8HostStore(ChunkStore):
         return {"host": self._codes.num_bytes + self._scales.num_bytes}
 
     def append(self, chunks: NewChunks) -> None:
-        """Keep chunks behind those that are there."""
+        """Append chunks."""
         self._device, self._dtype = self._device or chunks.keys.device, chunks.keys.dtype
         codes, scales = quantise(torch.stack([chunks.keys, chunks.values], dim=1))
         self._codes.append(codes)
@@ -86,12 +86,12 @@ class Int8HostStore(ChunkStore):
         self._lengths.append(chunks.lengths)
 
     def truncate(self, num_chunks: int) -> None:
-        """Forget all but the first `num_chunks`."""
+        """Drop all but the first `num_chunks`."""
         for blocks in (self._codes, self._scales, self._lengths):
             blocks.truncate(num_chunks)
 
     def gather(self, numbers: Tensor) -> GatheredChunks:
-        """Copy chunks [U] to the device, 8 bits a value on the way, and widen them there."""
+        """Copy chunks [U] to the device in 8 bits, and widen them there."""
         codes, scales, lengths = (
             blocks.gather(numbers).to(self._device, non_blocking=True)
             for blocks in (self._codes, self._scales, self._lengths)

@@ -1,4 +1,4 @@
-"""Chunks that were read lately, so that they need not be read again: a bounded, shared cache.
+"""A bounded, shared cache of recently read chunks.
 
 Shapes: S slots per chunk, G key/value heads, D head dim.
 """
@@ -20,14 +20,14 @@ class RecentChunks:
         self.num_bytes = 0
 
     def get(self, number: int) -> Tensor | None:
-        """Return a chunk if it is here."""
+        """Return a chunk if it is cached."""
         with self._lock:
             if number in self._chunks:
                 self._chunks.move_to_end(number)
             return self._chunks.get(number)
 
     def put(self, number: int, chunk: Tensor) -> None:
-        """Keep a chunk that nobody writes into, and drop the oldest ones if there are too many."""
+        """Cache a chunk that nobody writes to, and drop the oldest ones if there are too many."""
         size = chunk.numel() * chunk.element_size()
         with self._lock:
             if number not in self._chunks:
@@ -46,7 +46,7 @@ class RecentChunks:
                 self.num_bytes -= chunk.numel() * chunk.element_size()
 
     def __deepcopy__(self, memo: Any) -> Self:
-        # chunks are never written into: the copy begins empty and fills by itself
+        # a copy starts empty and fills as it is used
         return type(self)(self.budget_bytes)
 
     def __reduce__(self) -> Any:

@@ -1,8 +1,9 @@
-"""The tier "recompute": chunks are made again from their token ids when they are retrieved.
+"""The tier "recompute": chunks are recomputed from their token ids when they are retrieved.
 
 A column of the lower decoder depends on the last num_lower_layers · (W - 1) columns, and the
-convolution over embeddings on a few more: a chunk is made again by reading it behind so much of its
-document. Rotary positions act by their differences, so it may begin at position 0.
+convolution over embeddings on a few more: a chunk is recomputed by reading it after that much
+of its document. Rotary embeddings depend only on differences of positions, so reading may start at
+position 0.
 
 Shapes: n new chunks, U chunks asked for, B rows read at once, T tokens, S slots per chunk,
 G key/value heads, D head dim.
@@ -29,7 +30,7 @@ from gcattn.memory.stores.store import (
 if TYPE_CHECKING:
     from gcattn.models.configuration_drt import DRTConfig
 
-# bytes of chunks that stay beside the model
+# bytes of recomputed chunks that stay on the model's device
 BUDGET_BYTES = 2**28
 # tokens that are read at once, padding included
 BATCH_TOKENS = 2**16
@@ -45,16 +46,16 @@ class TokenSource(Protocol):
         """Return the ids of a chunk, int64 [t] on the CPU."""
 
     def previous(self, number: int) -> int:
-        """Return the number of the chunk before in the document; -1: there is none."""
+        """Return the number of the chunk before it in the document; -1 for the first."""
 
 
 class RecomputeReader(ChunkReader):
-    """Chunks that a model makes again.
+    """Chunks that a model recomputes.
 
     Args:
         tokens: Their token ids.
         device: Where the model is.
-        budget_bytes: Bytes of chunks that stay beside the model.
+        budget_bytes: Bytes of recomputed chunks that stay on the model's device.
     """
 
     is_off_device = False
@@ -69,7 +70,7 @@ class RecomputeReader(ChunkReader):
 
     @property
     def num_chunks(self) -> int:
-        """Chunks that there are."""
+        """Number of chunks."""
         return len(self._tokens)
 
     def num_bytes(self) -> dict[str, int]:
@@ -77,11 +78,11 @@ class RecomputeReader(ChunkReader):
         return {"device": self.recent.num_bytes}
 
     def bind(self, model: nn.Module) -> None:
-        """Say which `DRTModel` makes the chunks."""
+        """Register the `DRTModel` that makes the chunks."""
         self._model = ref(model)
 
     def gather(self, numbers: Tensor) -> GatheredChunks:
-        """Make chunks [U] again, those that are not at hand."""
+        """Return chunks [U]; recompute those that are not cached."""
         wanted = numbers.tolist()
         chunks = {n: known for n in wanted if (known := self.recent.get(n)) is not None}
         missing = [n for n in wanted if n not in chunks]
@@ -98,7 +99,7 @@ class RecomputeReader(ChunkReader):
         for number in numbers:
             chain = self._chain(number)
             if runs and runs[-1].chunks[-1] in chain:
-                # it is at hand while the chunk before is read: one run makes both
+                # reading the chunk before passes through it: one run makes both
                 behind = chain.index(runs[-1].chunks[-1]) + 1
                 runs[-1].chunks += chain[behind:]
                 runs[-1].wanted.append(number)
@@ -115,12 +116,12 @@ class RecomputeReader(ChunkReader):
         return batches
 
     def _chain(self, number: int) -> list[int]:
-        """Return the chunks that have to be read for the last of them, in their order."""
+        """Return the chunks that must be read to recompute the last of them, in order."""
         config = self._config
         needed = config.num_lower_layers * (config.window_size - 1)
         needed += config.embedding_convolution_size - 1
         chain, columns = [number], 0
-        # keys and landmarks may be made of the end of the chunk before as well, as it is encoded
+        # keys and landmarks may also depend on the end of the chunk before, in its encoded form
         if config.key_convolution_size > 1 or config.landmark_overlap:
             columns -= config.chunk_size
         while columns < needed:
@@ -132,7 +133,7 @@ class RecomputeReader(ChunkReader):
         return chain[::-1]
 
     def _read(self, runs: list["_Run"]) -> list[tuple[int, Tensor]]:
-        """Read runs side by side; returns the wanted chunks, each [2, S, G, D]."""
+        """Read runs as one batch; return the wanted chunks, each [2, S, G, D]."""
         texts = [[self._tokens.token_ids(n) for n in run.chunks] for run in runs]
         lengths = [[len(ids) for ids in text] for text in texts]
         width = max(sum(row) for row in lengths)
@@ -171,7 +172,7 @@ class RecomputeReader(ChunkReader):
 
 @dataclass
 class _Run:
-    """Chunks of a document, one behind the other, and those of them that are wanted."""
+    """Consecutive chunks of a document, and which of them are wanted."""
 
     chunks: list[int]
     wanted: list[int]
@@ -189,7 +190,7 @@ class RecomputeStore(ChunkStore):
 
     @property
     def num_chunks(self) -> int:
-        """Chunks that there are."""
+        """Number of chunks."""
         return len(self._tokens)
 
     def num_bytes(self) -> dict[str, int]:
@@ -197,11 +198,11 @@ class RecomputeStore(ChunkStore):
         return self._reader.num_bytes() | {"host": self._tokens.num_bytes}
 
     def bind(self, model: nn.Module) -> None:
-        """Say which `DRTModel` makes the chunks."""
+        """Register the `DRTModel` that makes the chunks."""
         self._reader.bind(model)
 
     def append(self, chunks: NewChunks) -> None:
-        """Keep the token ids of chunks behind those that are there."""
+        """Append the token ids of chunks."""
         ids, previous, lengths = chunks.token_ids, chunks.previous, chunks.lengths.cpu()
         assert ids is not None and previous is not None
         inside = torch.arange(ids.shape[1]) < lengths[:, None]
@@ -213,17 +214,17 @@ class RecomputeStore(ChunkStore):
         self._reader.device = chunks.keys.device
         first = self.num_chunks
         self._tokens.append(ids, lengths, previous)
-        # what was just read is read again soon, by the landmarks of the same call
+        # the landmarks of this call will soon read what was just stored
         for n, (keys, values) in enumerate(zip(chunks.keys, chunks.values, strict=True), first):
             self._reader.recent.put(n, torch.stack([keys, values]))
 
     def truncate(self, num_chunks: int) -> None:
-        """Forget all but the first `num_chunks`."""
+        """Drop all but the first `num_chunks`."""
         self._tokens.truncate(num_chunks)
         self._reader.recent.truncate(num_chunks)
 
     def gather(self, numbers: Tensor) -> GatheredChunks:
-        """Make chunks [U] again, those that are not at hand."""
+        """Return chunks [U]; recompute those that are not cached."""
         return self._reader.gather(numbers)
 
 
@@ -250,7 +251,7 @@ class TokensOfChunks:
         self._previous += previous.tolist()
 
     def truncate(self, num_chunks: int) -> None:
-        """Forget all but the first `num_chunks`."""
+        """Drop all but the first `num_chunks`."""
         self._ids.truncate(num_chunks)
         del self._lengths[num_chunks:]
         del self._previous[num_chunks:]
@@ -260,5 +261,5 @@ class TokensOfChunks:
         return self._ids[number][: self._lengths[number]].long()
 
     def previous(self, number: int) -> int:
-        """Return the number of the chunk before in the document; -1: there is none."""
+        """Return the number of the chunk before it in the document; -1 for the first."""
         return self._previous[number]

@@ -1,4 +1,4 @@
-"""A file of chunks that ends with the process: the tier "disk" of a stream.
+"""A scratch file of chunks, gone when the process ends: the tier "disk" of a stream.
 
 Shapes: n chunks, S slots per chunk, G key/value heads, D head dim.
 """
@@ -15,7 +15,7 @@ from gcattn.storage.full_disk import naming_full_disk
 
 
 class ScratchFile:
-    """Bytes behind each other in a file without a name; copies of a stream share it."""
+    """An unnamed file that only grows; copies of a stream share it."""
 
     def __init__(self) -> None:
         self._file = tempfile.TemporaryFile(prefix="gcattn-")  # noqa: SIM115
@@ -23,7 +23,7 @@ class ScratchFile:
         self._end = 0
 
     def write(self, data: memoryview) -> int:
-        """Write bytes behind all others; returns where they begin.
+        """Append bytes; return their offset.
 
         Raises:
             DiskFullError: The disk is full.
@@ -47,12 +47,12 @@ class ScratchFile:
             done += count
 
     def prefetch(self, at: int, size: int) -> None:
-        """Ask the system to bring bytes into its page cache."""
+        """Ask the operating system to bring bytes into its page cache."""
         if hasattr(os, "posix_fadvise"):
             os.posix_fadvise(self._file.fileno(), at, size, os.POSIX_FADV_WILLNEED)
 
     def __deepcopy__(self, memo: Any) -> Self:
-        return self  # nobody overwrites what is there
+        return self  # nothing in it is ever overwritten
 
 
 def bytes_of(x: Tensor) -> memoryview:

@@ -1,7 +1,7 @@
 """Where the keys and values of chunks are kept: one interface for every tier.
 
-A store knows chunks by number, in the order in which they were added. It knows nothing of rows,
-landmarks or documents: that is the chunk memory's part.
+A store numbers chunks in the order in which they were added. It knows nothing of rows, landmarks
+or documents; the chunk memory does.
 
 Shapes: n new chunks, U chunks asked for, S slots per chunk, G key/value heads, D head dim.
 """
@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 
 class NewChunks(NamedTuple):
-    """Chunks to be kept, as the encoder gave them."""
+    """Chunks to store, as the encoder produced them."""
 
     keys: Tensor  # [n, S, G, D]
     values: Tensor  # [n, S, G, D]
@@ -24,7 +24,7 @@ class NewChunks(NamedTuple):
 
 
 class GatheredChunks(NamedTuple):
-    """Chunks where they are read."""
+    """Chunks on the device that reads them."""
 
     keys: Tensor  # [U, S, G, D]
     values: Tensor  # [U, S, G, D]
@@ -32,19 +32,19 @@ class GatheredChunks(NamedTuple):
 
 
 class ChunkReader(ABC):
-    """Chunks by number, to be read."""
+    """Read access to chunks by number."""
 
-    # whether chunks come from the host, so that they may travel beside what the device computes
+    # whether chunks come from the host, so that copying them can overlap with compute
     is_off_device = True
 
     @property
     @abstractmethod
     def num_chunks(self) -> int:
-        """Chunks that there are."""
+        """Number of chunks."""
 
     @abstractmethod
     def gather(self, numbers: Tensor) -> GatheredChunks:
-        """Bring chunks to the device of the model.
+        """Copy chunks to the model's device.
 
         Args:
             numbers: Of the chunks, [U] on the CPU, distinct and ascending.
@@ -55,28 +55,28 @@ class ChunkReader(ABC):
         """Bytes in use by place: "device", "host" and "disk", as far as there are any."""
 
     def prefetch(self, numbers: Tensor) -> None:  # noqa: B027
-        """Say that these chunks [U] will be asked for; a tier with a slow source fetches them."""
+        """Announce that these chunks [U] will be read; a tier with a slow source fetches them."""
 
     def bind(self, model: nn.Module) -> None:  # noqa: B027
-        """Say which `DRTModel` reads; a tier that recomputes chunks runs it."""
+        """Register the `DRTModel` that reads; a tier that recomputes chunks runs it."""
 
 
 class ChunkStore(ChunkReader):
-    """Chunks by number, to be added and read."""
+    """Chunks by number, for appending and reading."""
 
     # whether `append` must be given token ids and previous chunks
     needs_token_ids = False
 
     def expect(self, num_chunks: int) -> None:
-        """Take room for so many chunks at once, where that spares copies; there may be more."""
+        """Allocate space for this many chunks at once, where that saves copies; more may follow."""
 
     @abstractmethod
     def append(self, chunks: NewChunks) -> None:
-        """Keep chunks behind those that are there."""
+        """Append chunks."""
 
     @abstractmethod
     def truncate(self, num_chunks: int) -> None:
-        """Forget all but the first `num_chunks`, also what an append that failed has left."""
+        """Drop all but the first `num_chunks`, including what a failed append left behind."""
 
 
 def split_pool(chunks: Tensor, lengths: Tensor) -> GatheredChunks:
@@ -86,5 +86,5 @@ def split_pool(chunks: Tensor, lengths: Tensor) -> GatheredChunks:
 
 def host_tensor(shape: tuple[int, ...], dtype: torch.dtype) -> Tensor:
     """Return an empty tensor in host memory, pinned where there is a GPU to copy from it."""
-    with torch.inference_mode(False):  # so that later calls may write in any mode
+    with torch.inference_mode(False):  # so that later calls can write in any mode
         return torch.empty(shape, dtype=dtype, pin_memory=torch.cuda.is_available())
