@@ -3,8 +3,7 @@
 import torch
 
 from gcattn.nn.decoder_layer import feed_forward_with_retrieval
-from gcattn.nn.rotary import rotary_angles
-from gcattn.ops.pointwise import rotate
+from gcattn.ops.pointwise import rotary_angles, rotate
 
 
 def test_gca_output_feeds_mlp_but_not_residual():

@@ -5,8 +5,14 @@ import os
 import pytest
 import torch
 
-from gcattn.nn.rotary import rotary_angles
-from gcattn.ops.pointwise import rms_norm, rotate, silu_times, write_columns
+from gcattn.ops.pointwise import (
+    mix_columns,
+    rms_norm,
+    rotary_angles,
+    rotate,
+    silu_times,
+    write_columns,
+)
 
 pytest.importorskip("triton", reason="Triton is not installed")
 ON_GPU = torch.cuda.is_available()
@@ -39,6 +45,30 @@ def test_rotated_heads_are_bitwise_those_of_the_lines(dtype, rows, sizes):
         rotate(q, k, angles, impl="triton"), rotate(q, k, angles, impl="reference"), strict=True
     ):
         assert torch.equal(fast, plain)
+
+
+@pytest.mark.parametrize("dtype", DTYPES, ids=str)
+@pytest.mark.parametrize("D", [16, 6])
+def test_angles_are_bitwise_those_of_the_lines_even_at_sixteen_million(dtype, D):
+    positions = torch.tensor([[0, 1, 513], [16 * 2**20, 16 * 2**20 + 1, 77]], device=DEVICE)
+    for fast, plain in zip(
+        rotary_angles(positions, D, 1e4, dtype, impl="triton"),
+        rotary_angles(positions, D, 1e4, dtype, impl="reference"),
+        strict=True,
+    ):
+        assert fast.shape == (2, 3, 1, D)
+        assert torch.equal(fast, plain)
+
+
+@pytest.mark.parametrize("dtype", DTYPES, ids=str)
+@pytest.mark.parametrize("rows", [1, 3], ids=["shared positions", "own positions"])
+@pytest.mark.parametrize(("L", "E", "taps"), [(1, 768, 4), (5, 37, 3), (4, 1030, 1)])
+def test_mixed_columns_are_bitwise_those_of_the_lines(dtype, rows, L, E, taps):
+    x = draw(3, taps - 1 + L, E, dtype=dtype)
+    weight = draw(taps, E, seed=1)
+    positions = torch.arange(rows * L, device=DEVICE).view(rows, L)
+    fast, plain = (mix_columns(x, weight, positions, impl=impl) for impl in ("triton", "reference"))
+    assert torch.equal(fast, plain)
 
 
 @pytest.mark.parametrize("dtype", DTYPES, ids=str)
@@ -98,6 +128,9 @@ def test_nothing_is_computed_from_nothing():
     x, weight = draw(2, 0, 8), draw(8)
     assert rms_norm(x, weight, 1e-6, impl="triton").shape == (2, 0, 8)
     assert silu_times(x, x, impl="triton").shape == (2, 0, 8)
+    nowhere = torch.zeros(2, 0, dtype=torch.long, device=DEVICE)
+    assert mix_columns(draw(2, 2, 8), draw(3, 8), nowhere, impl="triton").shape == (2, 0, 8)
+    assert rotary_angles(nowhere, 6, 1e4, torch.float32, impl="triton")[0].shape == (2, 0, 1, 6)
     q, k, angles = heads_and_angles(2, 0, 4, 2, 6, torch.float32, 1)
     assert rotate(q, k, angles, impl="triton")[1].shape == (2, 0, 2, 6)
 

@@ -37,9 +37,9 @@ from gcattn.nn.decoder_layer import DecoderLayer
 from gcattn.nn.recurrent_layer import RecurrentDecoderLayer
 from gcattn.nn.retriever import Retrieval
 from gcattn.nn.rms_norm import RMSNorm
-from gcattn.nn.rotary import rotary_angles
 from gcattn.nn.self_attention import ColumnContext, Recurrence
 from gcattn.ops.chunk_topk import ChunkSelection
+from gcattn.ops.pointwise import rotary_angles
 
 
 class DRTModel(DRTPreTrainedModel):

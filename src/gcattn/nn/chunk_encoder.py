@@ -17,8 +17,7 @@ from gcattn.memory.chunk_tail import ChunkEnds, ChunkTail
 from gcattn.nn.convolution import SlotConvolution
 from gcattn.nn.mlp import SwiGLU
 from gcattn.nn.rms_norm import RMSNorm
-from gcattn.nn.rotary import Rotation, rotary_angles
-from gcattn.ops.pointwise import rotate
+from gcattn.ops.pointwise import Rotation, rotary_angles, rotate
 
 if TYPE_CHECKING:
     from gcattn.models.configuration_drt import DRTConfig

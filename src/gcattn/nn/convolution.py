@@ -11,6 +11,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from gcattn.ops.pointwise import mix_columns
+
 
 class ColumnConvolution(nn.Module):
     """Mix every column with the columns before it in its document."""
@@ -27,12 +29,7 @@ class ColumnConvolution(nn.Module):
             positions: Of the columns in their document, [B, L] or [1, L]: none reaches beyond its
                 document's beginning.
         """
-        first = self.weight.shape[0] - 1
-        out = x[:, first:] * self.weight[0].to(x.dtype)
-        for i in range(1, first + 1):
-            earlier = x[:, first - i : x.shape[1] - i] * self.weight[i].to(x.dtype)
-            out = out + torch.where((positions >= i).unsqueeze(-1), earlier, 0)
-        return out
+        return mix_columns(x, self.weight, positions)
 
 
 class SlotConvolution(nn.Module):

@@ -13,8 +13,7 @@ from gcattn.memory.open_chunk import OpenChunk
 from gcattn.memory.recurrence import RecurrentStates
 from gcattn.memory.window import WindowCache
 from gcattn.nn.projections import project
-from gcattn.nn.rotary import Rotation
-from gcattn.ops.pointwise import rotate
+from gcattn.ops.pointwise import Rotation, rotate
 from gcattn.ops.sliding_window import sliding_window_attention
 
 if TYPE_CHECKING:

@@ -5,9 +5,19 @@ and under `torch.compile`, which fuses them itself. Elsewhere a kernel does the 
 and rounds at the same places: a decoded token is mostly launches.
 """
 
+from gcattn.ops.pointwise.angles import rotary_angles
 from gcattn.ops.pointwise.columns import write_columns
+from gcattn.ops.pointwise.convolution import mix_columns
 from gcattn.ops.pointwise.gate import silu_times
 from gcattn.ops.pointwise.norm import rms_norm
-from gcattn.ops.pointwise.rotary import rotate
+from gcattn.ops.pointwise.rotary import Rotation, rotate
 
-__all__ = ["rms_norm", "rotate", "silu_times", "write_columns"]
+__all__ = [
+    "Rotation",
+    "mix_columns",
+    "rms_norm",
+    "rotary_angles",
+    "rotate",
+    "silu_times",
+    "write_columns",
+]

@@ -12,10 +12,12 @@ from torch import Tensor
 from gcattn.ops.implementation import KERNEL_DTYPES, Impl, runs_fused
 from gcattn.ops.launch import MAX_PLANS, Keys, keys_of, make_plan
 
-Pair = tuple[Tensor, Tensor]
+Rotation = tuple[Tensor, Tensor]  # cosines and sines
 
 
-def rotate(q: Tensor, k: Tensor, rotation: Pair, *, impl: Impl = "auto") -> Pair:
+def rotate(
+    q: Tensor, k: Tensor, rotation: Rotation, *, impl: Impl = "auto"
+) -> tuple[Tensor, Tensor]:
     """Rotate queries [B, L, H, D] and keys [B, L, G, D] by their positions.
 
     Args:
@@ -31,7 +33,7 @@ def rotate(q: Tensor, k: Tensor, rotation: Pair, *, impl: Impl = "auto") -> Pair
     return _rotate_one(q, rotation), _rotate_one(k, rotation)
 
 
-def _rotate_one(x: Tensor, rotation: Pair) -> Tensor:
+def _rotate_one(x: Tensor, rotation: Rotation) -> Tensor:
     cos, sin = rotation
     first, second = x.chunk(2, dim=-1)
     return x * cos + torch.cat([-second, first], dim=-1) * sin
@@ -44,7 +46,7 @@ def _unfit(q: Tensor, k: Tensor, cos: Tensor, sin: Tensor) -> str:
 
 
 @lru_cache(MAX_PLANS)
-def _plan(keys: Keys) -> Callable[..., Pair]:
+def _plan(keys: Keys) -> Callable[..., tuple[Tensor, Tensor]]:
     from gcattn.ops.pointwise.triton_rotary import plan_rotation
 
     return make_plan(plan_rotation, keys, (), num_strided=0)
