@@ -15,7 +15,7 @@ from gcattn.evals.cells import CellRun
 from gcattn.evals.needle_answer import NeedleAnswer
 from gcattn.evals.needle_cells import NeedleCell, evaluate_needles, even_depths
 from gcattn.evals.needle_plot import plot_needles
-from gcattn.evals.needle_report import by_task_and_length, metrics, summarise
+from gcattn.evals.needle_report import by_task_and_length, metrics, summarize
 from gcattn.evals.weights_fingerprint import weights_fingerprint
 from gcattn.evals.wilson import wilson_interval
 
@@ -197,7 +197,7 @@ def test_scores_are_counted():
         answer(exact=False, first=1, failure="right_chunk_wrong_token"),
         answer(exact=False, first=0, failure="wrong_chunk", peak_device_bytes=7),
     ]
-    summary = summarise(answers)
+    summary = summarize(answers)
     assert (summary.trials, summary.exact, summary.accuracy) == (4, 1, 0.25)
     assert summary.interval == wilson_interval(1, 4)
     assert summary.teacher_forced_first_token == 6 / 7

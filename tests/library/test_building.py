@@ -167,7 +167,7 @@ def test_what_is_no_text_is_left_out_of_a_folder_and_refused_by_name(
             read(tmp_path / f"of_{name}", model, tokenizer, settings, [texts / name])
 
 
-@pytest.mark.slow  # a process imports torch before it tokenises
+@pytest.mark.slow  # a process imports torch before it tokenizes
 def test_tokenised_ahead_in_other_processes_it_is_the_same_bitwise(
     whole, texts, model, tokenizer, settings, tmp_path
 ):

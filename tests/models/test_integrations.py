@@ -1,4 +1,4 @@
-"""Other libraries: quantised loading, prompt tuning, training by TRL, several processes."""
+"""Other libraries: quantized loading, prompt tuning, training by TRL, several processes."""
 
 import math
 
@@ -19,7 +19,7 @@ def folder(tmp_path):
     return tmp_path / "model"
 
 
-def quantisation(name):
+def quantization(name):
     if name == "torchao":
         torchao = pytest.importorskip("torchao.quantization")
         from transformers import TorchAoConfig
@@ -33,7 +33,7 @@ def quantisation(name):
 
 @pytest.mark.parametrize("name", ["torchao", "load_in_8bit", "load_in_4bit"])
 def test_a_model_loads_quantised_and_stays_near_itself(folder, name):
-    config = quantisation(name)
+    config = quantization(name)
     ids = random_tokens(drt_tiny(vocab_size=61), 2, 70)
     plain = AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32).eval()
     model, report = AutoModelForCausalLM.from_pretrained(

@@ -18,7 +18,7 @@ from gcattn.testing import random_tokens
 
 EXCLUDED = {
     "attention outputs": "there is no [T, T] attention; output_retrieval says what was read",
-    "static and quantised caches": "a DRTCache holds chunks and a window, not cache.layers",
+    "static and quantized caches": "a DRTCache holds chunks and a window, not cache.layers",
     "crop of a cache, assisted generation": "chunks that are encoded cannot be taken apart",
     "continuous batching": "keys and values do not lie in pages",
     "flash attention, flex attention": "kernels are chosen by impl, not by attn_implementation",
@@ -200,7 +200,7 @@ def test_what_is_excluded_is_refused(config, inputs, tmp_path):
     model = DRTForCausalLM(config).eval()
     refused = {
         "attention outputs": lambda: model(**inputs, output_attentions=True),
-        "static and quantised caches": lambda: model.generate(
+        "static and quantized caches": lambda: model.generate(
             **inputs, cache_implementation="static", **GREEDY
         ),
         "crop of a cache, assisted generation": lambda: model(**inputs).past_key_values.crop(-1),

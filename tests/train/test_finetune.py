@@ -152,7 +152,7 @@ def test_a_folder_without_a_model_is_refused_before_anything_is_written(task, tm
 
 
 @pytest.mark.parametrize("name", [*list(PEERS)[:2], *LATER])
-def test_every_peer_is_taught_to_summarise(name, save_model, tmp_path):
+def test_every_peer_is_taught_to_summarize(name, save_model, tmp_path):
     rows = [{"text": f"The {word} was found. " * 20, "summary": f"A {word}."} for word in "abcd"]
     source = tmp_path / "rows.jsonl"
     source.write_text("".join(json.dumps(row) + "\n" for row in rows))

@@ -127,7 +127,7 @@ def summarization(
     out: Annotated[Path, typer.Option(callback=expand, help="Result file.")] = RESULTS
     / "summarization.json",
 ) -> None:
-    """Summarise documents with beam search: ROUGE-1, -2 and -L, with bootstrap intervals.
+    """Summarize documents with beam search: ROUGE-1, -2 and -L, with bootstrap intervals.
 
     Finished documents are kept beside the result until it is complete: the same command resumes an
     interrupted run.
@@ -158,7 +158,7 @@ def summarization(
     )
     settings = {"dataset_config": config_name, "columns": names, **search}
     run = answer_run(causal_lm, model, data, out, split=split, changes=changed, settings=settings)
-    with document_progress("summarising", len(examples)) as on_progress:
+    with document_progress("summarizing", len(examples)) as on_progress:
         summaries = evaluate_summaries(
             causal_lm,
             load_tokenizer(model),

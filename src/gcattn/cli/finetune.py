@@ -1,4 +1,4 @@
-"""`gcattn finetune`: teach a saved model the questions of a field, or to summarise."""
+"""`gcattn finetune`: teach a saved model the questions of a field, or to summarize."""
 
 from __future__ import annotations
 

@@ -40,7 +40,7 @@ NewFolder = Annotated[Path, typer.Option(callback=expand, help="Folder to make."
 Workers = Annotated[
     int | None,
     typer.Option(
-        min=0, max=1024, help="Processes that tokenise ahead (default: 0 on a CPU, else 8 at most)."
+        min=0, max=1024, help="Processes that tokenize ahead (default: 0 on a CPU, else 8 at most)."
     ),
 ]
 BuildDevice = Annotated[

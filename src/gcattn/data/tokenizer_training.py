@@ -29,7 +29,7 @@ def train_tokenizer(
 ) -> Path:
     """Train a byte-level BPE on `texts` and write its files into `folder`.
 
-    Digits are split one by one and nothing is normalised, so any text survives the round trip.
+    Digits are split one by one and nothing is normalized, so any text survives the round trip.
     `<|endoftext|>` is id 0, `<|pad|>` id 1.
 
     Args:

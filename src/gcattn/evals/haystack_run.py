@@ -35,7 +35,7 @@ class HaystackEvaluation(Generic[AnyCell]):
         lengths: Tokens of context, questions and answers.
         num_cells: Cells that make the result whole.
         evaluate: Evaluates the cells of a model in a text, with the text's tokenizer.
-        metrics: Returns plain values that summarise cells.
+        metrics: Returns plain values that summarize cells.
         asked: What else is asked, for the result.
         depends: What finished cells depend on beside weights, text, seed and dtype.
     """

@@ -55,7 +55,7 @@ class LengthResult:
         return asdict(self)
 
 
-def summarise(
+def summarize(
     length: int, losses: Sequence[Tensor], bits_per_byte: Sequence[float]
 ) -> LengthResult:
     """Average over documents.
@@ -95,7 +95,7 @@ def bucket_means(losses: Tensor) -> Tensor:
 
 
 def _estimate(values: Tensor) -> Estimate:
-    """Summarise one value per document."""
+    """Summarize one value per document."""
     mean = float(values.mean())
     if len(values) == 1:
         return Estimate(mean, None)

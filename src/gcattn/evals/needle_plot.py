@@ -12,7 +12,7 @@ from matplotlib.ticker import PercentFormatter
 
 from gcattn.evals.lengths import format_length
 from gcattn.evals.needle_cells import NeedleCell
-from gcattn.evals.needle_report import by_task_and_length, summarise
+from gcattn.evals.needle_report import by_task_and_length, summarize
 from gcattn.figures import INK, new_figure, save
 
 if TYPE_CHECKING:
@@ -54,7 +54,7 @@ def plot_needles(cells: Sequence[NeedleCell], title: str, file: str | Path) -> N
         for cell in cells:
             if cell.task == task:
                 place = depths.index(cell.depth), lengths.index(cell.length)
-                grid[place] = summarise(cell.answers).accuracy
+                grid[place] = summarize(cell.answers).accuracy
         image = axes.imshow(grid, cmap=_SHADES, vmin=0, vmax=1, aspect="auto")
         _write_values(axes, grid)
         _label(axes, task, [totals[task, length].accuracy for length in lengths], lengths, depths)

@@ -50,8 +50,8 @@ class NeedleSummary:
     peak_device_bytes: int | None
 
 
-def summarise(answers: Sequence[NeedleAnswer]) -> NeedleSummary:
-    """Summarise the answers to at least one sample."""
+def summarize(answers: Sequence[NeedleAnswer]) -> NeedleSummary:
+    """Summarize the answers to at least one sample."""
     exact = sum(answer.exact for answer in answers)
     reasons = Counter(answer.failure for answer in answers)
     found = [answer.retrieved for answer in answers if answer.retrieved is not None]
@@ -75,11 +75,11 @@ def summarise(answers: Sequence[NeedleAnswer]) -> NeedleSummary:
 
 
 def by_task_and_length(cells: Iterable[NeedleCell]) -> dict[tuple[str, int], NeedleSummary]:
-    """Summarise over depths, in the order of the cells."""
+    """Summarize over depths, in the order of the cells."""
     groups: dict[tuple[str, int], list[NeedleAnswer]] = {}
     for cell in cells:
         groups.setdefault((cell.task, cell.length), []).extend(cell.answers)
-    return {key: summarise(answers) for key, answers in groups.items()}
+    return {key: summarize(answers) for key, answers in groups.items()}
 
 
 def metrics(cells: Sequence[NeedleCell]) -> dict[str, Any]:
@@ -94,7 +94,7 @@ def metrics(cells: Sequence[NeedleCell]) -> dict[str, Any]:
                 "task": cell.task,
                 "length": cell.length,
                 "depth": cell.depth,
-                **_plain(summarise(cell.answers)),
+                **_plain(summarize(cell.answers)),
             }
             for cell in cells
         ],

@@ -16,7 +16,7 @@ from torch import Tensor
 
 from gcattn.data.tokenizer_checks import check_vocabulary
 from gcattn.data.tokenizer_loading import load_tokenizer
-from gcattn.evals.length_result import LengthResult, bucket_means, summarise
+from gcattn.evals.length_result import LengthResult, bucket_means, summarize
 from gcattn.evals.token_bytes import token_byte_lengths
 from gcattn.evals.token_losses import DEFAULT_SEGMENT_LENGTH, token_losses
 
@@ -77,7 +77,7 @@ def evaluate_perplexity(
             num_bytes = max(1, int(token_bytes[document[1:length]].sum()))
             losses[length].append(bucket_means(part))
             bits_per_byte[length].append(float(part.sum()) / math.log(2) / num_bytes)
-    return [summarise(length, losses[length], bits_per_byte[length]) for length in lengths]
+    return [summarize(length, losses[length], bits_per_byte[length]) for length in lengths]
 
 
 def choose_documents(

@@ -85,7 +85,7 @@ def evaluate_summaries(
             asked = Example(example.place, example.document, (_unanswered(turn),), cuts=True)
             encoded = encode_example(backend, asked, most_tokens)
             prompt = np.append(encoded.document, encoded.turns[0].prompt)
-            text = _summarise(
+            text = _summarize(
                 model,
                 tokenizer,
                 prompt,
@@ -117,7 +117,7 @@ def _unanswered(turn: Any) -> Any:
 
 
 @torch.no_grad()
-def _summarise(
+def _summarize(
     model: PreTrainedModel, tokenizer: PreTrainedTokenizerFast, prompt: np.ndarray, **options: Any
 ) -> str:
     ids = torch.from_numpy(prompt)[None].to(model.device)

@@ -41,7 +41,7 @@ def joined_processes() -> Iterator[None]:
 
 
 class Ranks:
-    """The processes of one build; alone where `torch.distributed` has not been initialised.
+    """The processes of one build; alone where `torch.distributed` has not been initialized.
 
     Attributes:
         rank: Number of this process.

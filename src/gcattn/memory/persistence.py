@@ -270,7 +270,7 @@ def _move_shared(
 
 
 def _without(weights: Tensor, is_gone: Tensor) -> Tensor:
-    """Return retrieval weights [B, K] without some of the chunks, renormalised."""
+    """Return retrieval weights [B, K] without some of the chunks, renormalized."""
     left = weights.masked_fill(is_gone, 0)
     total = left.sum(-1, keepdim=True)
     return torch.where(is_gone.any(-1, keepdim=True) & (total > 0), left / total, left)

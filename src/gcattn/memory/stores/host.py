@@ -80,7 +80,7 @@ class Int8HostStore(ChunkStore):
     def append(self, chunks: NewChunks) -> None:
         """Append chunks."""
         self._device, self._dtype = self._device or chunks.keys.device, chunks.keys.dtype
-        codes, scales = quantise(torch.stack([chunks.keys, chunks.values], dim=1))
+        codes, scales = quantize(torch.stack([chunks.keys, chunks.values], dim=1))
         self._codes.append(codes)
         self._scales.append(scales)
         self._lengths.append(chunks.lengths)
@@ -99,7 +99,7 @@ class Int8HostStore(ChunkStore):
         return split_pool((codes * scales).to(self._dtype), lengths)
 
 
-def quantise(chunks: Tensor) -> tuple[Tensor, Tensor]:
+def quantize(chunks: Tensor) -> tuple[Tensor, Tensor]:
     """Round chunks [n, 2, S, G, D] to int8; returns codes and scales [n, 2, 1, G, 1]."""
     scales = chunks.abs().amax(dim=(2, 4), keepdim=True).float() / 127
     # a head of zeros has no scale, and needs none
