@@ -110,6 +110,7 @@ def test_what_is_there_is_not_written_over_and_what_a_kill_left_is(model, tmp_pa
         merge_memories([folder], folder)
     (tmp_path / "half" / "parts").mkdir(parents=True)
     (tmp_path / "half" / "parts" / "000000.safetensors").write_bytes(b"half a part")
+    (tmp_path / "half" / ".memory.json.x1").write_bytes(b"half a description")
     merge_memories([folder], tmp_path / "half")
     assert content(tmp_path / "half") == content(folder)
 

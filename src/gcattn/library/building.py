@@ -30,7 +30,8 @@ from gcattn.library.ranks import Ranks
 from gcattn.library.readers import kind_of, read_file
 from gcattn.library.reading import ReadBlock, read_block
 from gcattn.library.runs import Place, check_names, cursor_of, place_of, run_on
-from gcattn.library.state import LibraryState
+from gcattn.library.state import STATE_FILE, LibraryState
+from gcattn.storage.whole import remove_unfinished
 
 if TYPE_CHECKING:
     from gcattn.memory.saved import MemoryWriter
@@ -104,6 +105,7 @@ def read_into(
                     part_bytes=settings.part_bytes,
                 )
             )
+            remove_unfinished(folder / STATE_FILE)
             run = state
             if run.unfinished is None:
                 run = run.begun(sources, writer.num_documents)

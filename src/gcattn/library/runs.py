@@ -9,9 +9,11 @@ from typing import Any
 
 from gcattn.library.blocks import group_files
 from gcattn.library.files import find_files
-from gcattn.library.state import LibraryState, read_state
+from gcattn.library.state import STATE_FILE, LibraryState, read_state
 from gcattn.memory.saved import open_memory
 from gcattn.memory.saved.description import DESCRIPTION
+from gcattn.storage.lock import LOCK_FILE
+from gcattn.storage.whole import is_unfinished
 
 
 @dataclass(frozen=True)
@@ -105,8 +107,9 @@ def _holds_something(folder: Path) -> bool:
     if not folder.is_dir():
         return folder.exists()
     # left by a run that is killed before it begins
-    left = (".lock", "parts", DESCRIPTION)
-    names = [path.name for path in folder.iterdir()]
-    if any(name not in left and not name.startswith(f".{DESCRIPTION}.") for name in names):
-        return True
+    left = (LOCK_FILE, "parts", DESCRIPTION)
+    unfinished = (DESCRIPTION, STATE_FILE)
+    for path in folder.iterdir():
+        if path.name not in left and not any(is_unfinished(path, name) for name in unfinished):
+            return True
     return (folder / DESCRIPTION).exists() and open_memory(folder).num_chunks > 0

@@ -34,7 +34,7 @@ def new_file(file: str | Path, mode: Literal["w", "wb"] = "w") -> Iterator[IO[An
     file = Path(file)
     with naming_full_disk(file):
         file.parent.mkdir(parents=True, exist_ok=True)
-        handle, name = tempfile.mkstemp(dir=file.parent, prefix=f".{file.name}.")
+        handle, name = tempfile.mkstemp(dir=file.parent, prefix=_prefix(file))
         temporary = Path(name)
         try:
             with os.fdopen(handle, mode, encoding="utf-8" if mode == "w" else None) as stream:
@@ -47,6 +47,22 @@ def new_file(file: str | Path, mode: Literal["w", "wb"] = "w") -> Iterator[IO[An
         except BaseException:
             temporary.unlink(missing_ok=True)
             raise
+
+
+def is_unfinished(path: Path, file: str) -> bool:
+    """Whether a path is what a killed process left that wrote a `file` of that name."""
+    return path.name.startswith(_prefix(Path(file)))
+
+
+def remove_unfinished(file: Path) -> None:
+    """Delete what killed processes left of a file; nobody may be writing it."""
+    for path in file.parent.iterdir():
+        if is_unfinished(path, file.name):
+            path.unlink(missing_ok=True)
+
+
+def _prefix(file: Path) -> str:
+    return f".{file.name}."
 
 
 @contextmanager

@@ -26,6 +26,7 @@ from gcattn.memory.saved.description import (
 from gcattn.memory.saved.part import Part, PartContent, write_part
 from gcattn.storage.lock import LOCK_FILE, sole_writer
 from gcattn.storage.removal import remove
+from gcattn.storage.whole import remove_unfinished
 
 _PARTS = "parts"
 
@@ -129,6 +130,7 @@ def _new_memory(folder: Path) -> Iterator[Path]:
     the next one.
     """
     with sole_writer(folder):
+        remove_unfinished(folder / DESCRIPTION)
         held = {path.name for path in folder.iterdir()} - {LOCK_FILE}
         if held - {_PARTS} or (folder / DESCRIPTION).exists():
             raise FileExistsError(f"{folder} exists already; choose another name or remove it.")

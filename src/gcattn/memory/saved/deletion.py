@@ -3,8 +3,9 @@
 from collections.abc import Iterable
 from pathlib import Path
 
-from gcattn.memory.saved.description import read_description, write_description
+from gcattn.memory.saved.description import DESCRIPTION, read_description, write_description
 from gcattn.storage.lock import sole_writer
+from gcattn.storage.whole import remove_unfinished
 
 
 def delete_documents(folder: str | Path, documents: Iterable[int]) -> None:
@@ -31,4 +32,5 @@ def delete_documents(folder: str | Path, documents: Iterable[int]) -> None:
         description = read_description(folder)
         if description.stream is not None:
             raise ValueError(f"{folder} is a saved stream, not a memory of documents.")
+        remove_unfinished(folder / DESCRIPTION)
         write_description(folder, description.without(documents, folder))

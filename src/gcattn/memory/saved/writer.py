@@ -24,6 +24,7 @@ from gcattn.memory.saved.description import (
 from gcattn.memory.saved.documents import Document, DocumentTable
 from gcattn.memory.saved.part import Part, PartContent, write_part
 from gcattn.storage.lock import sole_writer
+from gcattn.storage.whole import remove_unfinished
 
 if TYPE_CHECKING:
     from gcattn.models.configuration_drt import DRTConfig
@@ -257,8 +258,7 @@ class MemoryWriter:
     def _remove_abandoned(self, description: Description) -> None:
         """Delete what a killed writer left: parts that are not listed, and half-written files."""
         listed = {Path(part.file).name for part in description.parts}
-        for file in self.folder.glob(f".{DESCRIPTION}.*"):
-            file.unlink()
+        remove_unfinished(self.folder / DESCRIPTION)
         (self.folder / "parts").mkdir(exist_ok=True)  # a writer may have died before it made it
         for file in (self.folder / "parts").iterdir():
             name = file.name
