@@ -1,14 +1,17 @@
 """One query, as in decoding, has kernels of its own: within the error budget of the reference."""
 
 import os
+from dataclasses import replace
 
 import pytest
 import torch
 
-from gcattn import sliding_window_attention
+from gcattn import grouped_cross_attention, sliding_window_attention
+from gcattn.ops.grouped_cross_attention import triton_single as cross_single
+from gcattn.ops.grouped_cross_attention.autograd import _inference_plan
 from gcattn.ops.sliding_window import triton_single
 from gcattn.ops.sliding_window.autograd import _single_plan
-from gcattn.testing import assert_within_budget
+from gcattn.testing import assert_within_budget, cross_attention_inputs
 
 pytest.importorskip("triton", reason="Triton is not installed")
 ON_GPU = torch.cuda.is_available()
@@ -27,6 +30,11 @@ WINDOWS = [
     (40, 1, 3, 3, 70),
     *([(512, 512, 12, 12, 64), (700, 512, 16, 2, 128), (5000, 4000, 4, 4, 80)] if ON_GPU else []),
 ]
+
+
+def factor(dtype):
+    # the hardware's exponential is approximate, which float32 shows
+    return 8.0 if ON_GPU and dtype == torch.float32 else 2.0
 
 
 def window_inputs(T, H, G, D, dtype):
@@ -50,6 +58,7 @@ def check_window(q, k, v, documents, W):
         attend(q, k, v, documents, W, "triton"),
         attend(q, k, v, documents, W, "reference"),
         attend(q, k, v, documents, W, "reference", torch.float64),
+        factor=factor(q.dtype),
     )
 
 
@@ -89,3 +98,64 @@ def test_a_row_is_bitwise_the_same_among_others():
     whole = attend(q, k, v, documents, 30, "triton")
     alone = attend(q[1:2], k[1:2], v[1:2], documents[1:2], 30, "triton")
     assert torch.equal(alone, whole[1:2])
+
+
+CHUNKS = [
+    {},
+    {"H": 6, "G": 2, "D": 20, "S": 11, "K": 5},
+    {"K": 1, "S": 1, "D": 3, "seed": 3},
+    {"K": 9, "N": 2, "B": 3},
+    *([{"H": 12, "G": 12, "D": 64, "S": 64, "K": 8, "N": 40, "B": 3}] if ON_GPU else []),
+    *([{"H": 4, "G": 2, "D": 128, "S": 100, "K": 3, "N": 9, "B": 2}] if ON_GPU else []),
+]
+
+
+def read_chunks(inputs, impl, **kwargs):
+    x = inputs
+    if impl == "triton":
+        assert cross_single.fits_single(x.q, x.k, x.chunk_indices)
+    named = {"chunk_lengths": x.chunk_lengths, "impl": impl} | kwargs
+    return grouped_cross_attention(x.q, x.k, x.v, x.chunk_indices, x.chunk_weights, **named)
+
+
+def chunk_inputs(dtype, **sizes):
+    inputs = cross_attention_inputs(C=1, M=1, **sizes).to(dtype)
+    names = ("q", "k", "v", "chunk_weights", "chunk_indices", "chunk_lengths")
+    return replace(inputs, **{name: getattr(inputs, name).to(DEVICE) for name in names})
+
+
+def check_chunks(inputs, **kwargs):
+    assert_within_budget(
+        read_chunks(inputs, "triton", **kwargs),
+        read_chunks(inputs, "reference", **kwargs),
+        read_chunks(inputs.to(torch.float64), "reference", **kwargs),
+        factor=factor(inputs.q.dtype),
+    )
+
+
+@pytest.mark.parametrize("dtype", DTYPES, ids=str)
+@pytest.mark.parametrize("sink_logit", [None, 1.5])
+@pytest.mark.parametrize("mixing", ["separate", "joint"])
+@pytest.mark.parametrize("sizes", CHUNKS, ids=str)
+def test_a_query_reads_its_chunks(sizes, mixing, sink_logit, dtype):
+    check_chunks(chunk_inputs(dtype, **sizes), mixing=mixing, sink_logit=sink_logit)
+
+
+@pytest.mark.parametrize("mixing", ["separate", "joint"])
+def test_chunks_of_several_tiles_are_read_as_those_of_one(mixing, monkeypatch):
+    monkeypatch.setattr(cross_single, "TILE_BYTES", 2 * 8 * 8 * 4)  # 2 chunks
+    _inference_plan.cache_clear()
+    check_chunks(chunk_inputs(torch.float32, K=4), mixing=mixing)
+    _inference_plan.cache_clear()
+
+
+@pytest.mark.parametrize("mixing", ["separate", "joint"])
+def test_a_query_that_retrieved_nothing_reads_zero(mixing):
+    inputs = chunk_inputs(torch.float32)
+    inputs = replace(inputs, chunk_indices=torch.full_like(inputs.chunk_indices, -1))
+    assert (read_chunks(inputs, "triton", mixing=mixing) == 0).all()
+
+
+def test_many_chunks_are_left_to_many_programs():
+    inputs = chunk_inputs(torch.float32, K=700, D=64)
+    assert not cross_single.fits_single(inputs.q, inputs.k, inputs.chunk_indices)

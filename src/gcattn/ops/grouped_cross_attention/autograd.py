@@ -14,6 +14,7 @@ from gcattn.ops.launch import (
     MAX_PLANS,
     Keys,
     keys_of,
+    layouts_of,
     make_plan,
     refuse_second_derivative,
     told_apart,
@@ -47,6 +48,9 @@ def triton_grouped_cross_attention(
         given = told_apart(inputs) if keys is None else inputs
         attended: Tensor = _GroupedCrossAttention.apply(keys, *given, *options)
         return attended
+    if keys is not None:
+        with torch.cuda.device_of(q):
+            return _inference_plan(keys, *options)(*inputs)
     out: Tensor = _run_forward(keys, inputs, *options, False)[0]
     return out
 
@@ -103,6 +107,17 @@ def _run_forward(
         return results
     with torch.cuda.device_of(inputs[0]):
         return _forward_plan(keys, sink_logit, scale, is_joint, save_lse)(*inputs)
+
+
+@lru_cache(MAX_PLANS)
+def _inference_plan(keys: Keys, *options: Any) -> Callable[..., Tensor]:
+    from gcattn.ops.grouped_cross_attention.triton_single import fits_single, plan_single
+
+    q, k, _, chunk_indices, *_ = layouts_of(keys)
+    if fits_single(q, k, chunk_indices):
+        return make_plan(plan_single, keys, options, num_strided=3)
+    forward = _forward_plan(keys, *options, False)
+    return lambda *inputs: forward(*inputs)[0]
 
 
 @lru_cache(MAX_PLANS)
