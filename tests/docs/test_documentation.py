@@ -158,3 +158,12 @@ def test_the_errors_of_the_faq_are_those_of_the_code():
     assert len(messages) > 10
     parts = [part for message in messages for part in message.split("…") if len(part) > 6]
     assert [part for part in parts if part.strip() not in source] == []
+
+
+@pytest.mark.parametrize("page", ["README.md", "docs/quickstart.md"])
+def test_perplexity_is_asked_at_a_length_that_the_documents_have(page):
+    text = (ROOT / page).read_text(encoding="utf-8")
+    (written,) = set(re.findall(r"gcattn data synthetic --document-tokens (\d+)", text))
+    (asked,) = re.findall(r"gcattn eval perplexity runs/tiny_synthetic/\S+ .*--lengths (\d+)", text)
+    # the end-of-text token of a document is not predicted text
+    assert int(asked) < int(written)
