@@ -1,7 +1,7 @@
 """Which implementation of an operator runs: the same choice for every operator."""
 
 import os
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Literal, get_args
 
 import torch
@@ -43,18 +43,25 @@ def runs_triton(impl: Impl, x: Tensor | Layout, unfit: str) -> bool:
     return True
 
 
-def runs_fused(impl: Impl, inputs: Sequence[Tensor], unfit: str) -> bool:
+def runs_fused(impl: Impl, inputs: Sequence[Tensor], unfit: Callable[..., str]) -> bool:
     """Say whether a kernel without a gradient runs, or else the lines that it stands for.
 
-    See `runs_triton`. Traced calls keep their lines, which `torch.compile` fuses itself.
+    Traced calls keep their lines, which `torch.compile` fuses itself.
+
+    Args:
+        impl: What the caller asked for; see `runs_triton`.
+        inputs: All inputs; the first one's device decides.
+        unfit: Says of the inputs what the kernel cannot do, as in `runs_triton`.
     """
-    if impl == "auto" and not inputs[0].is_cuda:
+    if impl == "reference" or (impl == "auto" and not inputs[0].is_cuda):
         return False
-    if not unfit and is_traced(inputs):
-        unfit = "is not traced"
-    elif not unfit and torch.is_grad_enabled() and any(x.requires_grad for x in inputs):
-        unfit = "has no gradient"
-    return runs_triton(impl, inputs[0], unfit)
+    if is_traced(inputs):
+        reason = "is not traced"
+    elif torch.is_grad_enabled() and any([x.requires_grad for x in inputs]):
+        reason = "has no gradient"
+    else:
+        reason = unfit(*inputs)
+    return runs_triton(impl, inputs[0], reason)
 
 
 def computes_wide(q: Tensor) -> bool:

@@ -29,8 +29,7 @@ def rotary_angles(
         impl: "triton" is one launch; "auto" takes it where it can.
     """
     inputs = (positions,)
-    unfit = "" if dtype in KERNEL_DTYPES else f"returns one of {KERNEL_DTYPES}, got {dtype}"
-    if runs_fused(impl, inputs, unfit):
+    if runs_fused(impl, inputs, lambda _: _unfit(dtype)):
         with torch.cuda.device_of(positions):
             frequencies = _frequencies(head_dim, theta, positions.device)
             return _plan(keys_of((positions, frequencies)), dtype)(positions, frequencies)
@@ -49,6 +48,10 @@ def _powers(head_dim: int, theta: float, device: torch.device) -> Tensor:
     exponent = torch.arange(0, head_dim, 2, device=device, dtype=torch.float64) / head_dim
     powers: Tensor = theta**-exponent  # [D / 2]
     return powers
+
+
+def _unfit(dtype: torch.dtype) -> str:
+    return "" if dtype in KERNEL_DTYPES else f"returns one of {KERNEL_DTYPES}, got {dtype}"
 
 
 @lru_cache(maxsize=32)

@@ -25,14 +25,19 @@ def write_columns(rings: Pair, columns: Pair, at: Tensor, *, impl: Impl = "auto"
         impl: "triton" is one launch; "auto" takes it where it can.
     """
     inputs = *columns, at, *rings
-    unfit = "" if all(x.is_contiguous() for x in rings) else "writes into contiguous rings only"
-    if runs_fused(impl, inputs, unfit):
+    if runs_fused(impl, inputs, _unfit):
         with torch.cuda.device_of(at):
             _plan(keys_of(inputs))(*inputs)
         return
     rows = torch.arange(len(at), device=at.device)
     for ring, column in zip(rings, columns, strict=True):
         ring[rows, at] = column[:, 0]
+
+
+def _unfit(keys: Tensor, values: Tensor, at: Tensor, *rings: Tensor) -> str:
+    if all(ring.is_contiguous() for ring in rings):
+        return ""
+    return "writes into contiguous rings only"
 
 
 @lru_cache(MAX_PLANS)

@@ -27,7 +27,7 @@ def mix_columns(x: Tensor, weight: Tensor, positions: Tensor, *, impl: Impl = "a
         The mixed columns, [B, L, E].
     """
     inputs = x, weight, positions
-    if runs_fused(impl, inputs, _unfit(*inputs)):
+    if runs_fused(impl, inputs, _unfit):
         with torch.cuda.device_of(x):
             return _plan(keys_of(inputs))(*inputs)
     first = weight.shape[0] - 1

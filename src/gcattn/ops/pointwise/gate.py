@@ -23,7 +23,7 @@ def silu_times(gate: Tensor, up: Tensor, *, impl: Impl = "auto") -> Tensor:
         impl: "triton" is one launch without a gradient; "auto" takes it where it can.
     """
     inputs = gate, up
-    if runs_fused(impl, inputs, _unfit(*inputs)):
+    if runs_fused(impl, inputs, _unfit):
         with torch.cuda.device_of(gate):
             return _plan(keys_of(inputs))(*inputs)
     return F.silu(gate) * up

@@ -28,7 +28,7 @@ def rms_norm(x: Tensor, weight: Tensor, eps: float | None, *, impl: Impl = "auto
     """
     wide = torch.promote_types(x.dtype, torch.float32)
     inputs = x, weight
-    if runs_fused(impl, inputs, _unfit(*inputs)):
+    if runs_fused(impl, inputs, _unfit):
         with torch.cuda.device_of(x):
             return _plan(keys_of(inputs), torch.finfo(wide).eps if eps is None else eps)(*inputs)
     normed = F.rms_norm(x.to(wide), weight.shape, weight.to(wide), eps)

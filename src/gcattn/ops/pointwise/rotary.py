@@ -27,7 +27,7 @@ def rotate(
         impl: "triton" is one launch without a gradient; "auto" takes it where it can.
     """
     inputs = q, k, *rotation
-    if runs_fused(impl, inputs, _unfit(*inputs)):
+    if runs_fused(impl, inputs, _unfit):
         with torch.cuda.device_of(q):
             return _plan(keys_of(inputs))(*inputs)
     return _rotate_one(q, rotation), _rotate_one(k, rotation)

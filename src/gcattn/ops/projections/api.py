@@ -43,12 +43,10 @@ def shares_a_launch(x: Tensor, weights: Sequence[Tensor], impl: Impl = "auto") -
     Raises:
         ValueError: `impl` is "triton", which can't do this.
     """
-    if impl == "auto" and not x.is_cuda:
-        return False
-    return runs_fused(impl, (x, *weights), _unfit(x, weights))
+    return runs_fused(impl, (x, *weights), _unfit)
 
 
-def _unfit(x: Tensor, weights: Sequence[Tensor]) -> str:
+def _unfit(x: Tensor, *weights: Tensor) -> str:
     num_rows = x.shape[:-1].numel()
     if not 1 <= num_rows <= MAX_ROWS or len(weights) > MAX_MAPS:
         return f"takes 1 to {MAX_ROWS} rows and {MAX_MAPS} maps, got {num_rows} and {len(weights)}"
