@@ -17,17 +17,17 @@ from torch import Tensor, nn
 from gcattn.chunking import ChunkLayout
 from gcattn.memory.cache import DRTCache
 from gcattn.memory.chunk_source import ChunkSource, EncodedChunks
-from gcattn.memory.stream import ReadingStream, Stream
+from gcattn.memory.stream import Stream
 from gcattn.memory.window import WindowCache
 from gcattn.models.baselines.fixed_retriever import ChunkEmbedder, chunk_embeddings
 from gcattn.models.cache_name import given_cache, named_cache
 from gcattn.models.call_plan import CallPlan, check_plan, plan_call
 from gcattn.models.call_stream import stream_of_call
+from gcattn.models.chunk_encoding import EncodesChunks
 from gcattn.models.configuration_drt import DRTConfig
 from gcattn.models.defaults import check_defaults, in_wanted_form
 from gcattn.models.outputs import DRTModelOutput, HiddenStates
 from gcattn.models.packing import PACKING_ARGUMENTS, packed_documents
-from gcattn.models.pretrained import DRTPreTrainedModel
 from gcattn.models.retrieval_group import RetrievalGroup
 from gcattn.models.token_ids import check_ids
 from gcattn.models.token_step import decode_token
@@ -42,7 +42,7 @@ from gcattn.ops.chunk_topk import ChunkSelection
 from gcattn.ops.pointwise import rotary_angles
 
 
-class DRTModel(DRTPreTrainedModel):
+class DRTModel(EncodesChunks):
     """Decoder that retrieves past chunks: token ids in, hidden states out (paper, section 3)."""
 
     def __init__(self, config: DRTConfig) -> None:
@@ -152,50 +152,6 @@ class DRTModel(DRTPreTrainedModel):
             **named_cache(stream if stream.remembers else None),
         )
         return in_wanted_form(output, return_dict, self.config)
-
-    @torch.no_grad()
-    def encode_chunks(
-        self,
-        input_ids: Tensor,
-        *,
-        attention_mask: Tensor | None = None,
-        chunk_breaks: Tensor | None = None,
-        document_ids: Tensor | None = None,
-        stream: ReadingStream | None = None,
-    ) -> EncodedChunks:
-        """Return the landmarks, keys and values of the chunks that a text fills; for inference.
-
-        They depend on the lower decoder and the chunk encoder alone, so nothing else runs: this is
-        the quick way to make a memory. See `DRTForCausalLM.forward` for the arguments; a `stream`
-        is what a text that comes in segments continues from.
-
-        Raises:
-            ValueError: The model retrieves nothing, the stream keeps chunks itself, or an argument
-                has the wrong shape.
-        """
-        if self.chunk_encoder is None:
-            raise ValueError('A model with retrieval_method="none" has no chunk memory to fill.')
-        if isinstance(stream, DRTCache):
-            raise ValueError(
-                "stream must be a ReadingStream, which keeps no chunks, got a DRTCache: call the "
-                "model with cache=… to read into it."
-            )
-        embeds, here = self._embed(input_ids, None), stream or Stream(self.config)
-        plan = plan_call(
-            self.config,
-            (embeds.shape[0], embeds.shape[1]),
-            embeds.device,
-            here,
-            attention_mask=attention_mask,
-            chunk_breaks=chunk_breaks,
-            document_ids=document_ids,
-            num_logits=1,
-        )
-        plan = self._with_embeddings(input_ids, plan, here)
-        _, _, encoded = self._run_lower(embeds, plan, here, HiddenStates(embeds, wanted=False))
-        here.position.move(plan.state)
-        assert isinstance(encoded, EncodedChunks)  # neither stream keeps chunks
-        return encoded
 
     def _with_embeddings(
         self, input_ids: Tensor | None, plan: CallPlan, stream: Stream
