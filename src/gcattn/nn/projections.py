@@ -10,6 +10,7 @@ from torch import Tensor, nn
 # the only place that says whether hooks for all modules exist
 from torch.nn.modules.module import _has_any_global_hook
 
+from gcattn.ops.launch import is_traced
 from gcattn.ops.projections import project_few_rows, shares_a_launch
 
 
@@ -19,7 +20,8 @@ def project(x: Tensor, *maps: nn.Module) -> tuple[Tensor, ...]:
     Maps of few rows share a launch if they are what the model was built with; an adapter, a layer
     of 8 bits or a layer with hooks is called.
     """
-    if x.is_cuda and all(is_plain_map(part) for part in maps):
+    # torch.compile cannot look at hooks, and need not: it fuses what it can itself
+    if x.is_cuda and not is_traced((x,)) and all(is_plain_map(part) for part in maps):
         weights = [cast(nn.Linear, part).weight for part in maps]
         if shares_a_launch(x, weights):
             return project_few_rows(x, weights)
