@@ -14,7 +14,7 @@ from gcattn.evals.needle_report import metrics
 def needle_evaluation(
     tasks: str, lengths: Sequence[int], num_depths: int
 ) -> HaystackEvaluation[NeedleCell]:
-    """Hide needles and ask for them.
+    """Return an evaluation that hides needles and asks for them.
 
     Args:
         tasks: Names such as single,two-hop:12, or all.

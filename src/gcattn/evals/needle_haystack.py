@@ -1,4 +1,4 @@
-"""The haystack of a needle evaluation: a folder of token shards, or synthetic text from nothing."""
+"""The haystack of a needle evaluation: a folder of token shards, or generated synthetic text."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from gcattn.data.tokenizer_checks import check_tokenizer_of_model, check_vocabul
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
 
-# of the synthetic text: a million tokens, made in seconds
+# of the synthetic text: a million tokens, generated in seconds
 _NUM_DOCUMENTS = 128
 _DOCUMENT_TOKENS = 8192
 

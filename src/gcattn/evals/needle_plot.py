@@ -1,4 +1,4 @@
-"""The picture of a needle evaluation: one map of lengths × depths for each task."""
+"""The plot of a needle evaluation: a map of lengths × depths for each task."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ def plot_needles(cells: Sequence[NeedleCell], title: str, file: str | Path) -> N
     """Draw exact-match accuracy by length and depth and write a PNG.
 
     Args:
-        cells: A whole grid: every task, length and depth.
+        cells: A complete grid: every task, length and depth.
         title: What was evaluated, and on what.
         file: The PNG to write.
 

@@ -21,7 +21,7 @@ def ruler_evaluation(
     squad: Path | None = None,
     hotpotqa: Path | None = None,
 ) -> HaystackEvaluation[RulerCell]:
-    """Ask RULER's tasks.
+    """Return an evaluation that asks RULER's tasks.
 
     Args:
         tasks: Names of tasks, niah for all of those, or all.

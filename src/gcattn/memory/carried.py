@@ -1,8 +1,8 @@
-"""The one interface of what a stream of tokens leaves behind, whatever it is.
+"""The interface of all state that a stream carries from call to call.
 
-A forward call extends every state: what earlier calls left is put before what the call brings,
-and the end of that is kept for the next call. A state that does not remember keeps nothing, so the
-same lines serve training, prefill and decoding.
+A forward call extends every state: it puts the kept columns before its own, and keeps the end for
+the next call. A state that does not remember keeps nothing, so training, prefill and decoding run
+the same lines.
 
 Shapes: B batch.
 """
@@ -19,8 +19,8 @@ class CarriedState:
     """Named tensors with one row for each row of the batch.
 
     A subclass adds `extend`, which reads `self._held` and, if `self.remembers`, replaces tensors in
-    it. Held tensors are replaced and never written into, so a call that fails is rolled back by
-    putting the old ones back.
+    it. Held tensors are replaced, never written to, so a failed call is rolled back by restoring
+    the old ones.
 
     Args:
         remembers: Keep what the next call needs; training has no next call.
@@ -39,7 +39,7 @@ class CarriedState:
         return dict(self._held)
 
     def replace(self, tensors: dict[str, Tensor]) -> None:
-        """Hold other tensors by the same names."""
+        """Replace the tensors, by name."""
         self._held = dict(tensors)
 
     def restore(self, tensors: dict[str, Tensor], device: torch.device) -> None:
@@ -53,7 +53,7 @@ class CarriedState:
 
     def snapshot(self) -> Snapshot:
         """Return what `roll_back` needs, without copying a tensor."""
-        # containers are changed in place, so they are copied
+        # containers change in place, so they are copied
         return {
             name: value.copy() if isinstance(value, (dict, list)) else value
             for name, value in vars(self).items()

@@ -23,14 +23,14 @@ def choose_behind(
     num_visible: Tensor,
     choice: Choice,
 ) -> ChunkSelection:
-    """Choose as `chunk_topk` does, where shared chunks stand in front of each row's own.
+    """Choose like `chunk_topk`, where shared chunks precede each row's own.
 
     Args:
         shared: Chunks that every query sees, whatever its document.
         queries: One query per chunk, [B, C, E].
         landmarks: Of own chunks, [B, N, E].
         documents: Of own chunks, [B, N].
-        num_visible: Chunks that each query may choose among, [B, C]: all shared ones and so many of
+        num_visible: Number of chunks visible to each query, [B, C]: all shared ones and some of
             its own, or none.
         choice: How to choose.
     """
@@ -70,7 +70,7 @@ def choose_behind(
 def _by_chance(
     queries: Tensor, landmarks: Tensor, shared: SharedChunks, allowed: Tensor, choice: Choice
 ) -> Tensor:
-    """Choose by Gumbel noise, and by scores if they are asked for, among all chunks, [B, C, K]."""
+    """Choose by Gumbel noise, plus scores if asked for, among all chunks, [B, C, K]."""
     wide = torch.promote_types(queries.dtype, torch.float32)
     scores = queries.new_zeros(allowed.shape, dtype=wide)
     if choice.selection == "learned":

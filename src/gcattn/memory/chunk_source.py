@@ -13,7 +13,7 @@ from gcattn.ops.chunk_topk import ChunkSelection, RetrievalNoise, Selection, chu
 
 
 class RetrievedChunks(NamedTuple):
-    """Chunks to read: a pool, and for every block which of its chunks and how much of each."""
+    """Chunks to read: a pool, and the indices and weights of each block's chunks."""
 
     keys: Tensor  # [B, N, S, G, D]
     values: Tensor  # [B, N, S, G, D]
@@ -37,13 +37,13 @@ class ChunkSource(Protocol):
 
     @property
     def num_shared(self) -> int:
-        """Chunks in front of all rows' own, which every query sees; indices count from them."""
+        """Number of shared chunks, which every query sees; they have the first indices."""
 
     def select(self, queries: Tensor, num_visible: Tensor, choice: Choice) -> ChunkSelection:
         """Choose chunks for queries [B, C, E] among the first `num_visible` [B, C] of each.
 
-        Shared chunks are among them, all or none. Of a row's own chunks those of other documents
-        than the query's are not seen.
+        These include all shared chunks or none. A row's own chunks are only visible to queries of
+        the same document.
         """
 
     def fetch(self, indices: Tensor, weights: Tensor) -> RetrievedChunks:
@@ -52,7 +52,7 @@ class ChunkSource(Protocol):
 
 @dataclass(frozen=True)
 class EncodedChunks:
-    """The chunks that one call finished, as the chunk encoder gave them: the memory of training."""
+    """The chunks finished by one call, as encoded: the memory used in training."""
 
     landmarks: Tensor  # [B, F, E]
     documents: Tensor | None  # [B, F], -1 where the row finished fewer; None: one document
@@ -81,7 +81,7 @@ def select_by_scan(
     num_visible: Tensor,
     choice: Choice,
 ) -> ChunkSelection:
-    """Choose by scoring all landmarks [B, N, E], which lie beside the model."""
+    """Choose by scoring all landmarks [B, N, E], on the model's device."""
     return chunk_topk(
         queries,
         landmarks,

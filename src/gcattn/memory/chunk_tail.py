@@ -1,4 +1,4 @@
-"""The end of the last finished chunk: the next chunk's keys and landmark are made of it too.
+"""The end of the last finished chunk, on which the next chunk's keys and landmark depend.
 
 Shapes: B batch, F finished chunks, n tokens, E hidden size.
 """
@@ -12,7 +12,7 @@ from gcattn.memory.carried import CarriedState
 
 
 class ChunkEnds(NamedTuple):
-    """The last n tokens of each chunk, as the encoder gave them; zeros in front if it has fewer."""
+    """The last n tokens of each chunk, encoded; padded with zeros in front."""
 
     states: Tensor  # [B, F, n, E]
     lengths: Tensor  # [B, F], how many there are; 0 where the row has fewer chunks
@@ -50,7 +50,7 @@ class ChunkTail(CarriedState):
         )
 
     def _before(self, ends: ChunkEnds) -> tuple[ChunkEnds, Tensor]:
-        """Return the kept end as that of one chunk, and its document [B, 1]; -1: none."""
+        """Return the kept end as one chunk, and its document [B, 1]; -1 for none."""
         if self._held:
             states, length, document = (
                 self._held[name].unsqueeze(1) for name in ("states", "length", "document")

@@ -1,8 +1,8 @@
-"""A hash of the weights that make a memory: other weights are refused rather than half understood.
+"""A hash of the weights that make a memory, so that a model with other weights is refused.
 
-Those are the embeddings, the convolution, the lower decoder and the chunk encoder. The upper
-decoder only reads, so it may be trained further. Weights are rounded to bfloat16 first: a model
-that is loaded in float32 continues with what it wrote in bfloat16.
+These weights are the embeddings, the convolution, the lower decoder and the chunk encoder. The
+upper decoder only reads, so it may be trained further. Weights are rounded to bfloat16 first: a
+model that is loaded in float32 continues with what it wrote in bfloat16.
 """
 
 import hashlib
@@ -19,7 +19,7 @@ _KNOWN: "WeakKeyDictionary[nn.Module, tuple[object, str]]" = WeakKeyDictionary()
 def fingerprint(model: nn.Module) -> str:
     """Return the fingerprint of a model's weights, 64 hexadecimal digits.
 
-    It is remembered until a weight is replaced or written into.
+    It is cached until a weight is replaced or written to.
 
     Args:
         model: A `DRTModel`, or a model that holds one as `model`.
@@ -46,12 +46,12 @@ def fingerprint(model: nn.Module) -> str:
 
 
 def check_fingerprint(made_by: str, model: nn.Module, what: str) -> None:
-    """Refuse weights that did not make something.
+    """Refuse a model whose weights differ from those that made a memory.
 
     Args:
-        made_by: Fingerprint of the weights that did.
+        made_by: Fingerprint of those weights.
         model: The model that wants to read it.
-        what: What it is, "The cache".
+        what: Its name in the error, such as "The cache".
 
     Raises:
         ValueError: The fingerprints differ.
@@ -65,7 +65,7 @@ def check_fingerprint(made_by: str, model: nn.Module, what: str) -> None:
 
 
 def base_of(model: nn.Module) -> nn.Module:
-    """Return the `DRTModel` inside of a model with a head, or wrapped by another library.
+    """Return the `DRTModel` inside a model with a head, or one wrapped by another library.
 
     Raises:
         TypeError: There is none.

@@ -1,4 +1,4 @@
-"""Keys and values of all columns, with the landmarks among them: what Landmark Attention reaches.
+"""Keys and values of all columns, and which are landmarks: what Landmark Attention reads.
 
 Shapes: B batch, L new columns, P kept columns, W window.
 """
@@ -9,12 +9,12 @@ from torch import Tensor
 from gcattn.chunking import ChunkLayout
 from gcattn.memory.window import WindowCache
 
-# more columns than any stream has: the window of Landmark Attention never moves on
+# more columns than any stream has: the window of Landmark Attention never moves
 _EVERY_COLUMN = 2**62
 
 
 class LandmarkWindow(WindowCache):
-    """A window over everything that knows where blocks end; one for each decoder."""
+    """A window over all columns that marks where blocks end; one for each decoder."""
 
     def __init__(self, *, remembers: bool = True) -> None:
         super().__init__(_EVERY_COLUMN, remembers=remembers)

@@ -1,7 +1,7 @@
-"""What the last landmark retrieved in one retrieval group: it serves the chunk that is open.
+"""What the last landmark retrieved in one retrieval group, for use by the open chunk.
 
-What landmark c retrieved serves the block after it, so a call's first block is served by the
-landmark of an earlier call.
+What landmark c retrieved is used by the block after it, so a call's first block uses the landmark
+of an earlier call.
 
 Shapes: B batch, C blocks, F finished chunks, K retrieved chunks.
 """
@@ -33,7 +33,7 @@ class LastRetrieval(CarriedState):
     def extend(
         self, selection: ChunkSelection, layout: ChunkLayout, num_blocks: int
     ) -> ChunkSelection:
-        """Shift each selection to the block that it serves, [B, F, K] → [B, C, K].
+        """Shift each selection to the block that uses it, [B, F, K] → [B, C, K].
 
         Args:
             selection: What the call's landmarks retrieved.
@@ -77,7 +77,7 @@ class LastRetrieval(CarriedState):
 
 
 class HostCopy:
-    """A small tensor on its way to the host, behind what made it and nothing that came later."""
+    """A small tensor being copied to the host, as soon as it is computed."""
 
     def __init__(self, x: Tensor) -> None:
         self._copy, self._arrived = x, None
@@ -87,7 +87,7 @@ class HostCopy:
             self._arrived = torch.cuda.current_stream(x.device).record_event()
 
     def wait(self) -> Tensor:
-        """Return the copy once it has arrived."""
+        """Wait for the copy and return it."""
         if self._arrived is not None:
             self._arrived.synchronize()
         return self._copy

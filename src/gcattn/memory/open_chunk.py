@@ -1,4 +1,4 @@
-"""The chunk that is not yet full: the lower decoder's states of its tokens.
+"""The chunk that is not yet full: the lower decoder's states for its tokens.
 
 Shapes: B batch, C chunks touched, S slots per chunk, E hidden size.
 """
@@ -15,7 +15,7 @@ class OpenChunk(CarriedState):
     """The states in the open chunk of each row, [B, S, E]; zero where there is no token."""
 
     def extend(self, grid: Tensor, layout: ChunkLayout) -> Tensor:
-        """Fill in the slots that earlier calls left, [B, C, S, E] → [B, C, S, E]."""
+        """Fill in the slots of earlier calls, [B, C, S, E] → [B, C, S, E]."""
         kept = self._held.get("states")
         if kept is not None:
             # a slot is filled by one call and zero in all others

@@ -8,7 +8,7 @@
 The description holds the SHA-256 of the head, which is checked when a memory is opened. The head
 holds a CRC-32 for every chunk and for every block of landmarks and token ids, checked each time
 they are read: no answer ever comes from damaged data, and opening a memory reads only heads.
-Files are read, never mapped: one that is interrupted while it is open gives an error, not a crash.
+Files are read, never mapped: a file that is truncated while it is open gives an error, not a crash.
 
 Shapes: n chunks of the part, t tokens, d documents, S slots per chunk, G key/value heads, D head
 dim, E hidden size.
@@ -58,13 +58,13 @@ class PartContent:
     token_ids: Tensor  # int32 or uint16 [t], or [0]: not known
     lines: Tensor  # int32 [n], line of its source on which a chunk begins; 0: not known
     documents: Tensor  # int32 [d], chunks of each document
-    names: list[dict[str, Any]]  # of the documents: "name", and whatever the builder notes
+    names: list[dict[str, Any]]  # of the documents: "name", and the builder's notes
     continues: bool = False
     ends: bool = True
 
 
 def write_part(folder: Path, number: int, content: PartContent, cursor: Any = None) -> PartEntry:
-    """Write a part that appears whole or not at all; returns its entry for the description.
+    """Write a part atomically; return its entry for the description.
 
     Raises:
         DiskFullError: The disk is full.
@@ -89,7 +89,7 @@ def write_part(folder: Path, number: int, content: PartContent, cursor: Any = No
         "documents": content.documents,
         "lines": content.lines,
         "checksums": torch.from_numpy(np.array(checksums, dtype=np.uint32).view(np.int32)),
-        # blanks after JSON: what follows is aligned for any dtype
+        # spaces after the JSON align what follows for any dtype
         "names": torch.frombuffer(
             bytearray(names + b" " * (-len(names) % 64 + _pad(content, len(checksums)))),
             dtype=torch.uint8,
@@ -122,11 +122,11 @@ def write_part(folder: Path, number: int, content: PartContent, cursor: Any = No
 
 
 class Part:
-    """A part that is read in pieces, each of which is checked.
+    """A part that is read in pieces, each checked against its checksum.
 
     Args:
         folder: Folder of the memory.
-        entry: What the description says about the part.
+        entry: The part's entry in the description.
 
     Raises:
         DamagedFolderError: Its size or its head is not what was written.
@@ -180,7 +180,7 @@ class Part:
 
     @cached_property
     def names(self) -> list[dict[str, Any]]:
-        """Names of the documents, and what the builder noted of them."""
+        """Names of the documents, and the builder's notes on them."""
         names: list[dict[str, Any]] = json.loads(self._names)
         return names
 
@@ -257,7 +257,7 @@ class Part:
         return max(self._num_bytes(name) // max(self.num_chunks, 1), 1)
 
     def _around(self, name: str, at: int, size: int) -> memoryview:
-        """Return bytes by reading the blocks that hold them, whose checksums are known."""
+        """Return bytes by reading the whole blocks around them, which have checksums."""
         block = self._block(name)
         begin = at // block * block
         end = min(-(-(at + size) // block) * block, self._num_bytes(name))
@@ -294,7 +294,7 @@ class Part:
 
     @contextmanager
     def _open(self) -> Iterator[int]:
-        # a memory has thousands of parts, a process a thousand open files
+        # a memory may have more parts than a process may have open files
         try:
             handle = os.open(self.file, os.O_RDONLY | os.O_CLOEXEC)
         except FileNotFoundError:
@@ -327,7 +327,7 @@ def _header(tensors: dict[str, Tensor]) -> bytes:
 
 
 def _pad(content: PartContent, num_checksums: int) -> int:
-    """Blanks that align the end of the head to 64 bytes; the names alone are aligned already."""
+    """Return spaces that align the end of the head to 64 bytes; the names are aligned already."""
     integers = 2 * len(content.lengths) + len(content.documents) + num_checksums
     return -4 * integers % 64
 

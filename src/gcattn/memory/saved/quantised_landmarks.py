@@ -1,4 +1,4 @@
-"""Landmarks in 8 bits beside the model, and the exact ones in host memory: the same choice.
+"""Landmarks in 8 bits on the model's device and exact ones in host memory: the same choice.
 
 A score from rounded landmarks is off by at most |q| · |l - l'|, whatever their directions (Cauchy
 and Schwarz), so it has an upper bound. Candidates are the chunks with the highest bounds; they are
@@ -13,14 +13,14 @@ from torch import Tensor
 
 from gcattn.ops.chunk_topk.running_best import BestChunks, nothing_yet, with_block
 
-# landmarks whose bounds exist at a time for each query: few for the caches of a CPU
+# landmarks whose bounds are computed at a time: few, to fit the caches of a CPU
 CPU_BLOCK, DEVICE_BLOCK = 2**11, 2**16
 # candidates for each chosen chunk at first
 CANDIDATES = 4
 
 
 class QuantisedLandmarks:
-    """Landmarks that are scanned in 8 bits and chosen exactly.
+    """Landmarks that are scanned in 8 bits but chosen exactly.
 
     Args:
         exact: [N, E] in host memory.
@@ -66,7 +66,7 @@ class QuantisedLandmarks:
             while True:
                 numbers, others = self._candidates(asked, count)
                 found = self._scored(asked, numbers, top_k)
-                # of the others none may be chosen, or none can be better
+                # no other chunk may be chosen or can be better
                 is_proven = (others == -torch.inf) | (found.scores[:, -1] > others)
                 if bool(is_proven.all()):
                     return found
@@ -98,8 +98,8 @@ class QuantisedLandmarks:
         return best.indices[:, :count], best.scores[:, count] * queries.shape[-1] ** -0.5
 
     def _scored(self, queries: Tensor, numbers: Tensor, top_k: int) -> BestChunks:
-        """Return the best of some chunks [Q, M] by their exact scores."""
-        numbers = numbers.sort(dim=-1).values  # so that the earlier of two equal ones is first
+        """Return the best of the chunks [Q, M] by exact score."""
+        numbers = numbers.sort(dim=-1).values  # so that of two equal ones the earlier is first
         landmarks = self.at(numbers.clamp_min(0)).to(queries.dtype)
         scores = torch.einsum("qe,qme->qm", queries, landmarks) * queries.shape[-1] ** -0.5
         scores = scores.masked_fill(numbers < 0, -torch.inf)
@@ -109,7 +109,7 @@ class QuantisedLandmarks:
 
 
 def _rounded(landmarks: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-    """Return codes [n, E], scales [n], and what rounding moves each landmark by at most, [n]."""
+    """Return codes [n, E], scales [n], and a bound on the rounding error of each landmark, [n]."""
     wide = landmarks.to(torch.promote_types(landmarks.dtype, torch.float32))
     if not len(wide):
         nothing = wide.new_zeros(0)
@@ -117,6 +117,6 @@ def _rounded(landmarks: Tensor) -> tuple[Tensor, Tensor, Tensor]:
     scales = wide.abs().amax(dim=-1, keepdim=True) / 127
     codes = (wide / torch.where(scales > 0, scales, 1)).round().clamp(-127, 127)
     moved = (wide - codes * scales).norm(dim=-1)
-    # sums of E products round as well, once for the bound and once for the exact score
+    # sums of E products are rounded too, in the bound and in the exact score
     rounding = 4 * wide.shape[1] * torch.finfo(torch.float32).eps * wide.norm(dim=-1)
     return codes.to(torch.int8), scales.squeeze(-1), moved * (1 + 1e-5) + rounding

@@ -1,4 +1,4 @@
-"""Write a memory document by document, part by part; what is written is never written again.
+"""Write a memory document by document, part by part; written parts never change.
 
 Shapes: n chunks, t tokens, S slots per chunk, G key/value heads, D head dim, E hidden size.
 """
@@ -29,22 +29,22 @@ from gcattn.storage.whole import remove_unfinished
 if TYPE_CHECKING:
     from gcattn.models.configuration_drt import DRTConfig
 
-# a part is written once it would hold so many bytes, or so many chunks
+# a part is written once it would hold this many bytes or chunks
 PART_BYTES, PART_CHUNKS = 2**28, 2**16
 
 
 class MemoryWriter:
     """Make a memory, or add documents to one; a context manager.
 
-    One process writes at a time, any number may read. A killed writer loses what it held since the
-    last `checkpoint` that wrote a part; a new one continues from there.
+    One process writes at a time; any number may read. A killed writer loses what was added after
+    the last `checkpoint` that wrote a part; a new one continues from there.
 
     Args:
-        folder: Made if it is missing.
+        folder: Created if missing.
         model: The model that makes the chunks.
         keys_values: Store keys and values; without them chunks are recomputed from token ids when
             they are read, at about a tenth of the bytes. An existing memory keeps its own choice.
-        part_bytes: Least size of a part, but for the last.
+        part_bytes: Minimum size of every part but the last.
 
     Raises:
         FolderInUseError: Another process writes into the folder.
@@ -89,23 +89,23 @@ class MemoryWriter:
 
     @property
     def description(self) -> Description:
-        """What has been written so far."""
+        """The description of what has been written so far."""
         return self._description
 
     @property
     def cursor(self) -> Any:
-        """What the last written `checkpoint` was given; None at the beginning."""
+        """The cursor of the last written `checkpoint`; None at the beginning."""
         parts = self._description.parts
         return parts[-1].cursor if parts else None
 
     @property
     def num_documents(self) -> int:
-        """Documents that have been written, an unfinished one included."""
+        """Number of written documents, an unfinished one included."""
         return len(self._table)
 
     @property
     def unfinished(self) -> Document | None:
-        """The document that a killed writer left open, as far as it was written.
+        """The written part of the document that a killed writer left open.
 
         `append` continues with it until `end` is called.
         """
@@ -116,8 +116,8 @@ class MemoryWriter:
         """Begin a document.
 
         Args:
-            name: Where it comes from, for whoever asks.
-            **notes: What else to remember of it, as JSON: size, time of the last change, …
+            name: Its origin, such as a path.
+            **notes: Other notes to keep, as JSON: size, time of the last change, …
 
         Raises:
             ValueError: A document is open.
@@ -145,7 +145,7 @@ class MemoryWriter:
             values: Same shape as `keys`.
             lengths: Tokens of each chunk, [n].
             token_ids: Of all chunks in their order, [t]; t is the sum of `lengths`.
-            lines: Line of the source on which each chunk begins, [n]; 0 where it is not known.
+            lines: Line of the source on which each chunk begins, [n]; 0 if unknown.
 
         Raises:
             ValueError: No document is open, or shapes disagree.
@@ -191,19 +191,19 @@ class MemoryWriter:
         self._is_open = False
 
     def checkpoint(self, cursor: Any = None) -> bool:
-        """Write a part if enough is held; parts are cut nowhere else.
+        """Write a part if enough chunks are pending; parts end nowhere else.
 
-        Call it wherever a build may resume, such as after every batch of documents: where parts are
-        cut then depends on what was appended, never on when a process died.
+        Call it wherever a build may resume, such as after every batch of documents: where parts end
+        then depends on what was appended, never on when a process died.
 
         Args:
-            cursor: Where the build continues from here, as JSON; `cursor` gives it back.
+            cursor: Where the build continues, as JSON; the property `cursor` returns it.
 
         Returns:
             Whether a part was written.
 
         Raises:
-            DiskFullError: The disk is full; the memory is as it was, and what is held is kept.
+            DiskFullError: The disk is full; the memory is unchanged, and pending chunks are kept.
         """
         if self._held_bytes < self._part_bytes and self._held_chunks < PART_CHUNKS:
             return False
@@ -211,10 +211,10 @@ class MemoryWriter:
         return True
 
     def close(self, cursor: Any = None) -> None:
-        """Write what is held, and let other processes write.
+        """Write what is pending, and release the folder to other writers.
 
         Raises:
-            DiskFullError: The disk is full; what was held is lost, the memory is whole.
+            DiskFullError: The disk is full; pending chunks are lost, the memory is intact.
         """
         try:
             if len(self._names) > self._is_open or self._held:
@@ -223,7 +223,7 @@ class MemoryWriter:
             self._resources.close()
 
     def delete(self, documents: Iterable[int]) -> None:
-        """Delete documents by their numbers; nobody retrieves from them again.
+        """Delete documents by number; they are never retrieved again.
 
         Their bytes stay until the memory is exported.
 
@@ -256,10 +256,10 @@ class MemoryWriter:
         return description
 
     def _remove_abandoned(self, description: Description) -> None:
-        """Delete what a killed writer left: parts that are not listed, and half-written files."""
+        """Delete what a killed writer left: unlisted parts and half-written files."""
         listed = {Path(part.file).name for part in description.parts}
         remove_unfinished(self.folder / DESCRIPTION)
-        (self.folder / "parts").mkdir(exist_ok=True)  # a writer may have died before it made it
+        (self.folder / "parts").mkdir(exist_ok=True)  # a writer may have died before creating it
         for file in (self.folder / "parts").iterdir():
             name = file.name
             ours = re.fullmatch(r"\d+\.safetensors|\.\d+\.safetensors\..*", name)
@@ -291,7 +291,7 @@ class MemoryWriter:
         self._counts = [0] if self._is_open else []
 
     def _nothing(self) -> tuple[Tensor, Tensor | None, Tensor, Tensor, Tensor]:
-        """Return no chunks, in the form of those that are held."""
+        """Return empty tensors in the form of pending chunks."""
         dtype = getattr(torch, self._description.dtype)
         landmarks, chunks = (torch.zeros(0, *shape, dtype=dtype) for shape in self._shapes)
         integers = torch.zeros(0, dtype=torch.int32)
