@@ -1,4 +1,4 @@
-"""`gcattn eval questions` and `gcattn eval summarization`: what fine-tuned models are worth."""
+"""`gcattn eval questions` and `gcattn eval summarization`: evaluation of fine-tuned models."""
 
 from __future__ import annotations
 

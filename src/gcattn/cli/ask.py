@@ -1,4 +1,4 @@
-"""`gcattn ask`: a question to a memory, its answer, and where that comes from."""
+"""`gcattn ask`: a question to a memory, its answer and its sources."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from gcattn.cli.paths import expand
 if TYPE_CHECKING:
     from gcattn.library.asking import Answer
 
-# characters of a chunk that are shown
+# characters shown of a chunk
 _SNIPPET = 160
 
 AskedModel = Annotated[
@@ -47,10 +47,9 @@ def ask(
     device: Device = "auto",
     dtype: Dtype = "auto",
 ) -> None:
-    """Answer QUESTION from the memory in DIR, and say where the answer comes from.
+    """Answer QUESTION from the memory in DIR, and show the sources of the answer.
 
-    Below the answer stand the chunks that were read for it: how much of each, its file and line,
-    and its text.
+    Below the answer are the chunks that were retrieved for it: weight, file and line, and text.
     """
     from gcattn.library.asking import open_library
 
@@ -59,7 +58,7 @@ def ask(
 
 
 def show(answer: Answer, num_sources: int) -> None:
-    """Print an answer and the chunks that were read most."""
+    """Print an answer and the chunks with the largest weights."""
     from rich.console import Console
     from rich.markup import escape
 
@@ -71,7 +70,7 @@ def show(answer: Answer, num_sources: int) -> None:
 
 
 def snippet(text: str, line: str) -> str:
-    """Return a chunk's text on one line, cut to what stands around one of its lines."""
+    """Return a chunk's text on one line, cut to the surroundings of one of its lines."""
     whole, wanted = " ".join(text.split()), " ".join(line.split())
     if len(whole) <= _SNIPPET:
         return whole

@@ -1,4 +1,4 @@
-"""`gcattn chat`: question after question to one memory."""
+"""`gcattn chat`: a conversation with one memory."""
 
 from __future__ import annotations
 
@@ -27,9 +27,9 @@ def chat(
     device: Device = "auto",
     dtype: Dtype = "auto",
 ) -> None:
-    """Ask a memory question after question; an empty line or Ctrl-D ends.
+    """Ask a memory a series of questions; an empty line or Ctrl-D ends.
 
-    The conversation is remembered while it lasts; the memory stays as it was.
+    Each question sees the turns before it; the memory does not change.
     """
     from rich.console import Console
 

@@ -113,7 +113,7 @@ def synthetic(
     ] = None,
     overwrite: Overwrite = False,
 ) -> None:
-    """Make the synthetic long-range corpus: documents that later recall facts stated early."""
+    """Generate the synthetic long-range corpus: documents that recall facts stated early."""
     from gcattn.data import prepare_synthetic_shards
 
     with document_progress("composing", documents) as on_progress:
@@ -156,7 +156,7 @@ def stories(
     ] = None,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace the file.")] = False,
 ) -> None:
-    """Write stories whose facts are asked for later, to teach and to test a model."""
+    """Write stories with questions about their facts, to train and test a model."""
     from rich.console import Console
 
     from gcattn.data.stories.story_file import write_stories
@@ -267,7 +267,7 @@ def _report(shards: TokenShards) -> None:
 
 
 def _report_invalid(reports: list[str]) -> None:
-    """Say on standard error how much was left out and why, the first of it in words."""
+    """Report on standard error how much was skipped and why, with the first example."""
     if not reports:
         return
     print(f"left out as invalid: {len(reports):,}", file=sys.stderr)

@@ -1,4 +1,4 @@
-"""`gcattn eval`: what a saved model is worth."""
+"""`gcattn eval`: evaluate a saved model."""
 
 from __future__ import annotations
 

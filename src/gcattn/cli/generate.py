@@ -91,7 +91,7 @@ def generate(
 
 
 def _refuse_not_finite(token_ids: Tensor, scores: Tensor) -> Tensor:
-    """Stop at the first step whose scores are not numbers: nothing likely can be taken of them."""
+    """Stop at the first step whose scores are not finite: no token can be chosen from them."""
     if not bool(scores.isfinite().any(-1).all()) or bool(scores.isnan().any()):
         raise ValueError(
             "The model gives scores that are not finite; its weights or its configuration are "

@@ -1,4 +1,4 @@
-"""What the evaluations in a haystack share: options, and the way from them to cells."""
+"""Options of the evaluations in a haystack, and the steps from options to cells."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""`gcattn memory`: files read once into a memory that is kept."""
+"""`gcattn memory`: read files once into a saved memory."""
 
 from __future__ import annotations
 
@@ -130,7 +130,7 @@ def info(
         bool, typer.Option("--documents", help="List the files and their numbers too.")
     ] = False,
 ) -> None:
-    """Say what the memory in DIR holds, and which model made it."""
+    """Show what the memory in DIR holds, and which model made it."""
     from gcattn.library.state import read_state
     from gcattn.memory.saved import open_memory
 
@@ -167,7 +167,7 @@ def merge(
     ],
     out: NewFolder,
 ) -> None:
-    """Join memories that one model made to a new one; nothing is read again."""
+    """Merge memories of one model into a new one; nothing is read again."""
     from gcattn.library.combining import merge_libraries
 
     merge_libraries(folders, out)
@@ -185,7 +185,7 @@ def delete(
         ),
     ],
 ) -> None:
-    """Delete FILES from the memory in DIR; nothing is retrieved from them again.
+    """Delete FILES from the memory in DIR; they are never retrieved again.
 
     Their bytes stay in DIR until gcattn memory export makes a memory without them.
     """
@@ -202,7 +202,7 @@ def delete(
 
 @memory_app.command()
 def export(folder: Folder, out: NewFolder) -> None:
-    """Make a new memory of what is not deleted in DIR, as small as can be."""
+    """Make a new memory of the files in DIR that are not deleted."""
     from gcattn.library.combining import export_library
 
     export_library(folder, out)
@@ -211,7 +211,7 @@ def export(folder: Folder, out: NewFolder) -> None:
 
 @contextmanager
 def _reading(files: list[str], folder: Path) -> Iterator[dict[str, Any]]:
-    """Show how far the reading is, and in the end what became of it."""
+    """Show progress, and at the end what was read."""
     from gcattn.library.files import find_files
     from gcattn.library.ranks import Ranks, joined_processes
 
@@ -258,5 +258,5 @@ def _num_workers(asked: int | None, device: str) -> int:
     if asked is not None:
         return asked
     if device == "cpu" or not torch.cuda.is_available():
-        return 0  # the model has use for every core
+        return 0  # the model can use every core
     return min(8, max((os.cpu_count() or 2) // int(os.environ.get("LOCAL_WORLD_SIZE", "1")) - 1, 1))

@@ -46,7 +46,7 @@ def train(
 
 
 def end_run(outcome: TrainingOutcome, console: Console) -> None:
-    """Say how a run ended and leave the process group; exit as the signal that stopped it."""
+    """Report how a run ended, leave the process group, and exit like the signal that stopped it."""
     from accelerate import PartialState
 
     state = PartialState()
