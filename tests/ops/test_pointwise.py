@@ -5,7 +5,9 @@ import os
 import pytest
 import torch
 
+from gcattn.nn.rms_norm import RMSNorm, add_and_norm
 from gcattn.ops.pointwise import (
+    add_rms_norm,
     mix_columns,
     rms_norm,
     rotary_angles,
@@ -90,6 +92,22 @@ def test_normed_rows_round_once(dtype, shape, weight_dtype):
     fast, plain = (rms_norm(x, weight, 1e-6, impl=impl) for impl in ("triton", "reference"))
     assert fast.dtype == dtype
     torch.testing.assert_close(fast, plain, rtol=4 * torch.finfo(dtype).eps, atol=1e-7)
+
+
+@pytest.mark.parametrize("dtype", DTYPES, ids=str)
+def test_a_sum_is_rounded_before_it_is_normed(dtype):
+    x, added, weight = draw(2, 3, 37, dtype=dtype), draw(2, 3, 37, dtype=dtype, seed=1), draw(37)
+    total, normed = add_rms_norm(x, added, weight, 1e-6, impl="triton")
+    assert torch.equal(total, x + added)
+    assert torch.equal(normed, rms_norm(x + added, weight, 1e-6, impl="triton"))
+
+
+@torch.no_grad()
+def test_a_norm_with_a_hook_is_called():
+    norm = RMSNorm(8, eps=1e-6).to(DEVICE)
+    norm.register_forward_hook(lambda *_: torch.zeros(1))
+    total, normed = add_and_norm(draw(2, 8), draw(2, 8, seed=1), norm)
+    assert torch.equal(normed, torch.zeros(1)) and total.shape == (2, 8)
 
 
 def test_a_normed_row_is_bitwise_the_same_among_others():

@@ -14,7 +14,7 @@ from gcattn.memory.chunk_source import RetrievedChunks
 from gcattn.nn.cross_attention import GroupedCrossAttention
 from gcattn.nn.landmark_self_attention import LandmarkSelfAttention
 from gcattn.nn.mlp import SwiGLU
-from gcattn.nn.rms_norm import RMSNorm
+from gcattn.nn.rms_norm import RMSNorm, add_and_norm
 from gcattn.nn.self_attention import ColumnContext, SlidingWindowSelfAttention
 
 if TYPE_CHECKING:
@@ -44,8 +44,9 @@ class DecoderLayer(GradientCheckpointingLayer):
 
     def compute(self, hidden: Tensor, context: ColumnContext) -> Tensor:
         """Do the same inside of gradient checkpointing, which a compiled layer leaves outside."""
-        hidden = hidden + self.self_attention(self.attention_norm(hidden), context)
-        return hidden + self.mlp(self.mlp_norm(hidden))
+        attended = self.self_attention(self.attention_norm(hidden), context)
+        hidden, normed = add_and_norm(hidden, attended, self.mlp_norm)
+        return hidden + self.mlp(normed)
 
 
 class RetrievalDecoderLayer(GradientCheckpointingLayer):
@@ -88,8 +89,9 @@ class RetrievalDecoderLayer(GradientCheckpointingLayer):
         blocks: BlockGrid,
     ) -> Tensor:
         """Do the same inside of gradient checkpointing, which a compiled layer leaves outside."""
-        hidden = hidden + self.self_attention(self.attention_norm(hidden), context)
-        read = self.cross_attention(self.cross_attention_norm(hidden), retrieved, blocks)
+        attended = self.self_attention(self.attention_norm(hidden), context)
+        hidden, normed = add_and_norm(hidden, attended, self.cross_attention_norm)
+        read = self.cross_attention(normed, retrieved, blocks)
         return feed_forward_with_retrieval(
             hidden, read, lambda x: self.mlp(self.mlp_norm(x)), self.residual_wiring
         )

@@ -7,9 +7,7 @@ from typing import cast
 
 from torch import Tensor, nn
 
-# the only place that says whether hooks for all modules exist
-from torch.nn.modules.module import _has_any_global_hook
-
+from gcattn.nn.plain_calls import is_called_plainly
 from gcattn.ops.launch import is_traced
 from gcattn.ops.projections import project_few_rows, shares_a_launch
 
@@ -30,9 +28,4 @@ def project(x: Tensor, *maps: nn.Module) -> tuple[Tensor, ...]:
 
 def is_plain_map(part: nn.Module) -> bool:
     """Say whether calling a module is multiplying by its weight, and nothing else."""
-    return (
-        type(part) is nn.Linear
-        and part._parameters["bias"] is None
-        and "forward" not in vars(part)
-        and not (part._forward_hooks or part._forward_pre_hooks or _has_any_global_hook())
-    )
+    return type(part) is nn.Linear and part._parameters["bias"] is None and is_called_plainly(part)

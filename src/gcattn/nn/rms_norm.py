@@ -5,7 +5,9 @@ Shapes: E hidden size.
 
 from torch import Tensor, nn
 
-from gcattn.ops.pointwise import rms_norm
+from gcattn.nn.plain_calls import is_called_plainly
+from gcattn.ops.launch import is_traced
+from gcattn.ops.pointwise import add_rms_norm, rms_norm
 
 
 class RMSNorm(nn.RMSNorm):
@@ -18,3 +20,14 @@ class RMSNorm(nn.RMSNorm):
     def forward(self, x: Tensor) -> Tensor:
         """Normalise each position by itself, [..., E] → [..., E]."""
         return rms_norm(x, self.weight, self.eps)
+
+
+def add_and_norm(x: Tensor, added: Tensor, norm: nn.Module) -> tuple[Tensor, Tensor]:
+    """Return x + added, [..., E], and the norm of that: one launch where no gradient is wanted.
+
+    A norm that is more than an `RMSNorm`, or has hooks, is called.
+    """
+    if x.is_cuda and not is_traced((x,)) and type(norm) is RMSNorm and is_called_plainly(norm):
+        return add_rms_norm(x, added, norm.weight, norm.eps)
+    total = x + added
+    return total, norm(total)

@@ -9,11 +9,12 @@ from gcattn.ops.pointwise.angles import rotary_angles
 from gcattn.ops.pointwise.columns import write_columns
 from gcattn.ops.pointwise.convolution import mix_columns
 from gcattn.ops.pointwise.gate import silu_times
-from gcattn.ops.pointwise.norm import rms_norm
+from gcattn.ops.pointwise.norm import add_rms_norm, rms_norm
 from gcattn.ops.pointwise.rotary import Rotation, rotate
 
 __all__ = [
     "Rotation",
+    "add_rms_norm",
     "mix_columns",
     "rms_norm",
     "rotary_angles",

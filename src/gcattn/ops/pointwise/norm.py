@@ -26,20 +26,46 @@ def rms_norm(x: Tensor, weight: Tensor, eps: float | None, *, impl: Impl = "auto
         eps: Added to the mean square; None: the smallest step of the dtype that it is computed in.
         impl: "triton" is one launch without a gradient; "auto" takes it where it can.
     """
-    wide = torch.promote_types(x.dtype, torch.float32)
     inputs = x, weight
     if runs_fused(impl, inputs, _unfit):
         with torch.cuda.device_of(x):
-            return _plan(keys_of(inputs), torch.finfo(wide).eps if eps is None else eps)(*inputs)
+            return _plan(keys_of(inputs), _epsilon(x) if eps is None else eps)(*inputs)
+    wide = torch.promote_types(x.dtype, torch.float32)
     normed = F.rms_norm(x.to(wide), weight.shape, weight.to(wide), eps)
     return normed.to(x.dtype)
 
 
-def _unfit(x: Tensor, weight: Tensor) -> str:
+def add_rms_norm(
+    x: Tensor, added: Tensor, weight: Tensor, eps: float | None, *, impl: Impl = "auto"
+) -> tuple[Tensor, Tensor]:
+    """Return x + added, [..., E], and the norm of that.
+
+    Args:
+        x: Values.
+        added: More values, of the same shape and dtype.
+        weight: See `rms_norm`.
+        eps: See `rms_norm`.
+        impl: See `rms_norm`.
+    """
+    inputs = x, weight, added
+    if runs_fused(impl, inputs, _unfit):
+        with torch.cuda.device_of(x):
+            return _sum_plan(keys_of(inputs), _epsilon(x) if eps is None else eps)(*inputs)
+    total = x + added
+    return total, rms_norm(total, weight, eps, impl=impl)
+
+
+def _epsilon(x: Tensor) -> float:
+    return torch.finfo(torch.promote_types(x.dtype, torch.float32)).eps
+
+
+def _unfit(x: Tensor, weight: Tensor, added: Tensor | None = None) -> str:
     if x.dtype not in KERNEL_DTYPES or weight.dtype not in KERNEL_DTYPES:
         return f"takes {KERNEL_DTYPES}, got {x.dtype} and {weight.dtype}"
     if x.shape[-1] > MAX_SIZE or weight.shape != x.shape[-1:]:
         return f"takes E <= {MAX_SIZE} and a weight [E], got {list(x.shape)} and {weight.shape}"
+    if added is not None and (added.shape != x.shape or added.dtype != x.dtype):
+        return f"adds what is like x, {list(x.shape)} {x.dtype}, got {list(added.shape)}"
     return ""
 
 
@@ -48,3 +74,10 @@ def _plan(keys: Keys, eps: float) -> Callable[..., Tensor]:
     from gcattn.ops.pointwise.triton_norm import plan_norm
 
     return make_plan(plan_norm, keys, (eps,), num_strided=0)
+
+
+@lru_cache(MAX_PLANS)
+def _sum_plan(keys: Keys, eps: float) -> Callable[..., tuple[Tensor, Tensor]]:
+    from gcattn.ops.pointwise.triton_norm import plan_sum_and_norm
+
+    return make_plan(plan_sum_and_norm, keys, (eps,), num_strided=0)
