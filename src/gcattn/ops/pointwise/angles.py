@@ -4,7 +4,7 @@ Shapes: B batch, L columns, D head dim.
 """
 
 from collections.abc import Callable
-from functools import lru_cache
+from functools import cache, lru_cache
 
 import torch
 from torch import Tensor
@@ -54,7 +54,8 @@ def _unfit(dtype: torch.dtype) -> str:
     return "" if dtype in KERNEL_DTYPES else f"returns one of {KERNEL_DTYPES}, got {dtype}"
 
 
-@lru_cache(maxsize=32)
+# never let go: a captured graph may read them
+@cache
 def _frequencies(head_dim: int, theta: float, device: torch.device) -> Tensor:
     with torch.inference_mode(False):  # kept from call to call, whatever their mode
         return _powers(head_dim, theta, device)
