@@ -52,7 +52,9 @@ VARIANTS = [
     pytest.param(*variant, marks=[] if variant in QUICK or ON_GPU else pytest.mark.slow)
     for variant in product(DTYPES, (None, 0.0, 1.5), ("separate", "joint"))
 ]
-MIXINGS = pytest.mark.parametrize("mixing", ["separate", "joint"])
+MIXINGS = pytest.mark.parametrize(
+    "mixing", [pytest.param("separate", marks=[] if ON_GPU else pytest.mark.slow), "joint"]
+)
 NAMES = ("q", "k", "v", "chunk_weights")
 
 
@@ -126,7 +128,7 @@ def test_a_popular_chunk_is_cut_into_segments_and_added_up():
     assert not fast[2][:, 2].any() and not fast[3][:, 2].any()
 
 
-@MIXINGS
+@pytest.mark.parametrize("mixing", ["separate", "joint"])
 def test_rows_that_retrieved_nothing_give_zero_and_no_gradient(mixing):
     inputs = draw(S=16, D=16)
     inputs.chunk_indices[:, 1] = -1
