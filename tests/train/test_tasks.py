@@ -105,7 +105,7 @@ def test_short_chunks_of_rows_and_of_the_run_add_up(make_task_config, monkeypatc
     assert 60 < fewest[more.output][0] < 150  # and a fifth of 512 tokens
 
 
-@pytest.mark.parametrize("workers", [0, 1])
+@pytest.mark.parametrize("workers", [0, pytest.param(1, marks=pytest.mark.slow)])
 def test_planned_rows_train_as_others_do(make_task_config, monkeypatch, workers):
     options = [
         "tasks={mixture: {single: 1}, exercises_per_row: 2, question_break_rate: 1}",
