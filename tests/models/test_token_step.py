@@ -22,13 +22,13 @@ def _no_gradients():
 @pytest.fixture
 def steps(monkeypatch):
     """Count the tokens that ran in fixed shapes."""
-    seen, original = [], FixedStream.commit
+    seen, original = [], FixedStream.commit_token
 
     def commit(self, *args):
         seen.append(None)
         original(self, *args)
 
-    monkeypatch.setattr(FixedStream, "commit", commit)
+    monkeypatch.setattr(FixedStream, "commit_token", commit)
     return seen
 
 
@@ -159,8 +159,8 @@ def test_a_captured_token_equals_a_computed_one(seed, monkeypatch):
     model = random_model(random_config(seed, chunk_size=33)).float().cuda()
     ids = random_tokens(model.config, 2, 120, seed).cuda()
     logits = []
-    for computed_before in (1000, token_step.COMPUTED_BEFORE_CAPTURE):
-        monkeypatch.setattr(token_step, "COMPUTED_BEFORE_CAPTURE", computed_before)
+    for computed_before in (1000, token_step.TOKENS_UNTIL_CAPTURE):
+        monkeypatch.setattr(token_step, "TOKENS_UNTIL_CAPTURE", computed_before)
         cache = DRTCache(model.config)
         model(ids[:, :50], past_key_values=cache)
         steps = [model(ids[:, i : i + 1], past_key_values=cache).logits for i in range(50, 120)]

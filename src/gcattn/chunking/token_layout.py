@@ -7,7 +7,6 @@ Shapes: B batch, L = 1 column, F = 0 finished chunks.
 """
 
 from dataclasses import dataclass
-from functools import cached_property
 from typing import Self
 
 import torch
@@ -33,7 +32,7 @@ class TokenLayout:
         """No chunk is finished."""
         return 0
 
-    @cached_property
+    @property
     def chunk_documents(self) -> Tensor:
         """No chunk, [B, 0]."""
         return self.documents[:, :0]

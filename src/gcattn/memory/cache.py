@@ -90,17 +90,10 @@ class DRTCache(Stream, Cache):
             if self._fixed is None or self._fixed.shapes != shapes:
                 with torch.inference_mode(False):  # so that later calls can write in any mode
                     self._fixed = FixedStream(self.config, self, self.memory)
-            self._fixed.fill(self, self.memory)
+            self._fixed.fill(self)
             self._is_fixed = True
         assert self._fixed is not None
         return self._fixed
-
-    def open_lengths(self) -> list[int]:
-        """Return the tokens in each row's open chunk."""
-        if self._is_fixed and self._fixed is not None:
-            return self._fixed.open_lengths()
-        state = self.position.state
-        return [] if state is None else state.open_length.tolist()
 
     def settle(self) -> None:
         """Write the state in fixed shapes back."""
@@ -120,11 +113,7 @@ class DRTCache(Stream, Cache):
 
     def append(self, chunks: EncodedChunks, counts: Tensor) -> ChunkSource:
         """Add the first `counts` [B] chunks of each row; return all that can be retrieved."""
-        ids = None
-        if self.memory.store.needs_token_ids:
-            first = self.memory.num_chunks if self.memory.is_ready else torch.zeros_like(counts)
-            ids = self.log.ids_of_chunks(first, counts, self.config.chunk_size - 1)
-        return self.memory.append(chunks, counts, ids)
+        return self.memory.append_logged(chunks, counts, self.log)
 
     def bind(self, model: nn.Module) -> None:
         """Register the `DRTModel` that reads; it does this itself, in every call.

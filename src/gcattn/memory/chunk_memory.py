@@ -29,6 +29,7 @@ from gcattn.memory.stores import (
     NewChunks,
     make_store,
 )
+from gcattn.memory.token_log import TokenLog
 from gcattn.ops.chunk_topk import ChunkSelection
 
 # fetches to remember: about one for each retrieval group
@@ -112,6 +113,14 @@ class ChunkMemory(CarriedState):
         self.store.bind(model)
         if self.shared is not None:
             self.shared.bind(model)
+
+    def append_logged(self, chunks: EncodedChunks, counts: Tensor, log: TokenLog) -> Self:
+        """Append, with token ids if the store needs them; they are the last that were logged."""
+        token_ids = None
+        if self.store.needs_token_ids:
+            first = self.num_chunks if self.is_ready else torch.zeros_like(counts)
+            token_ids = log.ids_of_chunks(first, counts, chunks.keys.shape[2] - 1)
+        return self.append(chunks, counts, token_ids)
 
     def append(
         self, chunks: EncodedChunks, counts: Tensor, token_ids: Tensor | None = None

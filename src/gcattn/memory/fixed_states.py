@@ -1,46 +1,48 @@
-"""Carried states whose tensors keep their shapes and places, for tokens that close no chunk.
+"""Carried states whose tensors keep their shapes and places, for one column at a time.
 
 Each takes over what the state of its kind holds (`fill`), is extended by one column at a time, and
 hands back what it holds (`settle`). It writes only where nothing is held: until the counters move,
 nothing has changed.
 
-Shapes: B batch, W window, S slots per chunk, R groups, K retrieved chunks, n taps, G key/value
-heads, D head dim, E hidden size.
+Shapes: B batch, W window, S slots per chunk, n taps, G key/value heads, D head dim, E hidden size.
 """
+
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
 
 from gcattn.chunking import ChunkLayout
-from gcattn.memory.chunk_memory import ChunkMemory
-from gcattn.memory.chunk_source import Choice, RetrievedChunks, select_by_scan
 from gcattn.memory.column_tail import ColumnTail
-from gcattn.memory.last_retrieval import LastRetrieval
 from gcattn.memory.open_chunk import OpenChunk
 from gcattn.memory.window import WindowCache
-from gcattn.ops.chunk_topk import ChunkSelection
 from gcattn.ops.pointwise import write_columns
 
 
 class Counters:
-    """What moves with every token, on the device.
+    """What moves with every column: on the device, and once more on the host.
 
     Attributes:
         columns: Columns since the stream was filled, [B].
-        slots: Tokens in the open chunk, [B].
         positions: Of the next column in its document, [B].
-        step: 1 for rows that read a token, else 0, [B].
+        slots: Tokens in the open chunk, [B].
+        chunks: Finished chunks, [B].
     """
 
     def __init__(self, num_rows: int, device: torch.device) -> None:
-        self.all = torch.zeros(3, num_rows, dtype=torch.long, device=device)
-        self.step = torch.ones_like(self.all[0])
+        self.all = torch.zeros(4, num_rows, dtype=torch.long, device=device)
         self.rows = torch.arange(num_rows, device=device)
-        self.columns, self.slots, self.positions = self.all
+        self.columns, self.positions, self.slots, self.chunks = self.all
 
-    def move(self) -> None:
-        """Move on by one token."""
-        self.all += self.step
+    def move(self, reads: Tensor) -> None:
+        """Move on by one token in rows that read one, int64 [B]."""
+        self.all[:3] += reads
+
+    def close(self, closes: Tensor) -> None:
+        """Move on by one landmark in rows that close a chunk, int64 [B]."""
+        self.all[:2] += closes
+        self.slots *= 1 - closes
+        self.chunks += closes
 
 
 class RingWindow(WindowCache):
@@ -73,10 +75,26 @@ class RingWindow(WindowCache):
         self._start.fill_(past)
 
     def begin(self, layout: ChunkLayout) -> None:
-        """Register the column of this token."""
+        """Register the column of this call."""
         assert self.key_documents is not None and layout.documents is not None
-        self._at = (self._counters.columns + self._start) % self._window_size
+        self._at = self._place()
         self.key_documents[self._counters.rows, self._at] = layout.documents[:, 0]
+
+    def next_column(self) -> "WindowColumn":
+        """Return what the next column takes the place of."""
+        assert self.key_documents is not None
+        rows, at = self._counters.rows, self._place()
+        return WindowColumn(at, self.key_documents[rows, at], self._all[:, rows, at])
+
+    def put_back(self, column: "WindowColumn") -> None:
+        """Take back that another column took its place."""
+        assert self.key_documents is not None
+        rows = self._counters.rows
+        self.key_documents[rows, column.at] = column.documents
+        self._all[:, rows, column.at] = column.states
+
+    def _place(self) -> Tensor:
+        return (self._counters.columns + self._start) % self._window_size
 
     def extend(self, layer: int, keys: Tensor, values: Tensor) -> tuple[Tensor, Tensor]:
         """Write a layer's new column, [B, 1, G, D]; return all, [B, W, G, D]."""
@@ -89,7 +107,7 @@ class RingWindow(WindowCache):
 
         Args:
             window: The cache's.
-            num_new: Tokens that each row has read.
+            num_new: Columns of each row since the window was filled.
         """
         assert self.key_documents is not None
         past = window.tensors()["documents"].shape[1]
@@ -104,28 +122,41 @@ class RingWindow(WindowCache):
         window.replace(tensors, all_used=window.is_all_used and min(num_new) == max(num_new))
 
 
+class WindowColumn(NamedTuple):
+    """A column of each row in a `RingWindow`."""
+
+    at: Tensor  # [B], its place
+    documents: Tensor  # [B]
+    states: Tensor  # [keys and values of all layers, B, G, D]
+
+
 class RingColumns(ColumnTail):
-    """The last n columns before the convolution, [B, n, E]."""
+    """The last n columns before the convolution and one to spare, [B, n + 1, E].
+
+    A landmark follows its token before the token is committed; it must not take the place of what
+    the token continued from.
+    """
 
     def __init__(self, tail: ColumnTail, num_columns: int, counters: Counters) -> None:
         super().__init__(num_columns)
         self._counters = counters
         self._order = torch.arange(num_columns + 1, device=counters.rows.device)
+        self._size = num_columns + 2
         self._ring = torch.zeros(0)
         if "states" in tail.tensors():  # else the model has no convolution
             states = tail.tensors()["states"]
-            self._ring = states.new_zeros(states.shape[0], num_columns + 1, states.shape[2])
+            self._ring = states.new_zeros(states.shape[0], self._size, states.shape[2])
 
     def fill(self, tail: ColumnTail) -> None:
         """Take over what a column tail holds."""
         if self._ring.numel():
-            self._ring[:, :-1] = tail.tensors()["states"]
+            self._ring[:, : self._num_columns] = tail.tensors()["states"]
 
     def extend(self, columns: Tensor, layout: ChunkLayout) -> Tensor:
         """Write the new column, [B, 1, E]; return the last n in their order, [B, n, E]."""
-        taps, rows = len(self._order), self._counters.rows
-        self._ring[rows, (self._counters.columns - 1) % taps] = columns[:, 0]
-        return self._ring[rows[:, None], self._places()]
+        rows, places = self._counters.rows, self._places()
+        self._ring[rows, places[:, -1]] = columns[:, 0]
+        return self._ring[rows[:, None], places]
 
     def settle(self, tail: ColumnTail) -> None:
         """Hand back the last n - 1 columns."""
@@ -135,7 +166,7 @@ class RingColumns(ColumnTail):
         tail.replace({"states": self._ring[self._counters.rows[:, None], places]})
 
     def _places(self) -> Tensor:
-        return (self._counters.columns[:, None] + self._order) % len(self._order)
+        return (self._counters.columns[:, None] + self._order) % self._size
 
 
 class FixedOpenChunk(OpenChunk):
@@ -153,9 +184,9 @@ class FixedOpenChunk(OpenChunk):
             self._states.copy_(chunk.tensors()["states"])
 
     def extend(self, grid: Tensor, layout: ChunkLayout) -> Tensor:
-        """Write the new slot, [B, 1, 1, E]."""
+        """Write the new slot, [B, 1, 1, E]; return the chunks [B, 1, S, E] if that fills them."""
         self._states[self._counters.rows, self._counters.slots] = grid[:, 0, 0]
-        return grid
+        return self._states.unsqueeze(1) if layout.num_finished_chunks else grid
 
     def settle(self, chunk: OpenChunk) -> None:
         """Hand back the chunk, zero where there is no token."""
@@ -164,46 +195,3 @@ class FixedOpenChunk(OpenChunk):
         slots = torch.arange(self._states.shape[1], device=self._states.device)
         used = (slots < self._counters.slots[:, None]).unsqueeze(-1)
         chunk.replace({"states": torch.where(used, self._states, 0)})
-
-
-class FixedRetrieval(LastRetrieval):
-    """Which chunks of the buffer serve the token: indices and weights [B, 1, K]."""
-
-    def __init__(self, shape: tuple[int, int], dtype: torch.dtype, device: torch.device) -> None:
-        super().__init__()
-        B, top_k = shape
-        indices = torch.full((B, 1, top_k), -1, device=device)
-        wide = torch.promote_types(dtype, torch.float32)
-        self.served = ChunkSelection(indices, torch.zeros_like(indices, dtype=wide))
-
-    def extend(
-        self, selection: ChunkSelection, layout: ChunkLayout, num_blocks: int
-    ) -> ChunkSelection:
-        """Return what serves the token."""
-        return self.served
-
-
-class FixedChunks:
-    """The retrieved chunks of all groups in one buffer, [B, R · K, S, G, D]."""
-
-    def __init__(self, memory: ChunkMemory, num_chunks: int) -> None:
-        nothing = torch.zeros_like(memory.documents[:, None, :0])  # [B, 1, 0]
-        pool = memory.fetch(nothing, nothing).keys
-        self.keys = pool.new_zeros(pool.shape[0], num_chunks, *pool.shape[2:])
-        self.values = torch.zeros_like(self.keys)
-        self.lengths = torch.zeros(self.keys.shape[:2], dtype=torch.long, device=pool.device)
-        self._landmarks = memory.landmarks[:, :0].clone()
-        self._documents = self.lengths[:, :0]
-
-    @property
-    def num_shared(self) -> int:
-        """None: each row has its own."""
-        return 0
-
-    def select(self, queries: Tensor, num_visible: Tensor, choice: Choice) -> ChunkSelection:
-        """Choose nothing: nobody asks, there are no queries [B, 0, E]."""
-        return select_by_scan(queries, self._landmarks, self._documents, num_visible, choice)
-
-    def fetch(self, indices: Tensor, weights: Tensor) -> RetrievedChunks:
-        """Read in place."""
-        return RetrievedChunks(self.keys, self.values, self.lengths, indices, weights)

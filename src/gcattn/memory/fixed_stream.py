@@ -1,10 +1,13 @@
-"""A stream whose tensors keep their shapes and places while tokens close no chunk.
+"""A stream whose tensors keep their shapes and places, for one token in each row at a time.
 
-Windows are rings, the open chunk is filled in place, the retrieved chunks lie in a buffer: a token
-needs no plan and no copy from the host, and can be replayed as a captured graph. A token writes
-only where nothing is held, and the counters move last: a call that fails in between has changed
-nothing. `settle` hands everything back to the cache, where a chunk is closed, rows change places
-or somebody looks.
+Windows are rings, the open chunk is filled in place, the retrieved chunks lie in a buffer: a column
+needs no plan and no copy from the host, and can be replayed as a captured graph. A token that
+closes a chunk is followed by the landmark, a column like any other; appending the chunk and
+choosing others is the host's work. `settle` hands everything back to the cache, where rows change
+places or somebody looks.
+
+A column writes only where nothing is held, and the counters move last: a token that fails has
+changed nothing. What a landmark changes besides is rolled back.
 
 Shapes: B batch, W window, S slots per chunk, R groups, K retrieved chunks, n taps, G key/value
 heads, D head dim, E hidden size.
@@ -16,17 +19,20 @@ from typing import TYPE_CHECKING, Protocol
 import torch
 from torch import Tensor, nn
 
+from gcattn.chunking.landmark_layout import LandmarkLayout
 from gcattn.chunking.token_layout import TokenLayout
+from gcattn.memory.carried import CarriedState, Snapshot
 from gcattn.memory.chunk_memory import ChunkMemory
-from gcattn.memory.chunk_source import ChunkSource
+from gcattn.memory.chunk_source import ChunkSource, EncodedChunks
+from gcattn.memory.fixed_chunks import ClosingRows, FixedChunks, FixedChunkTail, FixedRetrieval
 from gcattn.memory.fixed_states import (
     Counters,
-    FixedChunks,
     FixedOpenChunk,
-    FixedRetrieval,
     RingColumns,
     RingWindow,
+    WindowColumn,
 )
+from gcattn.memory.host_work import HostWork
 from gcattn.memory.last_retrieval import LastRetrieval
 from gcattn.memory.stream import Stream
 
@@ -38,7 +44,35 @@ class Captured(Protocol):
     """A computation on the tensors of a fixed stream that can be replayed."""
 
     def replay(self, model: nn.Module) -> Tensor | None:
-        """Compute a token, hidden states [B, 1, E]; None if the model would compute another."""
+        """Compute a column, hidden states [B, 1, E]; None if the model would compute another."""
+
+
+class ColumnStep:
+    """One column in each row: a token, or a landmark.
+
+    Args:
+        layout: Of the column.
+
+    Attributes:
+        rows: Which rows have one, as it is known to the host: a list and int64 [B].
+        reads: The same on the device, int64 [B].
+        captured: The column's computation, for whoever captures it.
+        num_computed: Columns since it could have been captured.
+    """
+
+    def __init__(self, layout: TokenLayout) -> None:
+        self.layout = layout
+        self.rows: list[bool] = []
+        self.reads_here = torch.zeros(len(layout.documents), dtype=torch.long)
+        self.reads = torch.zeros_like(layout.documents[:, 0])
+        self.captured: Captured | None = None
+        self.num_computed = 0
+
+    def set(self, rows: list[bool], documents: Tensor) -> None:
+        """Set which rows have a column, and in which document [B, 1] it would be."""
+        self.rows, self.reads_here = rows, torch.tensor(rows).long()
+        self.reads.copy_(self.reads_here)
+        self.layout.documents.copy_(torch.where(self.reads[:, None] > 0, documents, -1))
 
 
 class FixedStream(Stream):
@@ -50,11 +84,11 @@ class FixedStream(Stream):
         memory: Its finished chunks.
 
     Attributes:
-        layout: Of every token.
+        token: The step of a token.
+        landmark: The step of the landmark behind it, in rows that close a chunk.
         embeds: Where the tokens' embeddings are put, [B, 1, E].
-        advanced: Tokens of each row that the cache has not been told of.
-        captured: The token's computation, for whoever captures it.
-        num_computed: Tokens since it could have been captured.
+        work: What the steps have the host do.
+        top_k: K.
     """
 
     remembers = True
@@ -66,35 +100,57 @@ class FixedStream(Stream):
     def __init__(self, config: "DRTConfig", stream: Stream, memory: ChunkMemory) -> None:
         documents = stream.lower_window.tensors()["documents"]
         device, B = documents.device, documents.shape[0]
-        groups, K = range(config.num_retrieval_groups), _top_k(config, stream)
+        groups, K = config.num_retrieval_groups, _top_k(config, stream)
         self.shapes = fixed_shapes(config, stream, memory)
-        self.counters = counters = Counters(B, device)
-        self._documents = documents.new_zeros(B, 1)
         dtype = self.shapes[2]
+        self.counters = counters = Counters(B, device)
+        self._read = Counters(B, torch.device("cpu"))  # of what was read for good
+        self._documents = documents.new_zeros(B, 1)
         self.embeds = torch.zeros(B, 1, config.hidden_size, dtype=dtype, device=device)
-        self.layout = TokenLayout(counters.positions[:, None], documents.new_zeros(B, 1))
-        self.advanced = [0] * B
-        self._open_lengths = self.advanced  # when the stream was filled
-        self._chunk_numbers = self._numbers = torch.zeros(B, 1, dtype=torch.long)
-        self.captured: Captured | None = None
-        self.num_computed = 0
-        self.log, self.position, self.chunk_tail = stream.log, stream.position, stream.chunk_tail
+        positions, chunks = counters.positions[:, None], counters.chunks
+        self.token = ColumnStep(TokenLayout(positions, documents.new_zeros(B, 1)))
+        self.landmark = ColumnStep(
+            LandmarkLayout(positions, documents.new_zeros(B, 1), config.chunk_size, chunks)
+        )
+        self.work, self.top_k = HostWork(), K
         W, taps = config.window_size, config.embedding_convolution_size
         self.lower_window = RingWindow(stream.lower_window, W, counters)
         self.upper_window = RingWindow(stream.upper_window, W, counters)
         self.last_columns = RingColumns(stream.last_columns, taps - 1, counters)
         self.open_chunk = FixedOpenChunk(stream.open_chunk, counters)
-        self.retrieved = [FixedRetrieval((B, K), dtype, device) for _ in groups]
-        self.last_retrievals = list[LastRetrieval](self.retrieved)
-        self._chunks = FixedChunks(memory, K * len(groups)) if memory.is_ready else None
-        self._running = [True] * B
+        self.log, self.chunk_tail = stream.log, FixedChunkTail(stream.chunk_tail, self.work)
+        self._closing = ClosingRows(B, device)
+        # what is retrieved may serve the landmark itself
+        is_first = config.retrieval_serves == "from_landmark"
+        shared = self._closing, self.work.do if is_first else self.work.do_last
+        self._chunks = (
+            FixedChunks(memory, stream.log, K * groups, *shared) if memory.is_ready else None
+        )
+        places = torch.arange(K * groups, device=device).unflatten(0, (groups, K))
+        wide = torch.promote_types(dtype, torch.float32)
+        weights = torch.zeros(B, 1, K, dtype=wide, device=device)
+        self._retrieved = [
+            FixedRetrieval(last, here, weights, self._chunks, *shared)
+            for last, here in zip(stream.last_retrievals, places, strict=True)
+        ]
+        self.last_retrievals = list[LastRetrieval](self._retrieved)
+        # the cache's own, which the host's work extends
+        self._kept: list[CarriedState] = [stream.log, stream.chunk_tail, memory]
+        self._kept += stream.last_retrievals
+        self._overwritten: list[WindowColumn] = []
+        self._is_served = False  # the buffer holds what the last landmarks retrieved
 
     @property
     def chunks(self) -> ChunkSource | None:
         """The chunks that were retrieved."""
         return self._chunks
 
-    def fill(self, stream: Stream, memory: ChunkMemory) -> None:
+    def append(self, chunks: EncodedChunks, counts: Tensor) -> ChunkSource:
+        """Add the chunks of the rows that close one; return what can be retrieved."""
+        assert self._chunks is not None  # a model that makes chunks has a memory for them
+        return self._chunks.append(chunks)
+
+    def fill(self, stream: Stream) -> None:
         """Take over what the stream holds, into the same tensors."""
         state = stream.position.state
         assert state is not None
@@ -103,87 +159,99 @@ class FixedStream(Stream):
         self.last_columns.fill(stream.last_columns)
         self.open_chunk.fill(stream.open_chunk)
         self._documents.copy_(state.document[:, None])
-        for group, (held, fixed) in enumerate(
-            zip(stream.last_retrievals, self.retrieved, strict=True)
-        ):
-            self._fill_group(memory, group, held.tensors(), fixed)
-        self._base = torch.stack([torch.zeros_like(state.open_length), state.open_length])
-        self._base = torch.cat([self._base, state.next_position[None]])
-        self._open_lengths = state.open_length.tolist()
-        self._chunk_numbers = state.num_chunks[:, None]
-        self.advanced = [0] * len(self._open_lengths)
+        self._read.columns.zero_()
+        self._read.positions.copy_(state.next_position)
+        self._read.slots.copy_(state.open_length)
+        self._read.chunks.copy_(state.num_chunks)
         self.undo()
-        self._running = []
-
-    def _fill_group(
-        self, memory: ChunkMemory, group: int, held: dict[str, Tensor], fixed: FixedRetrieval
-    ) -> None:
-        indices, weights = fixed.served
-        indices.fill_(-1)
-        if self._chunks is None or not held:
-            return
-        if memory.num_shared + memory.documents.shape[1] == 0:
-            return
-        # what another document's landmark retrieved serves nobody
-        serves = (held["documents"][:, None] == self._documents) & (held["indices"] >= 0)  # [B, K]
-        wanted = torch.where(serves, held["indices"], -1)[:, None]
-        got = memory.fetch(wanted, held["weights"][:, None])
-        rows = self.counters.rows[:, None]
-        places = got.indices[:, 0].clamp_min(0)  # [B, K]
-        K = places.shape[1]
-        here = slice(group * K, (group + 1) * K)
-        if got.keys.shape[1]:
-            self._chunks.keys[:, here] = got.keys[rows, places]
-            self._chunks.values[:, here] = got.values[rows, places]
-            self._chunks.lengths[:, here] = got.lengths[rows, places]
-        order = torch.arange(here.start, here.stop, device=indices.device)
-        indices.copy_(torch.where(serves, order, -1)[:, None])
-        weights.copy_(torch.where(serves, held["weights"], 0)[:, None])
+        self.token.rows = self.landmark.rows = []
+        self._is_served = False
 
     def settle(self, stream: Stream) -> None:
         """Hand everything back."""
-        if not any(self.advanced):
+        num_new = self._read.columns.tolist()
+        if not any(num_new):
             return
         self.undo()
         state = stream.position.state
         assert state is not None
-        self.lower_window.settle(stream.lower_window, self.advanced)
-        self.upper_window.settle(stream.upper_window, self.advanced)
+        self.lower_window.settle(stream.lower_window, num_new)
+        self.upper_window.settle(stream.upper_window, num_new)
         self.last_columns.settle(stream.last_columns)
         self.open_chunk.settle(stream.open_chunk)
-        new = torch.tensor(self.advanced)
-        length, position = state.open_length + new, state.next_position + new
-        stream.position.move(replace(state, open_length=length, next_position=position))
-        self.advanced = [0] * len(self.advanced)
+        read = self._read
+        stream.position.move(
+            replace(
+                state,
+                open_length=read.slots.clone(),
+                next_position=read.positions.clone(),
+                num_chunks=read.chunks.clone(),
+            )
+        )
 
     def open_lengths(self) -> list[int]:
         """Return the tokens in each row's open chunk."""
-        return [a + b for a, b in zip(self._open_lengths, self.advanced, strict=True)]
+        lengths: list[int] = self._read.slots.tolist()
+        return lengths
 
-    def begin(self, embeds: Tensor, running: list[bool]) -> None:
+    def begin_token(self, embeds: Tensor, running: list[bool]) -> None:
         """Put the next tokens in place, [B, 1, E]; `running` rows read theirs."""
         self.embeds.copy_(embeds)
-        if running != self._running:
-            self._running = running
-            reads = torch.tensor(running)[:, None]
-            self._numbers = torch.where(reads, self._chunk_numbers, -1)
-            reads = reads.to(embeds.device)
-            self.counters.step.copy_(reads[:, 0])
-            self.layout.documents.copy_(torch.where(reads, self._documents, -1))
+        if running != self.token.rows:
+            self.token.set(running, self._documents)
+        if not self._is_served:
+            for retrieved in self._retrieved:
+                retrieved.fill(self.counters.rows, self._documents)
+            self._is_served = True
 
-    def commit(self, input_ids: Tensor | None) -> None:
-        """Note that the tokens [B, 1] have been read."""
-        self.log.extend(input_ids, self._numbers)
-        self.advanced = [n + runs for n, runs in zip(self.advanced, self._running, strict=True)]
+    def commit_token(self, input_ids: Tensor | None) -> None:
+        """Note that the tokens [B, 1] have been read; they stand in the chunks that are open."""
+        reads = self.token.reads_here
+        self.log.extend(input_ids, torch.where(reads > 0, self._read.chunks, -1)[:, None])
+        self._read.move(reads)
 
-    def go_back(self, advanced: list[int]) -> None:
-        """Return to where rows had read `advanced` tokens, and forget one that failed."""
-        self.advanced = advanced
+    def begin_landmark(self, closes: list[bool]) -> None:
+        """Prepare for the landmarks of rows whose tokens close a chunk."""
+        # until these are committed the windows may have to go back by two columns
+        self._overwritten = [w.next_column() for w in (self.lower_window, self.upper_window)]
+        if closes != self.landmark.rows:
+            self.landmark.set(closes, self._documents)
+            self._closing.set(closes)
+
+    def commit_landmark(self) -> None:
+        """Note that the landmarks have been read."""
+        self._read.close(self.landmark.reads_here)
+        self._overwritten = []
+
+    def finish(self, step: ColumnStep) -> None:
+        """Do what is left of a step; the counters move last."""
+        if step is self.landmark:
+            self.work.finish()
+            self.counters.close(step.reads)
+        else:
+            self.counters.move(step.reads)
+
+    def snapshot(self) -> tuple[Tensor, list[Snapshot]]:
+        """Return what `roll_back` needs, without copying a tensor that is large."""
+        return self._read.all.clone(), [state.snapshot() for state in self._kept]
+
+    def roll_back(self, before: tuple[Tensor, list[Snapshot]]) -> None:
+        """Return to where `snapshot` was taken, at most a token and its landmark before."""
+        read, states = before
+        for state, snapshot in zip(self._kept, states, strict=True):
+            state.roll_back(snapshot)
+        if self._overwritten:
+            for window, column in zip(
+                (self.lower_window, self.upper_window), self._overwritten, strict=True
+            ):
+                window.put_back(column)
+            self._overwritten, self._is_served = [], False
+        self._read.all.copy_(read)
         self.undo()
 
     def undo(self) -> None:
-        """Forget a token that was computed and not committed."""
-        self.counters.all.copy_(self._base + torch.tensor(self.advanced))
+        """Forget a column that was computed and not committed."""
+        self.counters.all.copy_(self._read.all)
 
 
 def fixed_shapes(

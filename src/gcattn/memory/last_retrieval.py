@@ -53,13 +53,15 @@ class LastRetrieval(CarriedState):
             weights = F.pad(selection.weights, (0, 0, 1, behind))
         may_serve = layout.may_serve(held.get("documents"))
         if self.remembers and layout.num_finished_chunks:
-            self._keep(selection, layout)
+            self.keep(selection, layout)
+            self._retrieved = HostCopy(self._held["indices"])
         if may_serve is None:
             return ChunkSelection(indices, weights)
         same = may_serve[:, :num_blocks, None]
         return ChunkSelection(torch.where(same, indices, -1), torch.where(same, weights, 0))
 
-    def _keep(self, selection: ChunkSelection, layout: ChunkLayout) -> None:
+    def keep(self, selection: ChunkSelection, layout: ChunkLayout) -> None:
+        """Keep what each row's last landmark of a call retrieved."""
         assert layout.chunk_documents is not None  # only a call that keeps nothing leaves them out
         finished = layout.num_finished  # [B]
         rows = torch.arange(len(finished), device=finished.device)
@@ -73,7 +75,7 @@ class LastRetrieval(CarriedState):
         for name, x in new.items():
             has_new = (finished > 0).view(-1, *[1] * (x.dim() - 1))
             self._held[name] = torch.where(has_new, x, self._held.get(name, nothing[name]))
-        self._retrieved = HostCopy(self._held["indices"])
+        self._retrieved = None
 
 
 class HostCopy:

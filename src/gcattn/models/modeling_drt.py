@@ -118,7 +118,9 @@ class DRTModel(EncodesChunks):
             and plan is None
             and not wants_more
         ):
-            token = decode_token(self, self._run, stream, input_ids, embeds, attention_mask)
+            token = decode_token(
+                self, self._run, stream, retrieval, input_ids, embeds, attention_mask
+            )
             if token is not None:
                 return DRTModelOutput(last_hidden_state=token, **named_cache(stream))
         missing = embeds.shape[1] - (0 if chunk_breaks is None else chunk_breaks.shape[1])

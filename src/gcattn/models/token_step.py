@@ -1,9 +1,11 @@
-"""A decoded token that closes no chunk: the model's own lines, on a stream of fixed shapes.
+"""A decoded token and the landmark behind it: the model's own lines, on a stream of fixed shapes.
+
+A token that closes a chunk is followed by the landmark as a column of its own. Causality makes that
+the same as both columns in one call, and a token that closes nothing needs no other lines.
 
 Shapes: B batch, E hidden size.
 """
 
-from collections.abc import Callable
 from functools import partial
 from typing import Any, Protocol
 
@@ -12,18 +14,19 @@ from torch import Tensor, nn
 from transformers.utils import logging
 
 from gcattn.memory.cache import DRTCache
-from gcattn.memory.fixed_stream import FixedStream
+from gcattn.memory.fixed_stream import ColumnStep, FixedStream
 from gcattn.memory.stream import Stream
 from gcattn.models.call_plan import CallPlan
-from gcattn.models.captured_token import CapturedToken, reason_not_to_capture
+from gcattn.models.captured_step import CapturedStep, reason_not_to_capture
 from gcattn.models.outputs import HiddenStates
 from gcattn.nn.retriever import Retrieval
 
 # the first calls of one token run as any other: after a prompt there may be only few, and between
 # beams, which change places after every token, fixed shapes would have to be filled each time
 SINGLE_CALLS_BEFORE = 2
-# tokens in fixed shapes before their computation is captured, which costs about as much
-COMPUTED_BEFORE_CAPTURE = 4
+# tokens, and landmarks, in fixed shapes until their computation is captured, which costs as much as
+# computing several
+TOKENS_UNTIL_CAPTURE, LANDMARKS_UNTIL_CAPTURE = 4, 2
 
 logger = logging.get_logger(__name__)
 
@@ -46,16 +49,18 @@ def decode_token(
     model: nn.Module,
     decoder: Decoder,
     stream: Stream,
+    retrieval: Retrieval,
     input_ids: Tensor | None,
     embeds: Tensor,
     attention_mask: Tensor | None,
 ) -> Tensor | None:
-    """Read one token in each row if it closes no chunk.
+    """Read one token in each row, if that needs no plan.
 
     Args:
         model: Holds the modules that the decoder runs.
         decoder: Its diagram.
         stream: What it runs on.
+        retrieval: How landmarks retrieve.
         input_ids: Ids, [B, 1]; None: they are not known.
         embeds: Their embeddings, [B, 1, E].
         attention_mask: 0 in rows whose token is padding, [B, 1] or wider; None: in none.
@@ -84,62 +89,73 @@ def decode_token(
         running = [True] * B
         if attention_mask is not None:
             running = attention_mask[:, -1].bool().tolist()
-        last_slot = stream.config.chunk_size - 2
-        closes = any(
-            length >= last_slot and runs
-            for length, runs in zip(stream.open_lengths(), running, strict=True)
-        )
-        if closes or not any(running):
+        if not any(running):
             return None
         fixed = stream.fixed()
         if fixed.embeds.dtype != embeds.dtype or fixed.embeds.device != embeds.device:
             return None
-        log, advanced = stream.log.snapshot(), fixed.advanced
-        fixed.begin(embeds, running)
+        last_slot = stream.config.chunk_size - 2
+        closes = [
+            length >= last_slot and runs
+            for length, runs in zip(fixed.open_lengths(), running, strict=True)
+        ]
+        if any(closes) and retrieval != Retrieval(fixed.top_k):
+            return None
+        before = fixed.snapshot()
         try:
-            hidden = _run(model, partial(_compute, decoder, fixed), fixed)
-            fixed.commit(input_ids)
+            fixed.begin_token(embeds, running)
+            hidden = _run(model, decoder, fixed, fixed.token, TOKENS_UNTIL_CAPTURE)
+            fixed.commit_token(input_ids)
+            if any(closes):
+                fixed.begin_landmark(closes)
+                _run(model, decoder, fixed, fixed.landmark, LANDMARKS_UNTIL_CAPTURE)
+                fixed.commit_landmark()
         except BaseException:  # an interrupt as well
-            stream.log.roll_back(log)
-            fixed.go_back(advanced)
+            fixed.roll_back(before)
             raise
         return hidden
 
 
-def _run(model: nn.Module, compute: Callable[[], Tensor], fixed: FixedStream) -> Tensor:
-    """Replay the token's computation if it was captured, capture it if it can be, else compute."""
-    if fixed.captured is not None:
-        hidden = fixed.captured.replay(model)
+def _run(
+    model: nn.Module, decoder: Decoder, fixed: FixedStream, step: ColumnStep, until_capture: int
+) -> Tensor:
+    """Replay the computation of a column if it was captured, capture it if it can be, or compute.
+
+    Returns:
+        Normed hidden states, [B, 1, E].
+    """
+    if step.captured is not None:
+        hidden = step.captured.replay(model)
         if hidden is not None:
             return hidden
         fixed.undo()
-        fixed.captured, fixed.num_computed = None, 0
-    fixed.num_computed += 1
-    if fixed.num_computed == COMPUTED_BEFORE_CAPTURE:
+        step.captured, step.num_computed = None, 0
+    compute = partial(_compute, decoder, fixed, step)
+    step.num_computed += 1
+    if step.num_computed == until_capture:
         reason = reason_not_to_capture(model, fixed.embeds.device)
         if reason is None:
             try:
-                captured = CapturedToken(model, compute, fixed.undo)
-                hidden = captured.replay(model)
+                step.captured = CapturedStep(model, compute, fixed.undo, fixed.work)
             except RuntimeError as error:  # a lack of memory as well
                 reason = f"capturing failed: {error}"
                 fixed.undo()
             else:
+                hidden = step.captured.replay(model)
                 assert hidden is not None  # nobody has changed the model since
-                fixed.captured = captured
                 return hidden
         if fixed.embeds.is_cuda:
             logger.warning_once(f"Tokens are decoded without a CUDA graph: {reason}.")
     return compute()
 
 
-def _compute(decoder: Decoder, fixed: FixedStream) -> Tensor:
-    """Run the model on the token in its place; nothing here asks the device for anything."""
-    layout = fixed.layout
+def _compute(decoder: Decoder, fixed: FixedStream, step: ColumnStep) -> Tensor:
+    """Run the model on the columns in their places; only the host's work asks the device."""
+    fixed.work.begin()
+    layout = step.layout
     blocks = layout.blocks(from_landmark=False)
     plan = CallPlan(layout, layout, blocks, 1, layout.num_finished, layout.chunk_of_token)
-    retrieval = Retrieval(1)  # no landmark asks
     trace = HiddenStates(fixed.embeds, wanted=False)
-    hidden, _ = decoder(fixed.embeds, plan, fixed, retrieval, trace)
-    fixed.counters.move()
+    hidden, _ = decoder(fixed.embeds, plan, fixed, Retrieval(fixed.top_k), trace)
+    fixed.finish(step)
     return hidden

@@ -9,7 +9,7 @@ from torch.nn.modules.module import register_module_forward_hook
 from torch.nn.utils import parametrize
 
 from gcattn import DRTCache
-from gcattn.models import captured_token, token_step
+from gcattn.models import captured_step
 from gcattn.testing import random_config, random_model, random_tokens
 
 EXACT = {"rtol": 0, "atol": 1e-10}
@@ -19,32 +19,6 @@ EXACT = {"rtol": 0, "atol": 1e-10}
 def _no_gradients():
     with torch.no_grad():
         yield
-
-
-@pytest.fixture
-def graphs(monkeypatch):
-    """Stand in for CUDA graphs on a CPU; `stale` ones move the counters and return nonsense."""
-    log = {"replays": 0, "stale": False}
-
-    def record(compute, undo):
-        hidden = compute()
-        undo()
-
-        def replay():
-            log["replays"] += 1
-            hidden.copy_(compute())
-            if log["stale"]:
-                hidden.fill_(torch.nan)
-
-        return replay, hidden
-
-    monkeypatch.setattr(captured_token, "record", record)
-    monkeypatch.setattr(
-        token_step,
-        "reason_not_to_capture",
-        lambda model, _: None if captured_token.CapturedModules(model).are_those_of(model) else "",
-    )
-    return log
 
 
 class Doubled(nn.Module):
@@ -101,23 +75,23 @@ def follow(model, ids, fast, plain, tokens):
 def test_replayed_tokens_equal_ordinary_calls(graphs):
     model, ids, fast, plain = begun()
     follow(model, ids, fast, plain, range(33, 80))
-    assert graphs["replays"] > 30
+    assert graphs.replays > 30
 
 
 @pytest.mark.parametrize("change", CHANGES)
 def test_a_graph_is_dropped_when_the_model_has_changed(change, graphs):
     model, ids, fast, plain = begun()
     follow(model, ids, fast, plain, range(33, 43))
-    assert fast._fixed.captured is not None
+    assert fast._fixed.token.captured is not None
     handle = CHANGES[change](model.model.lower_layers[0].mlp.down_proj)
-    graphs["stale"] = True
+    graphs.is_stale = True
     try:
         follow(model, ids, fast, plain, range(43, 46))
-        assert fast._fixed.captured is None
+        assert fast._fixed.token.captured is None
     finally:
         if change == "hook for all":
             handle.remove()
-    graphs["stale"] = False
+    graphs.is_stale = False
     follow(model, ids, fast, plain, range(46, 60))
 
 
@@ -127,18 +101,18 @@ def test_a_graph_is_dropped_when_a_module_is_replaced(graphs):
     layer = model.model.lower_layers[0]
     layer.mlp = copy.deepcopy(layer.mlp)
     layer.mlp.down_proj.weight.mul_(2)
-    graphs["stale"] = True
+    graphs.is_stale = True
     follow(model, ids, fast, plain, range(43, 46))
-    assert fast._fixed.captured is None
+    assert fast._fixed.token.captured is None
 
 
 def test_a_moved_weight_is_seen_before_anything_is_replayed(graphs):
     model, ids, fast, plain = begun()
     follow(model, ids, fast, plain, range(33, 43))
-    replays = graphs["replays"]
+    replays = graphs.replays
     move_weight(model.model.lower_layers[0].mlp.down_proj)
     follow(model, ids, fast, plain, range(43, 44))
-    assert graphs["replays"] == replays
+    assert graphs.replays == replays
 
 
 def test_a_weight_that_is_written_in_place_is_replayed(graphs):
@@ -146,15 +120,15 @@ def test_a_weight_that_is_written_in_place_is_replayed(graphs):
     follow(model, ids, fast, plain, range(33, 43))
     model.model.lower_layers[0].mlp.down_proj.weight.mul_(2)
     follow(model, ids, fast, plain, range(43, 60))
-    assert fast._fixed.captured is not None
+    assert fast._fixed.token.captured is not None
 
 
 def test_a_failing_capture_changes_nothing(graphs, monkeypatch):
-    def fail(compute, undo):
+    def fail(compute, undo, work):
         compute()
         raise RuntimeError("no memory")
 
-    monkeypatch.setattr(captured_token, "record", fail)
+    monkeypatch.setattr(captured_step, "record", fail)
     model, ids, fast, plain = begun()
     follow(model, ids, fast, plain, range(33, 60))
-    assert fast._fixed.captured is None
+    assert fast._fixed.token.captured is None

@@ -1,0 +1,202 @@
+"""Finished chunks as a stream of fixed shapes sees them: those that serve, in one buffer.
+
+A landmark adds a chunk to the cache's memory and asks it for others. How many there are changes, so
+both are the host's work, done by the cache's own states; what comes of it is copied into tensors
+that stay in place.
+
+Shapes: B batch, F = 1 finished chunk, S slots per chunk, R groups, K retrieved chunks, n tokens of
+a chunk's end, G key/value heads, D head dim, E hidden size.
+"""
+
+from collections.abc import Callable
+from functools import partial
+from typing import Self
+
+import torch
+from torch import Tensor
+
+from gcattn.chunking import ChunkLayout
+from gcattn.memory.chunk_memory import ChunkMemory
+from gcattn.memory.chunk_source import Choice, EncodedChunks, RetrievedChunks, select_by_scan
+from gcattn.memory.chunk_tail import ChunkEnds, ChunkTail
+from gcattn.memory.host_work import HostWork, Work
+from gcattn.memory.last_retrieval import LastRetrieval
+from gcattn.memory.token_log import TokenLog
+from gcattn.ops.chunk_topk import ChunkSelection
+
+
+class ClosingRows:
+    """The rows that close a chunk.
+
+    Attributes:
+        counts: 1 for each of them, 0 for the others, [B], on the CPU.
+        rows: Their numbers, [n], on the model's device.
+    """
+
+    def __init__(self, num_rows: int, device: torch.device) -> None:
+        self._device = device
+        self.set([True] * num_rows)
+
+    def set(self, closes: list[bool]) -> None:
+        """Set whether each row closes a chunk."""
+        self.counts = torch.tensor(closes).long()
+        self.rows = self.counts.nonzero().flatten().to(self._device)
+
+
+class FixedChunks:
+    """The retrieved chunks of all groups in one buffer, [B, R · K, S, G, D].
+
+    Args:
+        memory: All finished chunks.
+        log: Of the tokens.
+        num_chunks: R · K.
+        closing: The rows that a step adds chunks of.
+        when: Lets the host append them.
+    """
+
+    def __init__(
+        self,
+        memory: ChunkMemory,
+        log: TokenLog,
+        num_chunks: int,
+        closing: ClosingRows,
+        when: Callable[[Work], None],
+    ) -> None:
+        self.memory, self._log, self._closing, self._when = memory, log, closing, when
+        nothing = torch.zeros_like(memory.documents[:, None, :0])  # [B, 1, 0]
+        pool = memory.fetch(nothing, nothing).keys
+        self.keys = pool.new_zeros(pool.shape[0], num_chunks, *pool.shape[2:])
+        self.values = torch.zeros_like(self.keys)
+        self.lengths = torch.zeros(self.keys.shape[:2], dtype=torch.long, device=pool.device)
+        self._landmarks = memory.landmarks[:, :0].clone()
+        self._question: Callable[[], ChunkSelection] | None = None
+
+    @property
+    def num_shared(self) -> int:
+        """Number of shared chunks, which all rows see."""
+        return self.memory.num_shared
+
+    def append(self, chunks: EncodedChunks) -> Self:
+        """Add the chunks of the rows that close one; returns what can be retrieved."""
+        self._when(partial(self._append, chunks))
+        return self
+
+    def _append(self, chunks: EncodedChunks) -> None:
+        self.memory.append_logged(chunks, self._closing.counts, self._log)
+
+    def select(self, queries: Tensor, num_visible: Tensor, choice: Choice) -> ChunkSelection:
+        """Choose nothing now; what landmarks [B, F, E] ask is kept for `take_question`."""
+        if queries.shape[1]:
+            self._question = partial(self.memory.select, queries, num_visible, choice)
+        nobody = self.lengths[:, :0]
+        documents = None if choice.documents is None else nobody
+        nothing = Choice(choice.top_k, documents)
+        return select_by_scan(queries[:, :0], self._landmarks, documents, nobody, nothing)
+
+    def take_question(self) -> Callable[[], ChunkSelection]:
+        """Return what answers the last landmarks, with indices and weights [B, F, K]."""
+        question, self._question = self._question, None
+        assert question is not None  # a group asks before it goes on
+        return question
+
+    def fetch(self, indices: Tensor, weights: Tensor) -> RetrievedChunks:
+        """Read in place."""
+        return RetrievedChunks(self.keys, self.values, self.lengths, indices, weights)
+
+
+class FixedRetrieval(LastRetrieval):
+    """Which chunks of the buffer serve a group's column: indices and weights [B, 1, K].
+
+    Args:
+        last: Keeps what the group's last landmarks retrieved.
+        places: Those of the group in the buffer, [K].
+        weights: Like the weights, [B, 1, K].
+        chunks: The buffer; None: the model retrieves nothing.
+        closing: The rows whose landmarks ask.
+        when: Lets the host answer them.
+    """
+
+    def __init__(
+        self,
+        last: LastRetrieval,
+        places: Tensor,
+        weights: Tensor,
+        chunks: FixedChunks | None,
+        closing: ClosingRows,
+        when: Callable[[Work], None],
+    ) -> None:
+        super().__init__()
+        self._last, self._places, self._chunks = last, places, chunks
+        self._closing, self._when = closing, when
+        indices = torch.full_like(weights, -1, dtype=torch.long)
+        self._served = ChunkSelection(indices, torch.zeros_like(weights))
+
+    def extend(
+        self, selection: ChunkSelection, layout: ChunkLayout, num_blocks: int
+    ) -> ChunkSelection:
+        """Return what serves the column; landmarks are answered."""
+        if layout.num_finished_chunks:
+            assert self._chunks is not None  # they have asked it
+            self._when(partial(self._answer, self._chunks.take_question(), layout))
+        return self._served
+
+    def _answer(self, question: Callable[[], ChunkSelection], layout: ChunkLayout) -> None:
+        self._last.keep(question(), layout)
+        # the landmark's document is its row's
+        self.fill(self._closing.rows, layout.documents)
+
+    def fill(self, rows: Tensor, documents: Tensor | None) -> None:
+        """Bring what the last landmarks of some rows [n] retrieved into the buffer.
+
+        Args:
+            rows: Which.
+            documents: Of these rows at least, [B, 1].
+        """
+        held = self._last.tensors()
+        indices, weights = self._served
+        indices[rows] = -1
+        if self._chunks is None or not held:
+            return
+        memory = self._chunks.memory
+        if memory.num_shared + memory.documents.shape[1] == 0:
+            return
+        # what another document's landmark retrieved serves nobody
+        serves = (held["documents"][:, None] == documents) & (held["indices"] >= 0)  # [B, K]
+        serves = serves[rows]
+        wanted = torch.full_like(indices, -1)
+        wanted[rows, 0] = torch.where(serves, held["indices"][rows], -1)
+        got = memory.fetch(wanted, held["weights"][:, None])
+        row, place = rows[:, None], got.indices[rows, 0].clamp_min(0)  # [n, K]
+        if got.keys.shape[1]:
+            self._chunks.keys[row, self._places] = got.keys[row, place]
+            self._chunks.values[row, self._places] = got.values[row, place]
+            self._chunks.lengths[row, self._places] = got.lengths[row, place]
+        indices[rows, 0] = torch.where(serves, self._places, -1)
+        weights[rows, 0] = torch.where(serves, held["weights"][rows], 0)
+
+
+class FixedChunkTail(ChunkTail):
+    """The end of each row's last chunk, which the cache's own state keeps.
+
+    Args:
+        tail: The cache's.
+        work: What the host does.
+    """
+
+    def __init__(self, tail: ChunkTail, work: HostWork) -> None:
+        super().__init__()
+        self._tail, self._work = tail, work
+        self._previous: ChunkEnds | None = None  # where it is put
+
+    def extend(self, ends: ChunkEnds, documents: Tensor | None) -> ChunkEnds:
+        """Return the end of the chunk before each row's new one; empty where there is none."""
+        if self._previous is None:
+            with torch.inference_mode(False):  # so that later calls can write in any mode
+                self._previous = ChunkEnds(*(torch.zeros_like(x) for x in ends))
+        self._work.do(partial(self._extend, ends, documents))
+        return self._previous
+
+    def _extend(self, ends: ChunkEnds, documents: Tensor | None) -> None:
+        assert self._previous is not None  # extend made it
+        for held, x in zip(self._previous, self._tail.extend(ends, documents), strict=True):
+            held.copy_(x)

@@ -1,0 +1,182 @@
+"""The computation of a column as CUDA graphs: a few launches instead of some hundred.
+
+A graph replays the kernels of one run on the same tensors, and nothing else of it: no hook, no
+branch of a wrapped module. So it is made only for modules that are known to have neither, and they
+are looked over at every column. Where the host has work to do a graph ends, and another begins
+behind it.
+"""
+
+import gc
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import TypeAlias
+
+import torch
+from torch import Tensor, nn
+
+# the only place that says whether hooks for all modules exist
+from torch.nn.modules.module import _has_any_global_hook
+
+from gcattn.memory.host_work import HostWork, Work
+
+# packages whose modules compute the same for every token
+KNOWN_PACKAGES = ("gcattn.", "torch.nn.modules.")
+
+Part: TypeAlias = Callable[[], None]
+
+
+class CapturedStep:
+    """A captured computation, and what it relies on.
+
+    Args:
+        model: Whose modules run in it.
+        compute: Runs the model on tensors that stay in place; returns hidden states.
+        undo: Takes back what the kernels of `compute` changed.
+        work: What the host does in between.
+    """
+
+    def __init__(
+        self,
+        model: nn.Module,
+        compute: Callable[[], Tensor],
+        undo: Callable[[], None],
+        work: HostWork,
+    ) -> None:
+        self._modules = CapturedModules(model)
+        self._parts, self._hidden = record(compute, undo, work)
+
+    def replay(self, model: nn.Module) -> Tensor | None:
+        """Compute a column; returns hidden states [B, 1, E] of its own.
+
+        Returns None if the model would compute something else now; what the kernels changed has to
+        be undone then, the host has changed nothing. Weights are looked for before, so that no
+        memory is read that may have been given back; modules are looked over while the device
+        computes.
+        """
+        if not self._modules.are_weights_in_place():
+            return None
+        first, *rest = self._parts
+        first()
+        if not self._modules.are_those_of(model):
+            return None
+        for part in rest:
+            part()
+        return self._hidden.clone()
+
+
+class CapturedModules:
+    """The modules of a model as they were when its step was captured."""
+
+    def __init__(self, model: nn.Module) -> None:
+        self._model = model
+        self._weights = list(model.parameters())
+        self._places = [weight.data_ptr() for weight in self._weights]
+        self._parts = [
+            (module, type(module), dict(module._modules), _ids(module._parameters))
+            for module in model.modules()
+        ]
+
+    def are_weights_in_place(self) -> bool:
+        """Whether the values of every weight lie where they lay."""
+        return [weight.data_ptr() for weight in self._weights] == self._places
+
+    def are_those_of(self, model: nn.Module) -> bool:
+        """Whether the model has the same modules and weights, and none is called otherwise."""
+        if model is not self._model or _has_any_global_hook():
+            return False
+        # the host's time at every column
+        for module, kind, children, weights in self._parts:
+            held = vars(module)
+            if (
+                type(module) is not kind
+                or held["_modules"] != children
+                or _ids(held["_parameters"]) != weights
+                or held["_forward_hooks"]
+                or held["_forward_pre_hooks"]
+                or "forward" in held
+            ):
+                return False
+        return True
+
+
+def _ids(weights: dict[str, nn.Parameter | None]) -> list[int]:
+    # compared by ==, tensors would be compared value by value
+    return [*map(id, weights.values())]
+
+
+def record(
+    compute: Callable[[], Tensor], undo: Callable[[], None], work: HostWork
+) -> tuple[list[Part], Tensor]:
+    """Capture a computation; returns what replays it, and where it leaves its result.
+
+    The parts are graphs, and between them the work of the host, which is not done meanwhile.
+    """
+    graphs, parts = Graphs(), list[Part]()
+
+    def cut(host: Work) -> None:
+        parts.extend([graphs.end(), host])
+        graphs.begin()
+
+    with graphs.beside():
+        with work.taken_by(lambda _: None):
+            compute()  # to warm up
+            undo()
+        graphs.begin()
+        try:
+            with work.taken_by(cut):
+                hidden = compute()
+        finally:
+            last = graphs.end()
+    undo()
+    return [*parts, last], hidden
+
+
+class Graphs:
+    """Captures one graph after another; their tensors share a pool, as they run in that order."""
+
+    def __init__(self) -> None:
+        self._pool = torch.cuda.graph_pool_handle()
+        self._graph = torch.cuda.CUDAGraph()
+
+    @contextmanager
+    def beside(self) -> Iterator[None]:
+        """Run beside the stream that everything else waits on, as capturing asks for."""
+        # what is freed now is not freed within a capture
+        torch.cuda.synchronize()
+        gc.collect()
+        torch.cuda.empty_cache()
+        side = torch.cuda.Stream()
+        side.wait_stream(torch.cuda.current_stream())
+        with torch.cuda.stream(side):
+            yield
+        torch.cuda.current_stream().wait_stream(side)
+
+    def begin(self) -> None:
+        """Begin a graph."""
+        self._graph = torch.cuda.CUDAGraph()
+        self._graph.capture_begin(pool=self._pool, capture_error_mode="thread_local")
+
+    def end(self) -> Part:
+        """End the graph; returns what replays it."""
+        self._graph.capture_end()
+        return self._graph.replay
+
+
+def reason_not_to_capture(model: nn.Module, device: torch.device) -> str | None:
+    """Say why a model's steps can't be captured; None if they can."""
+    if device.type != "cuda":
+        return f"its tensors are on {device.type}"
+    places = {weight.device for weight in model.parameters()}
+    if places != {device}:
+        return f"its weights are on {sorted(map(str, places))}"
+    if _has_any_global_hook():
+        return "there are hooks for all modules"
+    for name, module in model.named_modules():
+        kind = type(module)
+        if not f"{kind.__module__}.".startswith(KNOWN_PACKAGES):
+            return f"{name} is a {kind.__module__}.{kind.__qualname__}"
+        if module._forward_hooks or module._forward_pre_hooks:
+            return f"{name} has a hook"
+        if "forward" in vars(module):
+            return f"{name} has a forward of its own"
+    return None

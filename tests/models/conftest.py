@@ -1,0 +1,20 @@
+"""Captured graphs where there is no GPU."""
+
+import pytest
+
+from emulated_graphs import EmulatedGraphs
+from gcattn.models import captured_step, token_step
+
+
+@pytest.fixture
+def graphs(monkeypatch):
+    """Let graphs be captured on a CPU."""
+    monkeypatch.setattr(EmulatedGraphs, "replays", 0)
+    monkeypatch.setattr(EmulatedGraphs, "is_stale", False)
+    monkeypatch.setattr(captured_step, "Graphs", EmulatedGraphs)
+    monkeypatch.setattr(
+        token_step,
+        "reason_not_to_capture",
+        lambda model, _: None if captured_step.CapturedModules(model).are_those_of(model) else "",
+    )
+    return EmulatedGraphs
