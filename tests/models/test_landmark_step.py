@@ -9,7 +9,7 @@ from gcattn import DRTCache
 from gcattn.memory.chunk_memory import ChunkMemory
 from gcattn.memory.fixed_stream import FixedStream
 from gcattn.memory.last_retrieval import LastRetrieval
-from gcattn.models import modeling_drt
+from gcattn.models import modeling_drt, token_step
 from gcattn.nn.retriever import Retrieval
 from gcattn.testing import random_config, random_model, random_tokens
 
@@ -184,3 +184,42 @@ def test_a_retrieval_of_another_kind_is_planned(landmarks):
     assert not landmarks
     found, expected = contents(cache), contents(plain)
     assert all(torch.equal(found[name], x) for name, x in expected.items())
+
+
+@pytest.mark.gpu
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
+@pytest.mark.parametrize("serves", ["next_chunk", "from_landmark"])
+def test_captured_landmarks_never_wait_for_the_gpu(serves, landmarks):
+    config = random_config(3, chunk_size=9, head_dim=16, retrieval_serves=serves)
+    model = random_model(config).float().cuda()
+    ids = random_tokens(config, 2, 80).cuda()
+    cache = DRTCache(config, expected_tokens=100)
+    model(ids[:, :14], past_key_values=cache)
+    read(model, ids, cache, tokens=range(14, 50))
+    assert cache.fixed().landmark.captured is not None
+    torch.cuda.set_sync_debug_mode("error")
+    try:
+        read(model, ids, cache, tokens=range(50, 80))
+    finally:
+        torch.cuda.set_sync_debug_mode("default")
+    assert len(landmarks) > 6
+
+
+@pytest.mark.gpu
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
+@pytest.mark.parametrize("tier", ["device", "host"])
+@pytest.mark.parametrize("seed", range(6))
+def test_captured_landmarks_equal_computed_ones(seed, tier, monkeypatch):
+    config = random_config(seed, chunk_size=9, head_dim=16)
+    model = random_model(config).float().cuda()
+    ids = random_tokens(config, 3, 80, seed).cuda()
+    mask = torch.ones_like(ids)
+    mask[1, :3], mask[2, :1] = 0, 0
+    logits = []
+    for until_capture in (1000, token_step.LANDMARKS_UNTIL_CAPTURE):
+        monkeypatch.setattr(token_step, "LANDMARKS_UNTIL_CAPTURE", until_capture)
+        cache = DRTCache(config, tier)
+        model(ids[:, :14], attention_mask=mask[:, :14], past_key_values=cache)
+        steps = [model(ids[:, i : i + 1], past_key_values=cache).logits for i in range(14, 80)]
+        logits.append(torch.cat(steps, dim=1))
+    torch.testing.assert_close(logits[1], logits[0], rtol=1e-4, atol=1e-4)

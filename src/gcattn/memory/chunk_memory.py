@@ -145,9 +145,13 @@ class ChunkMemory(CarriedState):
         self._num_stored += len(row)
         self._num_chunks = self._num_chunks + counts
 
-        self._store_index[row, place] = stored.to(self._store_index.device)
         device = chunks.landmarks.device
-        at_row, at_new, at = row.to(device), new.to(device), place.to(device)
+        # a copy that blocks would wait for all that the device still computes
+        at_row, at_new, at = (x.to(device, non_blocking=True) for x in (row, new, place))
+        if self._index_device is None:
+            self._store_index[at_row, at] = stored.to(device, non_blocking=True)
+        else:
+            self._store_index[row, place] = stored
         self._landmarks[at_row, at] = chunks.landmarks[at_row, at_new].detach()
         assert chunks.documents is not None  # only training leaves them out
         self._documents[at_row, at] = chunks.documents[at_row, at_new]

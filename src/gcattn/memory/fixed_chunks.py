@@ -40,7 +40,7 @@ class ClosingRows:
     def set(self, closes: list[bool]) -> None:
         """Set whether each row closes a chunk."""
         self.counts = torch.tensor(closes).long()
-        self.rows = self.counts.nonzero().flatten().to(self._device)
+        self.rows = self.counts.nonzero().flatten().to(self._device, non_blocking=True)
 
 
 class FixedChunks:
@@ -154,7 +154,7 @@ class FixedRetrieval(LastRetrieval):
         """
         held = self._last.tensors()
         indices, weights = self._served
-        indices[rows] = -1
+        indices.index_fill_(0, rows, -1)
         if self._chunks is None or not held:
             return
         memory = self._chunks.memory

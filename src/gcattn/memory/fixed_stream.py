@@ -71,7 +71,7 @@ class ColumnStep:
     def set(self, rows: list[bool], documents: Tensor) -> None:
         """Set which rows have a column, and in which document [B, 1] it would be."""
         self.rows, self.reads_here = rows, torch.tensor(rows).long()
-        self.reads.copy_(self.reads_here)
+        self.reads.copy_(self.reads_here, non_blocking=True)
         self.layout.documents.copy_(torch.where(self.reads[:, None] > 0, documents, -1))
 
 
@@ -251,7 +251,7 @@ class FixedStream(Stream):
 
     def undo(self) -> None:
         """Forget a column that was computed and not committed."""
-        self.counters.all.copy_(self._read.all)
+        self.counters.all.copy_(self._read.all, non_blocking=True)
 
 
 def fixed_shapes(
