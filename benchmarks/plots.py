@@ -29,6 +29,8 @@ COLOURS = {
     "full attention (SDPA)": "#b3372f",
 }
 OTHER = "#4d5661"
+# ends of names that say how something is called: its colour, with a broken line
+WAYS = (", generate()", ", compiled, static cache")
 # DRTs, those with most reading layers first
 READERS = (BLUE, "#7d5ba6", "#c06c9c", "#8fb8dc")
 # the top of an axis is at least so many times its bottom
@@ -221,8 +223,14 @@ def _value(field: str) -> Read:
     return read
 
 
+def _plain(name: str) -> str:
+    """Return the name without the way in which it is called, which shares its colour."""
+    return next((name.removesuffix(way) for way in WAYS if name.endswith(way)), name)
+
+
 def _colour(name: str, names: Iterable[str]) -> str:
     """Return the colour of a name among those of the same picture."""
+    name = _plain(name)
     readers = [other for other in names if other.startswith("drt, ")]
     if name in readers:
         return READERS[readers.index(name) % len(READERS)]
@@ -241,7 +249,7 @@ def _draw_curve(
     axes.plot(
         at,
         middle,
-        "o-",
+        "o-" if name == _plain(name) else "s:",
         color=colour,
         label=name,
         linewidth=2.4 if is_ours else 1.4,

@@ -225,6 +225,7 @@ def _by_preset(result: dict[str, Any]) -> Iterator[Line]:
                 line = {"method": name, "preset": preset, "task": task, "length": int(length)}
                 held = {f"{place}_bytes": n for place, n in row.get("bytes", {}).items()}
                 keys = ("p90_ms", "closing_median_ms", "tokens_per_second", "peak_mib")
+                keys += ("mean_tokens_per_second",)
                 kept = {key: row[key] for key in (*keys, "unavailable") if key in row}
                 yield line | (_time(row) if "median_ms" in row else {}) | kept | held
 

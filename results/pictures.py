@@ -101,15 +101,19 @@ def draw_operator(axes: Axes) -> None:
     axes.set_ylabel("forward + backward, ms")
 
 
+# ways to keep the past, each drawn once
+KEPT = ("gcattn, device memory", "gcattn, host memory", "full attention (SDPA)")
+
+
 def draw_decoding(axes: Axes) -> None:
     """Draw the memory that a decoded token needs on the GPU by the length of the context."""
-    lines = scores("decoding")
-    for (method, name), colour in zip(DECODERS.items(), (BLUE, ORANGE, MIDDLE), strict=True):
+    lines = scores("decoding", comparison="decoding")
+    for method, colour in zip(KEPT, (BLUE, ORANGE, MIDDLE), strict=True):
         found = sorted(
             (x["length"], x["device_bytes"] / 2**20) for x in lines if x["method"] == method
         )
-        axes.plot(*zip(*found, strict=True), "o-", color=colour, label=name)
-    _length_axis(axes, [1024, 16_384, 65_536, 262_144, 2**20])
+        axes.plot(*zip(*found, strict=True), "o-", color=colour, label=DECODERS[method])
+    _length_axis(axes, [1024, 16_384, 65_536, 2**20, 2**24])
     axes.set_yscale("log")
     axes.set_ylabel("cache on the GPU, MiB")
 

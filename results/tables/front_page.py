@@ -14,7 +14,9 @@ OPERATORS = {
 DECODERS = {
     "gcattn, device memory": "gcattn, memory on the GPU",
     "gcattn, host memory": "gcattn, memory in host RAM",
+    "gcattn, host memory, generate()": "the same through `generate()`",
     "full attention (SDPA)": "full attention",
+    "full attention (SDPA), compiled, static cache": "full attention, compiled",
 }
 NOT_MEASURED = "–"
 
@@ -49,7 +51,7 @@ def operator() -> str:
     ]
     headers = [f"{name}, {time}" for name in OPERATORS.values() for time in times]
     made = table(["tokens", *headers], rows) + source("operator", lines)
-    return made if "wall" in times else made + "\nThese runs recorded no wall times.\n"
+    return made if "wall" in times else made.rstrip("\n") + " · no wall times\n"
 
 
 def _ms(line: Line, field: str) -> str:
@@ -58,18 +60,18 @@ def _ms(line: Line, field: str) -> str:
 
 def decoding() -> str:
     """Return the time of a generated token and the memory on the GPU, a column a length."""
-    lines = scores("decoding")
-    lengths = (16_384, 262_144, 1_048_576)
+    lines = scores("decoding", comparison="decoding")
+    lengths = sorted({line["length"] for line in lines})
     rows = []
     for method, name in DECODERS.items():
         found = {line["length"]: line for line in lines if line["method"] == method}
-        cells = [
-            f"{found[n]['score']:.1f} ms, {found[n]['device_bytes'] / 2**20:,.0f} MiB"
-            for n in lengths
-        ]
-        rows.append([name, *cells])
+        rows.append([name, *(_token(found[n]) if n in found else NOT_MEASURED for n in lengths)])
     columns = ["`drt_128m`, one row", *(f"{format_length(n)} tokens" for n in lengths)]
     return table(columns, rows) + source("decoding", lines)
+
+
+def _token(line: Line) -> str:
+    return f"{line['score']:.2f} ms, {line['device_bytes'] / 2**20:,.0f} MiB"
 
 
 TABLES: dict[str, tuple[str, Table]] = {

@@ -89,7 +89,8 @@ def _scan_seconds(config: DRTConfig, tokens: int, ranks: int) -> float:
 
 def _question_seconds(config: DRTConfig, tokens: int, ranks: int) -> float:
     """Return the time of a question and its answer."""
-    per_token = max(_tokens(), key=lambda line: line["length"])["score"] / 1e3
+    # the mean counts tokens that close a chunk
+    per_token = 1 / max(_tokens(), key=lambda line: line["length"])["mean_tokens_per_second"]
     # a prompt closes two chunks, the last of which the answer is served by
     retrievals = (2 + ANSWER / (config.chunk_size - 1)) * config.num_retrieval_groups
     # candidates come together, then the chunks themselves
@@ -104,7 +105,7 @@ def _scans() -> list[Line]:
 
 
 def _tokens() -> list[Line]:
-    return scores("decoding", method="gcattn, host memory")
+    return scores("decoding", comparison="decoding", method="gcattn, host memory")
 
 
 def _bytes(number: float) -> str:
