@@ -93,6 +93,29 @@ def test_decoding_plans_nothing(monkeypatch, landmarks):
     assert len(landmarks) == 7
 
 
+def test_a_hook_registered_after_the_capture_is_run_for_landmarks_too(graphs):
+    model = random_model(random_config(3, chunk_size=6))
+    ids = random_tokens(model.config, 1, 50)
+    fast, plain, calls = DRTCache(model.config), DRTCache(model.config), []
+    for cache in (fast, plain):
+        model(ids[:, :14], past_key_values=cache)
+    read(model, ids, fast, tokens=range(14, 34))
+    for at in range(14, 34):
+        planned(model, ids[:, at : at + 1], plain)
+    assert fast.fixed().landmark.captured is not None
+    graphs.is_stale = True
+    layer = model.model.lower_layers[0]
+    hook = layer.register_forward_hook(lambda module, args, out: calls.append(None) or 2 * out)
+    for at in range(34, 37):
+        found = model(ids[:, at : at + 1], past_key_values=fast).logits
+        expected = planned(model, ids[:, at : at + 1], plain)
+        torch.testing.assert_close(found, expected, **EXACT)
+    hook.remove()
+    # three tokens and a landmark, and three planned calls
+    assert len(calls) == 7
+    assert fast.fixed().landmark.captured is None
+
+
 def parts_of(model):
     """Name what runs for a landmark, in its order."""
     core = model.model

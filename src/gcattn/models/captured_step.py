@@ -6,7 +6,6 @@ are looked over at every column. Where the host has work to do a graph ends, and
 behind it.
 """
 
-import gc
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import TypeAlias
@@ -141,9 +140,7 @@ class Graphs:
     @contextmanager
     def beside(self) -> Iterator[None]:
         """Run beside the stream that everything else waits on, as capturing asks for."""
-        # what is freed now is not freed within a capture
-        torch.cuda.synchronize()
-        gc.collect()
+        # a capture can't free what the allocator keeps for later
         torch.cuda.empty_cache()
         side = torch.cuda.Stream()
         side.wait_stream(torch.cuda.current_stream())
