@@ -246,3 +246,20 @@ def test_captured_landmarks_equal_computed_ones(seed, tier, monkeypatch):
         steps = [model(ids[:, i : i + 1], past_key_values=cache).logits for i in range(14, 80)]
         logits.append(torch.cat(steps, dim=1))
     torch.testing.assert_close(logits[1], logits[0], rtol=1e-4, atol=1e-4)
+
+
+@pytest.mark.gpu
+@pytest.mark.skipif(torch.cuda.device_count() < 2, reason="needs two CUDA devices")
+def test_columns_are_captured_on_a_device_that_is_not_the_current_one(landmarks):
+    config = random_config(3, chunk_size=9, head_dim=16)
+    model = random_model(config).float().to("cuda:1")
+    ids = random_tokens(config, 2, 80).to("cuda:1")
+    fast, plain = DRTCache(config), DRTCache(config)
+    for cache in (fast, plain):
+        model(ids[:, :14], past_key_values=cache)
+    for at in range(14, 80):
+        token = ids[:, at : at + 1]
+        found = model(token, past_key_values=fast).logits
+        expected = planned(model, token, plain)
+        torch.testing.assert_close(found, expected, rtol=1e-4, atol=1e-4)
+    assert fast.fixed().landmark.captured is not None

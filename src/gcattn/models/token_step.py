@@ -136,7 +136,8 @@ def _run(
         reason = reason_not_to_capture(model, fixed.embeds.device)
         if reason is None:
             try:
-                step.captured = CapturedStep(model, compute, fixed.undo, fixed.work)
+                with torch.cuda.device_of(fixed.embeds):  # which need not be the current one
+                    step.captured = CapturedStep(model, compute, fixed.undo, fixed.work)
             except RuntimeError as error:  # a lack of memory as well
                 reason = f"capturing failed: {error}"
                 fixed.undo()
