@@ -17,6 +17,10 @@ from gcattn.storage.whole import new_file
 
 FOLDER = Path(__file__).parent
 Line = dict[str, Any]
+KEPT_OF_TOKENS = (
+    *("p90_ms", "closing_median_ms", "tokens_per_second", "mean_tokens_per_second"),
+    *("peak_mib", "unavailable"),
+)
 
 
 def main() -> None:
@@ -224,9 +228,7 @@ def _by_preset(result: dict[str, Any]) -> Iterator[Line]:
                 task = "prefill" if "lengths" in measured else "decoded token"
                 line = {"method": name, "preset": preset, "task": task, "length": int(length)}
                 held = {f"{place}_bytes": n for place, n in row.get("bytes", {}).items()}
-                keys = ("p90_ms", "closing_median_ms", "tokens_per_second", "peak_mib")
-                keys += ("mean_tokens_per_second",)
-                kept = {key: row[key] for key in (*keys, "unavailable") if key in row}
+                kept = {key: row[key] for key in KEPT_OF_TOKENS if key in row}
                 yield line | (_time(row) if "median_ms" in row else {}) | kept | held
 
 

@@ -3,10 +3,11 @@
 import re
 from random import Random
 
+import numpy as np
 import pytest
 from needle_corpus import write_haystack
 
-from gcattn.data import TokenShards, load_tokenizer
+from gcattn.data import TokenShards, TokenShardWriter, load_tokenizer
 from gcattn.data.needle_tasks import (
     TASK_NAMES,
     Haystack,
@@ -16,11 +17,13 @@ from gcattn.data.needle_tasks import (
     NeedleVocabulary,
     draw_sample,
 )
+from gcattn.data.needle_tasks.free_wordings import FreeWordings
 from gcattn.data.needle_tasks.split import split_of_text
 from gcattn.data.needle_tasks.texts import KINDS, Texts
 from gcattn.data.needle_tasks.wordings import SHARED_WORDS, fill, joined, word_runs, wordings_of
 
 WORDED = [name for name in TASK_NAMES if name.startswith("worded")]
+FREE = [name for name in TASK_NAMES if name.startswith("free")]
 SPLITS = ("train", "validation")
 
 
@@ -116,7 +119,7 @@ def test_a_plain_reader_answers_every_question(name, split, haystack, vocabulari
         assert 1500 - 128 < sample.num_tokens <= 1500
 
 
-@pytest.mark.parametrize("name", WORDED)
+@pytest.mark.parametrize("name", [*WORDED, *FREE])
 def test_the_evidence_is_what_the_answer_repeats(name, haystack, vocabularies):
     decode = load_tokenizer().backend_tokenizer.decode
     for index in range(8):
@@ -165,6 +168,52 @@ def test_a_statement_holds_key_and_value_once_and_a_question_no_value(split):
         assert all("{key}" in q and "{value}" not in q for q in wording.questions)
 
 
+def test_free_wordings_hold_key_and_value_once_and_a_question_no_value(haystack, vocabularies):
+    rng = Random(0)
+    for _ in range(100):
+        wording = FreeWordings(vocabularies["train"], haystack).draw(rng)
+        assert wording.statement.count("{key}") == wording.statement.count("{value}") == 1
+        assert all(q.count("{key}") == 1 and "{value}" not in q for q in wording.questions)
+
+
+def test_free_lists_and_assignments_hold_what_they_ask_for(haystack, vocabularies):
+    rng = Random(0)
+    for _ in range(100):
+        source = FreeWordings(vocabularies["train"], haystack)
+        wording = source.draw(rng)
+        assert source.draw_value_list(rng, wording).count("{key}") == 1
+        assert source.draw_key_list(rng, wording).count("{keys}") == 1
+        form = source.draw_assignment(rng)
+        assert form.value.count("{name}") == form.value.count("{value}") == 1
+        assert form.copy.count("{name}") == form.copy.count("{other}") == 1
+        assert form.question.count("{value}") == 1
+
+
+def test_free_wordings_are_new_each_time(haystack, vocabularies):
+    rng = Random(0)
+    drawn = [FreeWordings(vocabularies["train"], haystack).draw(rng) for _ in range(60)]
+    assert len({wording.statement for wording in drawn}) == 60
+    assert len({question for wording in drawn for question in wording.questions[:2]}) > 110
+
+
+def test_free_wordings_are_of_words_of_the_text(haystack, vocabularies):
+    vocabulary, rng = vocabularies["train"], Random(0)
+    text = vocabulary.decode(haystack.read(0, haystack.num_tokens).tolist()).lower()
+    for _ in range(20):
+        statement = FreeWordings(vocabulary, haystack).draw(rng).statement
+        # marks beside key and value are no words
+        words = re.split(r"\S*\{\w+\}\S*", statement.lower())
+        assert all(word.rstrip(".;!),=|/:->") in text for part in words for word in part.split())
+
+
+def test_a_text_without_words_still_gives_wordings(vocabularies, tmp_path):
+    vocabulary = vocabularies["train"]
+    with TokenShardWriter(tmp_path / "shards", load_tokenizer(), "test") as writer:
+        writer.append(np.array(vocabulary.encode("7 1 8 " * 200)), 600)
+    numbers = Haystack(TokenShards(tmp_path / "shards"))
+    assert "{key}" in FreeWordings(vocabulary, numbers).draw(Random(0)).statement
+
+
 @pytest.mark.parametrize("kind", KINDS)
 def test_no_key_or_value_is_in_both_splits(kind):
     drawn = {split: set(Texts(split).draw(Random(0), kind, 5)) for split in SPLITS}
@@ -207,10 +256,9 @@ def test_questions_fall_on_every_slot_of_a_chunk(haystack, vocabularies):
     assert places == set(range(15))
 
 
-def test_training_rows_hold_them_and_mark_their_answers(haystack):
-    plan = NeedlePlan(
-        mixture={name: 1 for name in WORDED}, exercises_per_row=6, question_break_rate=1.0
-    )
+@pytest.mark.parametrize("names", [WORDED, FREE])
+def test_training_rows_hold_them_and_mark_their_answers(names, haystack):
+    plan = NeedlePlan(mixture=dict.fromkeys(names, 1), exercises_per_row=6, question_break_rate=1.0)
     decode = load_tokenizer().backend_tokenizer.decode
     rows = NeedleRows(haystack.shards, 1200, plan, include_answer_mask=True)
     for number in range(8):

@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from random import Random
 
 from gcattn.data.examples.example import question_prompt
 from gcattn.data.needle_tasks.exercise import Exercise, Needle, Question
+from gcattn.data.needle_tasks.free_wordings import FreeWordings
 from gcattn.data.needle_tasks.haystack import Haystack
 from gcattn.data.needle_tasks.vocabulary import NeedleVocabulary
-from gcattn.data.stories.story import ask, draw_people, tell_with_places
+from gcattn.data.needle_tasks.wordings import Wording, fill
+from gcattn.data.stories.relations import Relation, Telling
+from gcattn.data.stories.story import Person, ask, draw_people, tell_with_places
 
 # of the people of an exercise, those who are asked about in training; evaluation asks about one
 _ASKED_SHARE = 0.5
@@ -16,10 +20,35 @@ _ASKED_SHARE = 0.5
 
 def people(rng: Random, words: NeedleVocabulary, haystack: Haystack, count: int) -> Exercise:
     """`count` people with a few facts each, a paragraph for each; one fact of some is asked for."""
+    return _exercise(rng, words, draw_people(rng, words.texts, count, set()))
+
+
+def free_people(rng: Random, words: NeedleVocabulary, haystack: Haystack, count: int) -> Exercise:
+    """The same in words of the text; people with a fact in common are told of in the same words."""
+    source = FreeWordings(words, haystack)
+    retold: dict[str, Relation] = {}
+    drawn = []
+    for person in draw_people(rng, words.texts, count, set()):
+        facts = {}
+        for relation, value in person.facts.items():
+            if relation.name not in retold:
+                telling = _telling(source.draw(rng))
+                retold[relation.name] = replace(relation, training=telling, evaluation=telling)
+            facts[retold[relation.name]] = value
+        drawn.append(Person(person.name, facts))
+    return _exercise(rng, words, drawn)
+
+
+def _telling(wording: Wording) -> Telling:
+    named = [fill(text, key="{name}") for text in (wording.statement, *wording.questions)]
+    return Telling((named[0],), tuple(named[1:]), of="")
+
+
+def _exercise(rng: Random, words: NeedleVocabulary, drawn: list[Person]) -> Exercise:
     split = words.split
-    num_asked = max(1, round(_ASKED_SHARE * count)) if split == "train" else 1
+    num_asked = max(1, round(_ASKED_SHARE * len(drawn))) if split == "train" else 1
     groups, questions = [], []
-    for number, person in enumerate(draw_people(rng, words.texts, count, set())):
+    for number, person in enumerate(drawn):
         text, places = tell_with_places(rng, person, split)
         relation = rng.choice(list(places))
         place = places[relation]

@@ -7,8 +7,9 @@ from dataclasses import dataclass
 from random import Random
 
 from gcattn.data.needle_tasks.exercise import Exercise
+from gcattn.data.needle_tasks.free_wordings import FreeWordings
 from gcattn.data.needle_tasks.haystack import Haystack
-from gcattn.data.needle_tasks.people import people
+from gcattn.data.needle_tasks.people import free_people, people
 from gcattn.data.needle_tasks.secrets import (
     multi_key,
     multi_query,
@@ -32,8 +33,29 @@ from gcattn.data.needle_tasks.worded import (
     worded_single,
     worded_variables,
 )
+from gcattn.data.needle_tasks.wordings import WordingSource
 
 Draw = Callable[[Random, NeedleVocabulary, Haystack, int], Exercise]
+WordedDraw = Callable[[Random, NeedleVocabulary, WordingSource, int], Exercise]
+
+_WORDED = {
+    "single": (worded_single, None),
+    "multi-key": (worded_multi_key, 4),
+    "multi-value": (worded_multi_value, 3),
+    "multi-query": (worded_multi_query, 3),
+    "variables": (worded_variables, 3),
+}
+
+
+def _listed(draw: WordedDraw) -> Draw:
+    return lambda rng, words, haystack, count: draw(rng, words, words.wordings, count)
+
+
+def _free(draw: WordedDraw) -> Draw:
+    return lambda rng, words, haystack, count: draw(
+        rng, words, FreeWordings(words, haystack), count
+    )
+
 
 # how an exercise is drawn, and its default count; None where there is nothing to count
 _TASKS: dict[str, tuple[Draw, int | None]] = {
@@ -50,12 +72,10 @@ _TASKS: dict[str, tuple[Draw, int | None]] = {
     "three-hop-varied": (three_hop_varied, 8),
     "variables": (variables, 3),
     "self-copy": (self_copy, 16),
-    "worded-single": (worded_single, None),
-    "worded-multi-key": (worded_multi_key, 4),
-    "worded-multi-value": (worded_multi_value, 3),
-    "worded-multi-query": (worded_multi_query, 3),
-    "worded-variables": (worded_variables, 3),
+    **{f"worded-{name}": (_listed(draw), count) for name, (draw, count) in _WORDED.items()},
     "people": (people, 4),
+    **{f"free-{name}": (_free(draw), count) for name, (draw, count) in _WORDED.items()},
+    "free-people": (free_people, 4),
 }
 # exercises of the worded tasks differ in size: so many are drawn until one has room
 _TRIES = 32

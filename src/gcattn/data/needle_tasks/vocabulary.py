@@ -100,6 +100,10 @@ class NeedleVocabulary:
         """Return the ids of a text."""
         return tuple(self._backend.encode(text, add_special_tokens=False).ids)
 
+    def decode(self, ids: list[int]) -> str:
+        """Return the text of some ids, special ones left out."""
+        return str(self._backend.decode(ids))
+
     def encode_part(self, text: str, start: int, stop: int) -> tuple[TokenIds, int, int]:
         """Return the ids of a text, and which of them hold its characters [start, stop)."""
         encoding = self._backend.encode(text, add_special_tokens=False)

@@ -11,10 +11,9 @@ from collections.abc import Sequence
 from random import Random
 
 from gcattn.data.needle_tasks.exercise import Exercise, Needle, Question
-from gcattn.data.needle_tasks.haystack import Haystack
 from gcattn.data.needle_tasks.phrases import TokenIds
 from gcattn.data.needle_tasks.vocabulary import NeedleVocabulary
-from gcattn.data.needle_tasks.wordings import Wording, fill, joined
+from gcattn.data.needle_tasks.wordings import Wording, WordingSource, fill, joined
 
 # what stands before and after a statement, and a question
 _BEFORE = ("\n", "\n\n", " ")
@@ -33,23 +32,25 @@ _NUM_CHAINS = 2
 _NAME_KINDS = ("letters", "code", "hyphenated", "hex")
 
 
-def worded_single(rng: Random, words: NeedleVocabulary, haystack: Haystack, count: int) -> Exercise:
+def worded_single(
+    rng: Random, words: NeedleVocabulary, source: WordingSource, count: int
+) -> Exercise:
     """One statement, and a question for its value."""
-    return worded_multi_key(rng, words, haystack, 1)
+    return worded_multi_key(rng, words, source, 1)
 
 
 def worded_multi_key(
-    rng: Random, words: NeedleVocabulary, haystack: Haystack, count: int
+    rng: Random, words: NeedleVocabulary, source: WordingSource, count: int
 ) -> Exercise:
     """`count` keys with a value each, most in the same words; one is asked for.
 
     At times the asked key is stated a second time, with something else than what is asked.
     """
-    wording = words.wordings.draw(rng)
+    wording = source.draw(rng)
     keys, values = _pairs(rng, words, count)
-    groups = _statements(rng, words, wording, keys, values)
+    groups = _statements(rng, words, source, wording, keys, values)
     if count > 1 and rng.random() < _SECOND_FACT_SHARE:
-        other = words.wordings.draw(rng)
+        other = source.draw(rng)
         if other.noun != wording.noun and other.style != wording.style:
             value = words.texts.draw(rng, words.texts.draw_kind(rng))[0]
             groups.append((_statement(rng, words, other, keys[0], value),))
@@ -58,43 +59,43 @@ def worded_multi_key(
 
 
 def worded_multi_value(
-    rng: Random, words: NeedleVocabulary, haystack: Haystack, count: int
+    rng: Random, words: NeedleVocabulary, source: WordingSource, count: int
 ) -> Exercise:
     """One key with `count` values in the same words, asked for in the order of the text."""
-    wording = words.wordings.draw(rng)
+    wording = source.draw(rng)
     key = words.texts.draw(rng, words.texts.draw_kind(rng))[0]
     values = words.texts.draw(rng, words.texts.draw_kind(rng), count)
     group = tuple(_statement(rng, words, wording, key, value) for value in values)
-    form = rng.choice(words.wordings.value_lists)
+    form = source.draw_value_list(rng, wording)
     prompt = fill(form, key=key, noun=wording.noun, nouns=f"{wording.noun}s")
     question = _question(rng, words, prompt, joined(values), tuple(range(count)))
     return Exercise((group,), (question,))
 
 
 def worded_multi_query(
-    rng: Random, words: NeedleVocabulary, haystack: Haystack, count: int
+    rng: Random, words: NeedleVocabulary, source: WordingSource, count: int
 ) -> Exercise:
     """Twice `count` keys with a value each; `count` are asked for, at once or one by one."""
-    wording = words.wordings.draw(rng)
+    wording = source.draw(rng)
     keys, values = _pairs(rng, words, 2 * count)
-    groups = _statements(rng, words, wording, keys, values, num_same=count)
+    groups = _statements(rng, words, source, wording, keys, values, num_same=count)
     if words.split == "train" and rng.random() < _ONE_BY_ONE_SHARE:
         form = rng.choice(wording.questions)
         questions = [
             _question(rng, words, fill(form, key=keys[i]), values[i], (i,)) for i in range(count)
         ]
         return Exercise(tuple(groups), tuple(questions))
-    form = rng.choice(words.wordings.key_lists)
+    form = source.draw_key_list(rng, wording)
     prompt = fill(form, keys=joined(keys[:count]), noun=wording.noun, nouns=f"{wording.noun}s")
     question = _question(rng, words, prompt, joined(values[:count]), tuple(range(count)))
     return Exercise(tuple(groups), (question,))
 
 
 def worded_variables(
-    rng: Random, words: NeedleVocabulary, haystack: Haystack, count: int
+    rng: Random, words: NeedleVocabulary, source: WordingSource, count: int
 ) -> Exercise:
     """Two values, each handed on through `count` variables; those of one value are asked for."""
-    form = rng.choice(words.wordings.assignments)
+    form = source.draw_assignment(rng)
     kind = rng.choice(_NAME_KINDS)
     names = words.texts.draw(rng, kind, _NUM_CHAINS * count)
     values = words.texts.draw(rng, "number", _NUM_CHAINS)
@@ -125,6 +126,7 @@ def _pairs(rng: Random, words: NeedleVocabulary, count: int) -> tuple[list[str],
 def _statements(
     rng: Random,
     words: NeedleVocabulary,
+    source: WordingSource,
     wording: Wording,
     keys: Sequence[str],
     values: Sequence[str],
@@ -134,7 +136,7 @@ def _statements(
     groups: list[tuple[Needle, ...]] = []
     for number, (key, value) in enumerate(zip(keys, values, strict=True)):
         is_same = number < num_same or rng.random() < _SAME_WORDING_SHARE
-        said = wording if is_same else words.wordings.draw(rng)
+        said = wording if is_same else source.draw(rng)
         groups.append((_statement(rng, words, said, key, value),))
     return groups
 

@@ -11,6 +11,7 @@ import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from random import Random
+from typing import Protocol
 
 from gcattn.data.needle_tasks.wordings_evaluation import (
     EVALUATION_ASSIGNMENTS,
@@ -62,6 +63,22 @@ class Assignment:
     question: str
 
 
+class WordingSource(Protocol):
+    """Where wordings come from: a list, or words of a text."""
+
+    def draw(self, rng: Random) -> Wording:
+        """Draw a way to state and ask."""
+
+    def draw_value_list(self, rng: Random, wording: Wording) -> str:
+        """Draw a question for all {nouns} of one {key}."""
+
+    def draw_key_list(self, rng: Random, wording: Wording) -> str:
+        """Draw a question for the {nouns} of several {keys}."""
+
+    def draw_assignment(self, rng: Random) -> Assignment:
+        """Draw a way to hand values on."""
+
+
 @dataclass(frozen=True)
 class Wordings:
     """All wordings of a split.
@@ -81,6 +98,18 @@ class Wordings:
     def draw(self, rng: Random) -> Wording:
         """Draw a way to state and ask."""
         return rng.choice(self.statements)
+
+    def draw_value_list(self, rng: Random, wording: Wording) -> str:
+        """Draw a question for all values of one key."""
+        return rng.choice(self.value_lists)
+
+    def draw_key_list(self, rng: Random, wording: Wording) -> str:
+        """Draw a question for the values of several keys."""
+        return rng.choice(self.key_lists)
+
+    def draw_assignment(self, rng: Random) -> Assignment:
+        """Draw a way to hand values on."""
+        return rng.choice(self.assignments)
 
     def texts(self) -> list[str]:
         """Return every text of them, placeholders included."""
