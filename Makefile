@@ -21,6 +21,8 @@ DOCS := .venv-docs/bin
 # one thread per pytest worker
 export OMP_NUM_THREADS ?= 1
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
+# without its cache every process would compile every file again
+unexport PYTHONDONTWRITEBYTECODE
 
 .PHONY: test nightly lint style types quick full wheel demo docs clean
 

@@ -12,8 +12,8 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from transformers import LlamaConfig, LlamaForCausalLM
 from transformers.cache_utils import Cache, DynamicLayer, StaticCache
+from transformers.models.llama import LlamaConfig, LlamaForCausalLM
 
 from gcattn.models import DRTConfig
 

@@ -28,7 +28,7 @@ def load_tokenizer(name_or_path: str | Path | None = None) -> PreTrainedTokenize
         FileNotFoundError: There is no such folder, nor such a model on a hub within reach.
         ValueError: The tokenizer is damaged, is not a fast one, or has no end-of-text token.
     """
-    from transformers import AutoTokenizer
+    from transformers.models.auto import AutoTokenizer
 
     source = SHIPPED_TOKENIZER if name_or_path is None else name_or_path
     missing = (

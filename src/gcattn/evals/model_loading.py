@@ -52,7 +52,7 @@ def load_causal_lm(
         ValueError: The model is damaged, the tokenizer beside it is another model's, or an option
             does not fit it or this machine.
     """
-    from transformers import AutoConfig, AutoModelForCausalLM
+    from transformers.models.auto import AutoConfig, AutoModelForCausalLM
 
     from gcattn.data.tokenizer_loading import load_tokenizer
     from gcattn.models.baselines import attach_text_encoder

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
-from transformers import AutoModel, AutoTokenizer
+from transformers.models.auto import AutoModel, AutoTokenizer
 
 from gcattn.memory.stream import Stream
 
