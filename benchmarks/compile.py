@@ -21,7 +21,7 @@ import torch
 import typer
 
 from benchmarks.options import Device, Out, Seed, begin, read_presets
-from benchmarks.report import finish, progress_console
+from benchmarks.report import ResultFile, progress_console
 from benchmarks.tables import compilation_table
 from benchmarks.timing import wait_for
 from gcattn.cli.limits import MOST
@@ -130,23 +130,16 @@ def command(
         raise ValueError(f"--ways knows {'; '.join(WAYS)}; got {'; '.join(unknown)}.")
     read_presets(preset, preset)
     console = progress_console()
+    config = {"preset": preset, "tokens": tokens, "batch": batch, "device": target.type}
+    result = ResultFile("compilation", config, out=out, seed=seed, trials=1)
     metrics: dict[str, Any] = {}
     for way in wanted:
         console.print(way)
         options = {"preset": preset, "tokens": tokens, "batch": batch, "seed": seed}
         options |= {"device": target.type, "one": way}
         metrics[way] = _in_a_process(options, seconds)
-    config = {"preset": preset, "tokens": tokens, "batch": batch, "device": target.type}
-    finish(
-        "compilation",
-        config,
-        metrics,
-        compilation_table,
-        out=out,
-        seed=seed,
-        trials=1,
-        num_labels=1,
-    )
+        result.write(metrics)
+    result.finish(metrics, compilation_table, num_labels=1)
 
 
 def _in_a_process(options: dict[str, Any], seconds: float) -> dict[str, Any]:

@@ -36,7 +36,7 @@ from benchmarks.options import (
     Presets,
     Seed,
 )
-from benchmarks.report import finish
+from benchmarks.report import Keep, ResultFile
 from benchmarks.timing import release_memory, wait_for
 from gcattn.cli.limits import MOST
 from gcattn.cli.paths import RESULTS
@@ -65,6 +65,7 @@ def bench_decoding(
     with_full_attention: bool = False,
     seed: int = 0,
     on_progress: Callable[[str], None] = lambda _: None,
+    on_row: Keep = lambda _: None,
 ) -> dict[str, Any]:
     """Generate behind contexts of several lengths.
 
@@ -79,6 +80,7 @@ def bench_decoding(
         with_full_attention: Measure a full-attention Transformer of the same sizes too.
         seed: Of weights, contexts and first token.
         on_progress: Told what begins.
+        on_row: Given the result so far after every row.
 
     Returns:
         For each way to keep the past and each length: milliseconds per token (median, 90th
@@ -102,16 +104,20 @@ def bench_decoding(
             "bytes": cache.num_bytes()
         }
 
+    def keep(rows: dict[str, Any]) -> None:
+        results.update(rows)
+        on_row(results)
+
     for tier in tiers:
         name = f"gcattn, {tier} memory"
-        results[name] = by_length(name, partial(drt, tier), lengths, device, on_progress)
+        by_length(name, partial(drt, tier), lengths, device, on_progress, keep)
         name = f"gcattn, {tier} memory, generate()"
-        results[name] = by_length(name, partial(generate, tier), lengths, device, on_progress)
+        by_length(name, partial(generate, tier), lengths, device, on_progress, keep)
     if with_full_attention:
         del model
         release_memory(device)
-        results |= full_attention_by_length(
-            config, lengths, device, dtype, num_tokens, on_progress, batch
+        full_attention_by_length(
+            config, lengths, device, dtype, num_tokens, on_progress, keep, batch
         )
     return results
 
@@ -123,8 +129,9 @@ def full_attention_by_length(
     dtype: torch.dtype,
     num_tokens: int,
     on_progress: Callable[[str], None],
+    on_row: Keep,
     batch: int = 1,
-) -> dict[str, Any]:
+) -> None:
     """Generate with a full-attention Transformer of the same sizes, until its cache does not fit.
 
     See `bench_decoding` for the arguments.
@@ -142,15 +149,10 @@ def full_attention_by_length(
         return row | {"bytes": {"device": held, "host": 0}}
 
     name = "full attention (SDPA)"
-    results = {
-        name: by_length(name, partial(full, filled_full_cache), lengths, device, on_progress)
-    }
+    by_length(name, partial(full, filled_full_cache), lengths, device, on_progress, on_row)
     compile_decoding(peer)
     name = "full attention (SDPA), compiled, static cache"
-    results[name] = by_length(
-        name, partial(full, filled_static_cache), lengths, device, on_progress
-    )
-    return results
+    by_length(name, partial(full, filled_static_cache), lengths, device, on_progress, on_row)
 
 
 def by_length(
@@ -159,7 +161,9 @@ def by_length(
     lengths: Sequence[int],
     device: torch.device,
     on_progress: Callable[[str], None],
-) -> dict[str, Any]:
+    on_row: Keep,
+) -> None:
+    """Measure each length; after each, hand all rows so far to `on_row`, under the name."""
     rows: dict[str, Any] = {}
     for length in lengths:
         on_progress(f"{name}: {length:,} tokens of context")
@@ -167,8 +171,8 @@ def by_length(
             rows[str(length)] = measure(length)
         except torch.OutOfMemoryError:
             rows[str(length)] = {"unavailable": OUT_OF_MEMORY}
+        on_row({name: rows})
         release_memory(device)
-    return rows
 
 
 @torch.inference_mode()
@@ -293,8 +297,14 @@ def command(
         on_cpu="1k,16k",
     )
     run.check_memory(batch * (max(run.lengths) + tokens))
+    settings = run.settings() | {
+        "batch": batch,
+        "tokens": tokens,
+        "contexts": "random chunks put into the memory; random keys and values of full attention",
+    }
+    result = ResultFile("decoding", settings, out=out, seed=seed, trials=tokens)
     metrics = run.measure(
-        lambda config, on_progress: bench_decoding(
+        lambda config, on_progress, on_row: bench_decoding(
             config,
             run.lengths,
             run.device,
@@ -304,23 +314,11 @@ def command(
             with_full_attention=run.with_full_attention,
             seed=seed,
             on_progress=on_progress,
-        )
+            on_row=on_row,
+        ),
+        result,
     )
-    settings = run.settings() | {
-        "batch": batch,
-        "tokens": tokens,
-        "contexts": "random chunks put into the memory; random keys and values of full attention",
-    }
-    finish(
-        "decoding",
-        settings,
-        metrics,
-        decoding_table,
-        plot_decoding,
-        out=out,
-        seed=seed,
-        trials=tokens,
-    )
+    result.finish(metrics, decoding_table, plot_decoding)
 
 
 if __name__ == "__main__":

@@ -28,7 +28,7 @@ from benchmarks.gate import check_contestant, gate_shape
 from benchmarks.inputs import OperatorInputs, random_inputs
 from benchmarks.op_timing import OUT_OF_MEMORY
 from benchmarks.options import Device, Out, Seed, begin, check_room, read_length, read_lengths
-from benchmarks.report import finish, progress_console
+from benchmarks.report import Keep, ResultFile, progress_console
 from benchmarks.shapes import OperatorShape
 from benchmarks.timing import peak_extra_mib, release_memory, time_call
 from gcattn.cli.limits import MOST
@@ -55,6 +55,7 @@ def bench_extremes(
     seed: int = 0,
     measure_ms: float = 100.0,
     on_progress: Callable[[str], None] = lambda _: None,
+    on_row: Keep = lambda _: None,
 ) -> dict[str, Any]:
     """Check the operator, then measure the three.
 
@@ -70,6 +71,7 @@ def bench_extremes(
         seed: Of all random numbers.
         measure_ms: See `time_call`.
         on_progress: Told what begins.
+        on_row: Given the result so far after every row.
 
     Raises:
         RedGateError: The operator is wrong; nothing has been measured then.
@@ -77,7 +79,10 @@ def bench_extremes(
     on_progress("checking gcattn")
     check_contestant(contestants()[0], gate_shape(shape), device, seed + 1)
     timed = partial(time_call, device=device, measure_ms=measure_ms)
-    scans = []
+    scans: list[dict[str, Any]] = []
+    reads: list[dict[str, Any]] = []
+    popularity: list[dict[str, Any]] = []
+    metrics = {"scan": scans, "few_queries": reads, "popularity": popularity}
     for count in num_landmarks:
         for queries in num_queries:
             on_progress(f"scan: {queries} queries, {count:,} landmarks")
@@ -93,7 +98,7 @@ def bench_extremes(
             del call
             release_memory(device)
             scans.append(row)
-    reads = []
+            on_row(metrics)
     pools = _pools(shape, device, pool_chunks, seed)
     for where, (k, v) in pools.items():
         for count in slots:
@@ -101,9 +106,9 @@ def bench_extremes(
             calls = _reads(shape, device, k, v, count, seed)
             times = {name: timed(call).as_dict() for name, call in calls.items()}
             reads.append({"pool": where, "slots": count, "ways": times})
+            on_row(metrics)
     del pools, k, v, calls
     release_memory(device)
-    popularity = []
     for name in READERS:
         on_progress(f"popularity: {name}")
         inputs = with_readers(random_inputs(shape, device, seed), name)
@@ -118,7 +123,8 @@ def bench_extremes(
         popularity.append(
             {"readers": name, "forward": forward, "forward_backward": timed(both).as_dict()}
         )
-    return {"scan": scans, "few_queries": reads, "popularity": popularity}
+        on_row(metrics)
+    return metrics
 
 
 def _scan(
@@ -245,6 +251,8 @@ def command(
         "measure_ms": measure_ms,
         "device": target.type,
     }
+    copied = {"copy_tb_per_s": ceilings.bytes_per_second / 1e12}
+    result = ResultFile("extremes", config, out=out, seed=seed, trials=_fewest_scans)
     metrics = bench_extremes(
         shape,
         target,
@@ -257,12 +265,15 @@ def command(
         seed=seed,
         measure_ms=measure_ms,
         on_progress=console.print,
+        on_row=lambda rows: result.write(rows | copied),
     )
-    metrics["copy_tb_per_s"] = ceilings.bytes_per_second / 1e12
-    trials = min(row["repetitions"] for row in metrics["scan"] if "repetitions" in row)
-    finish(
-        "extremes", config, metrics, extremes_table, out=out, seed=seed, trials=trials, num_labels=2
-    )
+    result.finish(metrics | copied, extremes_table, num_labels=2)
+
+
+def _fewest_scans(metrics: dict[str, Any]) -> int:
+    """Return the smallest number of repetitions behind the time of a scan."""
+    counts = [row["repetitions"] for row in metrics["scan"] if "repetitions" in row]
+    return min(counts, default=0)
 
 
 if __name__ == "__main__":

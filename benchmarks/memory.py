@@ -28,7 +28,7 @@ from benchmarks.options import (
     Presets,
     Seed,
 )
-from benchmarks.report import finish
+from benchmarks.report import Keep, ResultFile
 from benchmarks.timing import release_memory, wait_for
 from gcattn import MemoryWriter, open_memory
 from gcattn.cli.limits import MOST
@@ -60,7 +60,8 @@ def bench_memory(
     segment_length: int = 2**16,
     with_full_attention: bool = False,
     seed: int = 0,
-    on_progress: Any = lambda _: None,
+    on_progress: Callable[[str], None] = lambda _: None,
+    on_row: Keep = lambda _: None,
 ) -> dict[str, Any]:
     """Measure memories of several lengths.
 
@@ -77,6 +78,7 @@ def bench_memory(
         with_full_attention: Measure a full-attention Transformer of the same sizes too.
         seed: Of weights, chunks and questions.
         on_progress: Told what begins.
+        on_row: Given the result so far after every row.
 
     Returns:
         "building", and for each tier and length the times and bytes.
@@ -88,6 +90,7 @@ def bench_memory(
     on_progress(f"making chunks of {build_tokens:,} tokens")
     building = _building(model, build_tokens, segment_length, seed)
     results: dict[str, Any] = {tier: {} for tier in tiers}
+    metrics = {"building": building, "tiers": results}
     for length in lengths:
         saved: dict[bool, Path] = {}
         for tier in tiers:
@@ -103,14 +106,20 @@ def bench_memory(
             except torch.OutOfMemoryError:
                 row = {"unavailable": OUT_OF_MEMORY}
             results[tier][str(length)] = row
+            on_row(metrics)
             release_memory(device)
         for path in saved.values():
             shutil.rmtree(path)
     if with_full_attention:
         del model
         release_memory(device)
-        results |= full_attention_by_length(config, lengths, device, dtype, num_tokens, on_progress)
-    return {"building": building, "tiers": results}
+
+        def keep(rows: dict[str, Any]) -> None:
+            results.update(rows)
+            on_row(metrics)
+
+        full_attention_by_length(config, lengths, device, dtype, num_tokens, on_progress, keep)
+    return metrics
 
 
 def write_random_memory(
@@ -227,7 +236,9 @@ def command(
     all_tiers = _read_tiers(tiers)
     reading = build_tokens or (2**22 if run.on_gpu else 2**14)
 
-    def measure(config: DRTConfig, on_progress: Callable[[str], None]) -> dict[str, Any]:
+    def measure(
+        config: DRTConfig, on_progress: Callable[[str], None], on_row: Keep
+    ) -> dict[str, Any]:
         with tempfile.TemporaryDirectory(dir=folder) as place:
             return bench_memory(
                 config,
@@ -242,15 +253,16 @@ def command(
                 with_full_attention=run.with_full_attention,
                 seed=seed,
                 on_progress=on_progress,
+                on_row=on_row,
             )
 
-    metrics = run.measure(measure)
     settings = run.settings() | {
         "tiers": all_tiers,
         "tokens": tokens,
         "memories": "random chunks, written and opened again",
     }
-    finish("memory", settings, metrics, memory_table, out=out, seed=seed, trials=tokens)
+    result = ResultFile("memory", settings, out=out, seed=seed, trials=tokens)
+    result.finish(run.measure(measure, result), memory_table)
 
 
 def _read_tiers(given: str | None) -> list[MemoryTier]:

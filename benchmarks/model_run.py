@@ -10,8 +10,11 @@ from typing import Any
 import torch
 
 from benchmarks.options import begin, check_memory, read_lengths, read_presets
-from benchmarks.report import progress_console
+from benchmarks.report import Keep, ResultFile, progress_console
 from gcattn.models import DRTConfig
+
+# given a configuration, and where to hand progress and rows
+MeasurePreset = Callable[[DRTConfig, Callable[[str], None], Keep], dict[str, Any]]
 
 
 @dataclass(frozen=True)
@@ -36,12 +39,17 @@ class ModelRun:
         """Refuse more tokens than the machine could hold in the chunk memory of any preset."""
         check_memory(self.device, self.configs, num_tokens)
 
-    def measure(
-        self, measure: Callable[[DRTConfig, Callable[[str], None]], dict[str, Any]]
-    ) -> dict[str, Any]:
-        """Measure every preset; `measure` is given its configuration and where to tell progress."""
+    def measure(self, measure: MeasurePreset, result: ResultFile) -> dict[str, Any]:
+        """Measure every preset; the result is written after each row."""
         console = progress_console()
-        return {name: measure(config, console.print) for name, config in self.configs.items()}
+        metrics: dict[str, Any] = {}
+        for name, config in self.configs.items():
+
+            def keep(rows: dict[str, Any], name: str = name) -> None:
+                result.write(metrics | {name: rows})
+
+            metrics[name] = measure(config, console.print, keep)
+        return metrics
 
     def settings(self) -> dict[str, Any]:
         """Return what a result says of the run."""

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Literal
 
 import typer
 
@@ -18,7 +17,7 @@ from benchmarks.options import (
     read_contestants,
     read_lengths,
 )
-from benchmarks.report import fewest_repetitions, progress_console, report
+from benchmarks.report import ResultFile, fewest_repetitions, progress_console, report
 from gcattn.cli.limits import MOST
 from gcattn.cli.paths import RESULTS
 from gcattn.cli.program import run_command
@@ -66,7 +65,6 @@ def command(
     from benchmarks.plots import plot_anchors, plot_operator
     from benchmarks.shapes import OperatorShape, anchor_shapes, shapes_by_length
     from benchmarks.tables import operator_table
-    from gcattn.results import write_result
 
     target = begin(device, out)
     on_gpu = target.type == "cuda"
@@ -103,10 +101,7 @@ def command(
         "foreign_seconds": foreign_seconds,
     }
 
-    def save(metrics: dict[str, Any]) -> Path:
-        trials = fewest_repetitions(metrics)
-        return write_result("operator", config, metrics, folder=out, seed=seed, trials=trials)
-
+    result = ResultFile("operator", config, out=out, seed=seed, trials=fewest_repetitions)
     metrics = bench_operator(
         [*anchors, *series],
         taking_part,
@@ -117,9 +112,9 @@ def command(
         slowest_ms=slowest_ms,
         foreign_seconds=foreign_seconds,
         on_progress=console.print,
-        on_shape=save,
+        on_shape=result.write,
     )
-    file = save(metrics)
+    file = result.write(metrics)
     pictures = []
     if anchors:
         pictures.append(file.with_name("operator_shapes.png"))

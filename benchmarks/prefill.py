@@ -25,7 +25,7 @@ from benchmarks.options import (
     Seed,
     read_length,
 )
-from benchmarks.report import finish
+from benchmarks.report import Keep, ResultFile
 from benchmarks.timing import Timing, peak_extra_mib, release_memory, wall_milliseconds
 from gcattn.cli.limits import MOST
 from gcattn.cli.paths import RESULTS
@@ -50,6 +50,7 @@ def bench_prefill(
     slowest_seconds: float = 10.0,
     seed: int = 0,
     on_progress: Callable[[str], None] = lambda _: None,
+    on_row: Keep = lambda _: None,
 ) -> dict[str, Any]:
     """Read prompts of the given lengths.
 
@@ -68,6 +69,7 @@ def bench_prefill(
             longer one.
         seed: Of weights and tokens.
         on_progress: Told what begins.
+        on_row: Given the result so far after every row.
 
     Returns:
         For each model and length: milliseconds, tokens per second, peak memory beyond the weights.
@@ -82,6 +84,8 @@ def bench_prefill(
     for name, build in readers.items():
         model, read = build()
         by_length: dict[str, Any] = {}
+        parameters = sum(p.numel() for p in model.parameters())
+        results[name] = {"parameters": parameters, "lengths": by_length}
         reason = ""
         for length in lengths:
             on_progress(f"{name}: reading {length:,} tokens")
@@ -95,9 +99,8 @@ def bench_prefill(
                     reason = f"not run: took above {slowest_seconds:g} s at {length:,} tokens"
             else:
                 by_length[str(length)] = {"unavailable": reason}
+            on_row(results)
             release_memory(device)
-        parameters = sum(p.numel() for p in model.parameters())
-        results[name] = {"parameters": parameters, "lengths": by_length}
         del model, read
         release_memory(device)
     return results
@@ -184,8 +187,15 @@ def command(
     )
     segment = read_length("--segment-length", segment_length)
     run.check_memory(batch * max(run.lengths))
+    settings = run.settings() | {
+        "batch": batch,
+        "segment_length": segment,
+        "memory_tier": memory_tier,
+        "data": "random token ids",
+    }
+    result = ResultFile("prefill", settings, out=out, seed=seed, trials=trials)
     metrics = run.measure(
-        lambda config, on_progress: bench_prefill(
+        lambda config, on_progress, on_row: bench_prefill(
             config,
             run.lengths,
             run.device,
@@ -198,17 +208,11 @@ def command(
             slowest_seconds=slowest_seconds,
             seed=seed,
             on_progress=on_progress,
-        )
+            on_row=on_row,
+        ),
+        result,
     )
-    settings = run.settings() | {
-        "batch": batch,
-        "segment_length": segment,
-        "memory_tier": memory_tier,
-        "data": "random token ids",
-    }
-    finish(
-        "prefill", settings, metrics, prefill_table, plot_prefill, out=out, seed=seed, trials=trials
-    )
+    result.finish(metrics, prefill_table, plot_prefill)
 
 
 if __name__ == "__main__":

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -11,6 +12,9 @@ from gcattn.cli.table_printing import print_table
 if TYPE_CHECKING:
     from rich.console import Console
     from rich.table import Table
+
+# where a benchmark hands its result so far, after every row
+Keep = Callable[[dict[str, Any]], object]
 
 
 def fewest_repetitions(metrics: dict[str, Any]) -> int:
@@ -25,39 +29,52 @@ def fewest_repetitions(metrics: dict[str, Any]) -> int:
     return min(counts, default=0)
 
 
-def finish(
-    name: str,
-    config: dict[str, Any],
-    metrics: dict[str, Any],
-    table: Callable[[dict[str, Any]], Table],
-    plot: Callable[[dict[str, Any], Path], object] | None = None,
-    *,
-    out: Path,
-    seed: int,
-    trials: int,
-    num_labels: int = 3,
-) -> None:
-    """Write the result and its picture, print its table, and say where the files are.
+@dataclass(frozen=True)
+class ResultFile:
+    """A benchmark's result, written again after every row: an interrupted run keeps its numbers."""
 
-    Args:
-        name: Of the result file.
-        config: What was asked for.
-        metrics: What was measured.
-        table: Makes the table of the metrics.
-        plot: Draws the metrics into a file.
-        out: Folder of the result.
-        seed: Of weights and data.
-        trials: Repetitions behind a number.
-        num_labels: Columns of the table that are text.
-    """
-    from gcattn.results import write_result
+    name: str
+    """Of the file, without its ending."""
+    config: dict[str, Any]
+    """What was asked for."""
+    out: Path
+    """Its folder."""
+    seed: int
+    """Of weights and data."""
+    trials: int | Callable[[dict[str, Any]], int]
+    """Repetitions behind a number; told by the metrics where it varies."""
 
-    file = write_result(name, config, metrics, folder=out, seed=seed, trials=trials)
-    pictures = []
-    if plot is not None:
-        pictures.append(file.with_suffix(".png"))
-        plot(metrics, pictures[0])
-    report(table(metrics), file, *pictures, num_labels=num_labels)
+    def write(self, metrics: dict[str, Any]) -> Path:
+        """Write what has been measured so far."""
+        from gcattn.results import write_result
+
+        trials = self.trials if isinstance(self.trials, int) else self.trials(metrics)
+        return write_result(
+            self.name, self.config, metrics, folder=self.out, seed=self.seed, trials=trials
+        )
+
+    def finish(
+        self,
+        metrics: dict[str, Any],
+        table: Callable[[dict[str, Any]], Table],
+        plot: Callable[[dict[str, Any], Path], object] | None = None,
+        *,
+        num_labels: int = 3,
+    ) -> None:
+        """Write the result and its picture, print its table, and say where the files are.
+
+        Args:
+            metrics: What was measured.
+            table: Makes the table of the metrics.
+            plot: Draws the metrics into a file.
+            num_labels: Columns of the table that are text.
+        """
+        file = self.write(metrics)
+        pictures = []
+        if plot is not None:
+            pictures.append(file.with_suffix(".png"))
+            plot(metrics, pictures[0])
+        report(table(metrics), file, *pictures, num_labels=num_labels)
 
 
 def report(table: Table, result: Path, *pictures: Path, num_labels: int) -> None:

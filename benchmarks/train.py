@@ -29,7 +29,7 @@ from benchmarks.options import (
     read_lengths,
     read_presets,
 )
-from benchmarks.report import finish, progress_console
+from benchmarks.report import Keep, ResultFile, progress_console
 from benchmarks.timing import Timing, release_memory, wait_for
 from gcattn.cli.limits import MOST
 from gcattn.cli.paths import RESULTS
@@ -55,6 +55,7 @@ def bench_training(
     matmul_flops: float | None = None,
     seed: int = 0,
     on_progress: Callable[[str], None] = lambda _: None,
+    on_row: Keep = lambda _: None,
 ) -> dict[str, Any]:
     """Time training steps of a DRT and of the Transformers that it is held against.
 
@@ -71,6 +72,7 @@ def bench_training(
         matmul_flops: Operations per second of a large product, for the utilisation.
         seed: Of weights and tokens.
         on_progress: Told what begins.
+        on_row: Given the result so far after every row.
 
     Returns:
         For each length and model: milliseconds per step, tokens per second, utilisation, peak
@@ -78,6 +80,8 @@ def bench_training(
     """
     models = compared_models(config, intervals)
     by_length: dict[str, Any] = {}
+    parameters = {name: variant.count_parameters() for name, variant in models.items()}
+    result = {"parameters": parameters, "lengths": by_length}
     for length in lengths:
         tokens = length - length % (config.chunk_size - 1)
         if tokens == 0:
@@ -85,7 +89,8 @@ def bench_training(
                 f"A length must hold a chunk of {config.chunk_size - 1} tokens, got {length}."
             )
         rows = max(1, batch_tokens // length)
-        measured = {}
+        measured: dict[str, dict[str, Any]] = {}
+        by_length[str(length)] = {"rows": rows, "tokens_per_row": tokens, "models": measured}
         for name, variant in models.items():
             on_progress(f"{name}: steps of {rows} x {tokens:,} tokens")
             try:
@@ -99,14 +104,9 @@ def bench_training(
                 torch.compiler.reset()
             release_memory(device)
             _add_utilization(measured[name], variant, device, matmul_flops)
-        _add_ratios(measured, models)
-        by_length[str(length)] = {
-            "rows": rows,
-            "tokens_per_row": tokens,
-            "models": measured,
-        }
-    parameters = {name: variant.count_parameters() for name, variant in models.items()}
-    return {"parameters": parameters, "lengths": by_length}
+            _add_ratios(measured, models)
+            on_row(result)
+    return result
 
 
 def compared_models(
@@ -221,7 +221,7 @@ def _add_ratios(measured: dict[str, dict[str, Any]], models: dict[str, DRTConfig
         row["step_time_over"] = {
             other: row["median_ms"] / measured[other]["median_ms"]
             for other in others
-            if "unavailable" not in measured[other]
+            if "median_ms" in measured.get(other, {})
         }
 
 
@@ -262,26 +262,7 @@ def command(
     console = progress_console()
     console.print("ceilings of the device")
     ceilings = measure_ceilings(target, torch.bfloat16 if on_gpu else torch.float32)
-    metrics: dict[str, Any] = {
-        "measured_matmul_tflop_per_s": ceilings.flops_per_second / 1e12,
-        "presets": {
-            name: bench_training(
-                config,
-                all_lengths,
-                target,
-                batch_tokens=per_step,
-                intervals=read_every,
-                compile_model=compiles,
-                steps=steps,
-                warmup=warmup,
-                matmul_flops=ceilings.flops_per_second,
-                seed=seed,
-                on_progress=console.print,
-            )
-            for name, config in configs.items()
-        },
-    }
-    config = {
+    settings = {
         "presets": list(configs),
         "lengths": all_lengths,
         "batch_tokens": per_step,
@@ -294,16 +275,33 @@ def command(
         "data": "random token ids",
         "device": target.type,
     }
-    finish(
-        "training_steps",
-        config,
-        metrics,
-        training_table,
-        plot_training,
-        out=out,
-        seed=seed,
-        trials=steps,
-    )
+    result = ResultFile("training_steps", settings, out=out, seed=seed, trials=steps)
+    measured: dict[str, Any] = {}
+    metrics = {
+        "measured_matmul_tflop_per_s": ceilings.flops_per_second / 1e12,
+        "presets": measured,
+    }
+    for name, config in configs.items():
+
+        def keep(rows: dict[str, Any], name: str = name) -> None:
+            measured[name] = rows
+            result.write(metrics)
+
+        bench_training(
+            config,
+            all_lengths,
+            target,
+            batch_tokens=per_step,
+            intervals=read_every,
+            compile_model=compiles,
+            steps=steps,
+            warmup=warmup,
+            matmul_flops=ceilings.flops_per_second,
+            seed=seed,
+            on_progress=console.print,
+            on_row=keep,
+        )
+    result.finish(metrics, training_table, plot_training)
 
 
 if __name__ == "__main__":

@@ -12,6 +12,7 @@ from benchmarks.contestants import contestants
 from benchmarks.extremes import READERS, with_readers
 from benchmarks.inputs import random_inputs
 from benchmarks.shapes import OperatorShape
+from benchmarks.timing import Timing
 from gcattn.cli.program import run_command
 from gcattn.results import read_result
 
@@ -20,6 +21,8 @@ OPERATOR = (
     "--heads 2 --kv-heads 1 --head-dim 8 --top-k 2 --chunk-size 8 --window 12 "
     "--warmup-ms 0 --measure-ms 1 --device cpu"
 )
+MEASURED = {"median_ms": 2.0}
+DRT = "drt, 2 of 2 layers read"
 
 
 def run(capsys, command):
@@ -153,6 +156,78 @@ def test_decode_writes_result_and_picture(capsys, tmp_path):
         "full attention (SDPA), compiled, static cache",
     ]
     assert "gcattn, host memory" in out
+
+
+@pytest.mark.parametrize(
+    ("command", "measure", "file", "kept"),
+    [
+        (
+            "decode --preset drt_tiny --lengths 64,512",
+            "time_tokens",
+            "decoding",
+            {"drt_tiny": {"gcattn, device memory": {"64": MEASURED}}},
+        ),
+        (
+            "prefill --preset drt_tiny --lengths 64,128",
+            "_measure",
+            "prefill",
+            {"drt_tiny": {"gcattn": {"lengths": {"64": MEASURED}}}},
+        ),
+        (
+            "memory --preset drt_tiny --lengths 64,128 --tiers disk --build-tokens 64",
+            "_asked",
+            "memory",
+            {"drt_tiny": {"tiers": {"disk": {"64": MEASURED}}}},
+        ),
+        (
+            "train --preset drt_tiny --lengths 64",
+            "_time_steps",
+            "training_steps",
+            {"presets": {"drt_tiny": {"lengths": {"64": {"models": {DRT: MEASURED}}}}}},
+        ),
+        (
+            "extremes --landmarks 64 --hidden-size 8 --length 128",
+            "time_call",
+            "extremes",
+            {"scan": [{"landmarks": 64, "queries": 1} | MEASURED]},
+        ),
+        (
+            "compile --preset drt_tiny --tokens 64",
+            "_in_a_process",
+            "compilation",
+            {"not compiled": MEASURED},
+        ),
+    ],
+)
+def test_an_interrupted_benchmark_keeps_the_rows_that_it_measured(
+    capsys, tmp_path, monkeypatch, command, measure, file, kept
+):
+    rows = [Timing.of([2.0])]
+
+    def interrupted(*arguments, **options):
+        if not rows:
+            raise KeyboardInterrupt
+        timing = rows.pop()
+        return timing if measure == "time_call" else timing.as_dict() | {"tokens_per_second": 8.0}
+
+    monkeypatch.setattr(f"benchmarks.{command.split()[0]}.{measure}", interrupted)
+    code, out, err = run(capsys, f"{command} --device cpu --out {tmp_path}")
+    assert (code, out) == (130, "")
+    assert err.splitlines()[-1].endswith("error: interrupted")
+    assert_holds(read_result(tmp_path / f"{file}.json")["metrics"], kept)
+
+
+def assert_holds(found, expected):
+    """Check that all that is expected is there, among more."""
+    if isinstance(expected, list):
+        assert len(found) == len(expected)
+        for each, wanted in zip(found, expected, strict=True):
+            assert_holds(each, wanted)
+    elif isinstance(expected, dict):
+        for key, wanted in expected.items():
+            assert_holds(found[key], wanted)
+    else:
+        assert found == expected
 
 
 @pytest.mark.parametrize(
