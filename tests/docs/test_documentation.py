@@ -54,7 +54,11 @@ def test_python_blocks_run(page, clone, monkeypatch):
     # a training run takes half a minute, and is run by the nightly test below
     run = SimpleNamespace(model_folder="runs/model")
     monkeypatch.setattr("gcattn.train.run.run_training", lambda config: run)
-    run_python(page, clone, monkeypatch, SHORTER)
+    names = run_python(page, clone, monkeypatch, SHORTER)
+    # who tries a page again finds the memory that it made
+    for block in blocks(page, "python"):
+        if "build_library(" in block:
+            exec(block, names)
 
 
 @pytest.mark.slow
@@ -78,6 +82,7 @@ def run_python(page, clone, monkeypatch, shorter, first=None):
         for long, short in shorter.items():
             block = block.replace(long, short)
         exec(compile(block, f"{name(page)}, Python block {number}", "exec"), names)
+    return names
 
 
 @pytest.mark.parametrize("page", pages("sh", "", "console"))
