@@ -82,15 +82,17 @@ def test_replayed_landmarks_equal_planned_calls(seed, tier, landmarks, graphs):
             torch.testing.assert_close(found[name], expected[name], **EXACT, msg=name)
 
 
-def test_decoding_plans_nothing(monkeypatch, landmarks):
+def test_decoding_plans_nothing_whatever_the_phases_of_the_rows(monkeypatch, landmarks):
     model = random_model(random_config(3, chunk_size=6))
     ids = random_tokens(model.config, 2, 50)
+    mask = torch.ones(2, 14)
+    mask[1, :3] = 0
     cache = DRTCache(model.config)
-    model(ids[:, :14], past_key_values=cache)
+    model(ids[:, :14], attention_mask=mask, past_key_values=cache)
     read(model, ids, cache, tokens=range(14, 16))
     monkeypatch.setattr(modeling_drt, "plan_call", None)
     read(model, ids, cache, tokens=range(16, 50))
-    assert len(landmarks) == 7
+    assert len(landmarks) == 14  # 7 of each row
 
 
 def test_a_hook_registered_after_the_capture_is_run_for_landmarks_too(graphs):

@@ -14,7 +14,7 @@ heads, D head dim, E hidden size.
 """
 
 from dataclasses import replace
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Protocol, TypeAlias
 
 import torch
 from torch import Tensor, nn
@@ -38,6 +38,10 @@ from gcattn.memory.stream import Stream
 
 if TYPE_CHECKING:
     from gcattn.models.configuration_drt import DRTConfig
+
+
+# counters, and states of the cache
+StreamSnapshot: TypeAlias = tuple[Tensor, list[tuple[CarriedState, Snapshot]]]
 
 
 class Captured(Protocol):
@@ -135,9 +139,9 @@ class FixedStream(Stream):
         ]
         self.last_retrievals = list[LastRetrieval](self._retrieved)
         # the cache's own, which the host's work extends
-        self._kept: list[CarriedState] = [stream.log, stream.chunk_tail, memory]
-        self._kept += stream.last_retrievals
+        self._kept: list[CarriedState] = [stream.chunk_tail, memory, *stream.last_retrievals]
         self._overwritten: list[WindowColumn] = []
+        self._numbers: Tensor | None = None  # of the chunks that the tokens stand in, [B, 1]
         self._is_served = False  # the buffer holds what the last landmarks retrieved
 
     @property
@@ -165,6 +169,7 @@ class FixedStream(Stream):
         self._read.chunks.copy_(state.num_chunks)
         self.undo()
         self.token.rows = self.landmark.rows = []
+        self._numbers = None
         self._is_served = False
 
     def settle(self, stream: Stream) -> None:
@@ -199,6 +204,7 @@ class FixedStream(Stream):
         self.embeds.copy_(embeds)
         if running != self.token.rows:
             self.token.set(running, self._documents)
+            self._numbers = None
         if not self._is_served:
             for retrieved in self._retrieved:
                 retrieved.fill(self.counters.rows, self._documents)
@@ -207,7 +213,9 @@ class FixedStream(Stream):
     def commit_token(self, input_ids: Tensor | None) -> None:
         """Note that the tokens [B, 1] have been read; they stand in the chunks that are open."""
         reads = self.token.reads_here
-        self.log.extend(input_ids, torch.where(reads > 0, self._read.chunks, -1)[:, None])
+        if self._numbers is None:
+            self._numbers = torch.where(reads > 0, self._read.chunks, -1)[:, None]
+        self.log.extend(input_ids, self._numbers)
         self._read.move(reads)
 
     def begin_landmark(self, closes: list[bool]) -> None:
@@ -221,7 +229,7 @@ class FixedStream(Stream):
     def commit_landmark(self) -> None:
         """Note that the landmarks have been read."""
         self._read.close(self.landmark.reads_here)
-        self._overwritten = []
+        self._overwritten, self._numbers = [], None
 
     def finish(self, step: ColumnStep) -> None:
         """Do what is left of a step; the counters move last."""
@@ -231,14 +239,19 @@ class FixedStream(Stream):
         else:
             self.counters.move(step.reads)
 
-    def snapshot(self) -> tuple[Tensor, list[Snapshot]]:
-        """Return what `roll_back` needs, without copying a tensor that is large."""
-        return self._read.all.clone(), [state.snapshot() for state in self._kept]
+    def snapshot(self, *, closes: bool) -> StreamSnapshot:
+        """Return what `roll_back` needs, without copying a tensor that is large.
 
-    def roll_back(self, before: tuple[Tensor, list[Snapshot]]) -> None:
+        Args:
+            closes: Landmarks follow.
+        """
+        states = [self.log, *self._kept] if closes else [self.log]
+        return self._read.all.clone(), [(state, state.snapshot()) for state in states]
+
+    def roll_back(self, before: StreamSnapshot) -> None:
         """Return to where `snapshot` was taken, at most a token and its landmark before."""
         read, states = before
-        for state, snapshot in zip(self._kept, states, strict=True):
+        for state, snapshot in states:
             state.roll_back(snapshot)
         if self._overwritten:
             for window, column in zip(
@@ -247,6 +260,7 @@ class FixedStream(Stream):
                 window.put_back(column)
             self._overwritten, self._is_served = [], False
         self._read.all.copy_(read)
+        self._numbers = None
         self.undo()
 
     def undo(self) -> None:

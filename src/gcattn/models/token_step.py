@@ -101,7 +101,7 @@ def decode_token(
         ]
         if any(closes) and retrieval != Retrieval(fixed.top_k):
             return None
-        before = fixed.snapshot()
+        before = fixed.snapshot(closes=any(closes))
         try:
             fixed.begin_token(embeds, running)
             hidden = _run(model, decoder, fixed, fixed.token, TOKENS_UNTIL_CAPTURE)
