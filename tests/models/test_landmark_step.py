@@ -95,6 +95,25 @@ def test_decoding_plans_nothing_whatever_the_phases_of_the_rows(monkeypatch, lan
     assert len(landmarks) == 14  # 7 of each row
 
 
+@pytest.mark.parametrize("method", ["none", "off", "random"])
+def test_other_ways_to_retrieve_equal_planned_calls(method, landmarks, graphs):
+    # embeddings come in place of ids
+    model = random_model(random_config(4, chunk_size=6, retrieval_method=method))
+    ids = random_tokens(model.config, 2, 36)
+    fast, plain = DRTCache(model.config), DRTCache(model.config)
+    for cache in (fast, plain):
+        model(ids[:, :14], past_key_values=cache)
+    for at in range(14, 36):
+        embeds, logits = model.model.embed_tokens(ids[:, at : at + 1]), []
+        for cache, wants in ((fast, False), (plain, True)):
+            torch.manual_seed(at)
+            out = model(inputs_embeds=embeds, past_key_values=cache, output_retrieval=wants)
+            logits.append(out.logits)
+        torch.testing.assert_close(*logits, **EXACT)
+    assert len(landmarks) == 4
+    assert fast.fixed().landmark.captured is not None
+
+
 def test_a_hook_registered_after_the_capture_is_run_for_landmarks_too(graphs):
     model = random_model(random_config(3, chunk_size=6))
     ids = random_tokens(model.config, 1, 50)
