@@ -1,6 +1,8 @@
 """The landmark behind a token that closes a chunk is a column of its own, in fixed shapes."""
 
 import copy
+import gc
+from weakref import ref
 
 import pytest
 import torch
@@ -135,6 +137,23 @@ def test_a_hook_registered_after_the_capture_is_run_for_landmarks_too(graphs):
     # three tokens and a landmark, and three planned calls
     assert len(calls) == 7
     assert fast.fixed().landmark.captured is None
+
+
+def test_a_cache_with_captured_columns_is_freed_as_soon_as_nobody_holds_it(graphs):
+    # no circle: memory of a GPU would wait for Python's garbage collection
+    model = random_model(random_config(3, chunk_size=6))
+    ids = random_tokens(model.config, 1, 34)
+    cache = DRTCache(model.config)
+    model(ids[:, :14], past_key_values=cache)
+    read(model, ids, cache, tokens=range(14, 34))
+    assert cache.fixed().landmark.captured is not None
+    seen = [ref(x) for x in (cache, cache.fixed(), cache.memory)]
+    gc.disable()
+    try:
+        del cache
+        assert not any(x() for x in seen)
+    finally:
+        gc.enable()
 
 
 def parts_of(model):

@@ -19,28 +19,11 @@ from gcattn.chunking import ChunkLayout
 from gcattn.memory.chunk_memory import ChunkMemory
 from gcattn.memory.chunk_source import Choice, EncodedChunks, RetrievedChunks, select_by_scan
 from gcattn.memory.chunk_tail import ChunkEnds, ChunkTail
+from gcattn.memory.column_step import ColumnRows
 from gcattn.memory.host_work import HostWork, Work
 from gcattn.memory.last_retrieval import LastRetrieval
 from gcattn.memory.token_log import TokenLog
 from gcattn.ops.chunk_topk import ChunkSelection
-
-
-class ClosingRows:
-    """The rows that close a chunk.
-
-    Attributes:
-        counts: 1 for each of them, 0 for the others, [B], on the CPU.
-        rows: Their numbers, [n], on the model's device.
-    """
-
-    def __init__(self, num_rows: int, device: torch.device) -> None:
-        self._device = device
-        self.set([True] * num_rows)
-
-    def set(self, closes: list[bool]) -> None:
-        """Set whether each row closes a chunk."""
-        self.counts = torch.tensor(closes).long()
-        self.rows = self.counts.nonzero().flatten().to(self._device, non_blocking=True)
 
 
 class FixedChunks:
@@ -50,8 +33,8 @@ class FixedChunks:
         memory: All finished chunks.
         log: Of the tokens.
         num_chunks: R · K.
-        closing: The rows that a step adds chunks of.
-        when: Lets the host append them.
+        closing: The rows whose chunks a step adds.
+        when: Takes the work of appending them.
     """
 
     def __init__(
@@ -59,7 +42,7 @@ class FixedChunks:
         memory: ChunkMemory,
         log: TokenLog,
         num_chunks: int,
-        closing: ClosingRows,
+        closing: ColumnRows,
         when: Callable[[Work], None],
     ) -> None:
         self.memory, self._log, self._closing, self._when = memory, log, closing, when
@@ -85,7 +68,7 @@ class FixedChunks:
         self.memory.append_logged(chunks, self._closing.counts, self._log)
 
     def select(self, queries: Tensor, num_visible: Tensor, choice: Choice) -> ChunkSelection:
-        """Choose nothing now; what landmarks [B, F, E] ask is kept for `take_question`."""
+        """Choose nothing yet: what landmarks [B, F, E] ask is kept for `take_question`."""
         if queries.shape[1]:
             self._question = partial(self.memory.select, queries, num_visible, choice)
         nobody = self.lengths[:, :0]
@@ -113,7 +96,7 @@ class FixedRetrieval(LastRetrieval):
         weights: Like the weights, [B, 1, K].
         chunks: The buffer; None: the model retrieves nothing.
         closing: The rows whose landmarks ask.
-        when: Lets the host answer them.
+        when: Takes the work of answering them.
     """
 
     def __init__(
@@ -122,7 +105,7 @@ class FixedRetrieval(LastRetrieval):
         places: Tensor,
         weights: Tensor,
         chunks: FixedChunks | None,
-        closing: ClosingRows,
+        closing: ColumnRows,
         when: Callable[[Work], None],
     ) -> None:
         super().__init__()
@@ -143,7 +126,7 @@ class FixedRetrieval(LastRetrieval):
     def _answer(self, question: Callable[[], ChunkSelection], layout: ChunkLayout) -> None:
         self._last.keep(question(), layout)
         # the landmark's document is its row's
-        self.fill(self._closing.rows, layout.documents)
+        self.fill(self._closing.numbers, layout.documents)
 
     def fill(self, rows: Tensor, documents: Tensor | None) -> None:
         """Bring what the last landmarks of some rows [n] retrieved into the buffer.

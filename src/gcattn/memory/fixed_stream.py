@@ -14,17 +14,18 @@ heads, D head dim, E hidden size.
 """
 
 from dataclasses import replace
-from typing import TYPE_CHECKING, Protocol, TypeAlias
+from typing import TYPE_CHECKING, TypeAlias
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from gcattn.chunking.landmark_layout import LandmarkLayout
 from gcattn.chunking.token_layout import TokenLayout
 from gcattn.memory.carried import CarriedState, Snapshot
 from gcattn.memory.chunk_memory import ChunkMemory
 from gcattn.memory.chunk_source import ChunkSource, EncodedChunks
-from gcattn.memory.fixed_chunks import ClosingRows, FixedChunks, FixedChunkTail, FixedRetrieval
+from gcattn.memory.column_step import ColumnStep
+from gcattn.memory.fixed_chunks import FixedChunks, FixedChunkTail, FixedRetrieval
 from gcattn.memory.fixed_states import (
     Counters,
     FixedOpenChunk,
@@ -42,41 +43,6 @@ if TYPE_CHECKING:
 
 # counters, and states of the cache
 StreamSnapshot: TypeAlias = tuple[Tensor, list[tuple[CarriedState, Snapshot]]]
-
-
-class Captured(Protocol):
-    """A computation on the tensors of a fixed stream that can be replayed."""
-
-    def replay(self, model: nn.Module) -> Tensor | None:
-        """Compute a column, hidden states [B, 1, E]; None if the model would compute another."""
-
-
-class ColumnStep:
-    """One column in each row: a token, or a landmark.
-
-    Args:
-        layout: Of the column.
-
-    Attributes:
-        rows: Which rows have one, as it is known to the host: a list and int64 [B].
-        reads: The same on the device, int64 [B].
-        captured: The column's computation, for whoever captures it.
-        num_computed: Columns since it could have been captured.
-    """
-
-    def __init__(self, layout: TokenLayout) -> None:
-        self.layout = layout
-        self.rows: list[bool] = []
-        self.reads_here = torch.zeros(len(layout.documents), dtype=torch.long)
-        self.reads = torch.zeros_like(layout.documents[:, 0])
-        self.captured: Captured | None = None
-        self.num_computed = 0
-
-    def set(self, rows: list[bool], documents: Tensor) -> None:
-        """Set which rows have a column, and in which document [B, 1] it would be."""
-        self.rows, self.reads_here = rows, torch.tensor(rows).long()
-        self.reads.copy_(self.reads_here, non_blocking=True)
-        self.layout.documents.copy_(torch.where(self.reads[:, None] > 0, documents, -1))
 
 
 class FixedStream(Stream):
@@ -123,10 +89,9 @@ class FixedStream(Stream):
         self.last_columns = RingColumns(stream.last_columns, taps - 1, counters)
         self.open_chunk = FixedOpenChunk(stream.open_chunk, counters)
         self.log, self.chunk_tail = stream.log, FixedChunkTail(stream.chunk_tail, self.work)
-        self._closing = ClosingRows(B, device)
         # what is retrieved may serve the landmark itself
         is_first = config.retrieval_serves == "from_landmark"
-        shared = self._closing, self.work.do if is_first else self.work.do_last
+        shared = self.landmark.rows, self.work.do if is_first else self.work.do_last
         self._chunks = (
             FixedChunks(memory, stream.log, K * groups, *shared) if memory.is_ready else None
         )
@@ -168,7 +133,7 @@ class FixedStream(Stream):
         self._read.slots.copy_(state.open_length)
         self._read.chunks.copy_(state.num_chunks)
         self.undo()
-        self.token.rows = self.landmark.rows = []
+        self.token.rows.which = self.landmark.rows.which = []
         self._numbers = None
         self._is_served = False
 
@@ -202,7 +167,7 @@ class FixedStream(Stream):
     def begin_token(self, embeds: Tensor, running: list[bool]) -> None:
         """Put the next tokens in place, [B, 1, E]; `running` rows read theirs."""
         self.embeds.copy_(embeds)
-        if running != self.token.rows:
+        if running != self.token.rows.which:
             self.token.set(running, self._documents)
             self._numbers = None
         if not self._is_served:
@@ -212,7 +177,7 @@ class FixedStream(Stream):
 
     def commit_token(self, input_ids: Tensor | None) -> None:
         """Note that the tokens [B, 1] have been read; they stand in the chunks that are open."""
-        reads = self.token.reads_here
+        reads = self.token.rows.counts
         if self._numbers is None:
             self._numbers = torch.where(reads > 0, self._read.chunks, -1)[:, None]
         self.log.extend(input_ids, self._numbers)
@@ -222,22 +187,20 @@ class FixedStream(Stream):
         """Prepare for the landmarks of rows whose tokens close a chunk."""
         # until these are committed the windows may have to go back by two columns
         self._overwritten = [w.next_column() for w in (self.lower_window, self.upper_window)]
-        if closes != self.landmark.rows:
-            self.landmark.set(closes, self._documents)
-            self._closing.set(closes)
+        self.landmark.set(closes, self._documents)
 
     def commit_landmark(self) -> None:
         """Note that the landmarks have been read."""
-        self._read.close(self.landmark.reads_here)
+        self._read.close(self.landmark.rows.counts)
         self._overwritten, self._numbers = [], None
 
     def finish(self, step: ColumnStep) -> None:
         """Do what is left of a step; the counters move last."""
         if step is self.landmark:
             self.work.finish()
-            self.counters.close(step.reads)
+            self.counters.close(step.rows.reads)
         else:
-            self.counters.move(step.reads)
+            self.counters.move(step.rows.reads)
 
     def snapshot(self, *, closes: bool) -> StreamSnapshot:
         """Return what `roll_back` needs, without copying a tensor that is large.

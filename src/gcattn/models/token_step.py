@@ -14,7 +14,8 @@ from torch import Tensor, nn
 from transformers.utils import logging
 
 from gcattn.memory.cache import DRTCache
-from gcattn.memory.fixed_stream import ColumnStep, FixedStream
+from gcattn.memory.column_step import ColumnStep
+from gcattn.memory.fixed_stream import FixedStream
 from gcattn.memory.stream import Stream
 from gcattn.models.call_plan import CallPlan
 from gcattn.models.captured_step import CapturedStep, reason_not_to_capture
