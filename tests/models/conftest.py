@@ -8,7 +8,6 @@ def graphs(monkeypatch):
     """Let graphs be captured on a CPU."""
     # not before tests/conftest.py has said how Triton is to be imported
     from emulated_graphs import EmulatedGraphs
-
     from gcattn.models import captured_step, token_step
 
     monkeypatch.setattr(EmulatedGraphs, "replays", 0)
