@@ -22,7 +22,6 @@ from gcattn.data.needle_tasks import (
     NeedleVocabulary,
     draw_sample,
 )
-from gcattn.data.tokenizer_loading import load_tokenizer
 from gcattn.evals.model_loading import load_causal_lm
 from gcattn.evals.needle_answer import NeedleAnswer, answer_samples
 from gcattn.evals.needle_haystack import open_haystack
@@ -78,7 +77,7 @@ def command(
     asked = load_causal_lm(model, device="auto", dtype="auto")
     console.print("[bold]Needles[/] with keys and values that training never saw")
     with open_haystack(text, model, asked, seed=0) as haystack:
-        tokenizer = load_tokenizer(haystack.shards.tokenizer_folder)
+        tokenizer = haystack.shards.tokenizer
         vocabulary = NeedleVocabulary(tokenizer, "validation")
         for length, count in questions.items():
             sample, answers = _ask(asked, haystack, vocabulary, length, count)

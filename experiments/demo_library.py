@@ -13,7 +13,6 @@ from transformers import PreTrainedTokenizerFast
 from gcattn.cli.progress import library_progress
 from gcattn.data.needle_tasks import Haystack
 from gcattn.data.needle_tasks.split import split_of
-from gcattn.data.tokenizer_loading import load_tokenizer
 from gcattn.library.asking import open_library
 from gcattn.library.files import find_files
 from gcattn.library.making import build_library
@@ -35,7 +34,7 @@ class Secret:
 
 def show_library(console: Console, model: str, haystack: Haystack) -> None:
     """Write files, build a memory of them, ask it, and say what was right."""
-    tokenizer = load_tokenizer(haystack.shards.tokenizer_folder)
+    tokenizer = haystack.shards.tokenizer
     with TemporaryDirectory() as place:
         folder, memory = Path(place) / "files", Path(place) / "memory"
         secrets = write_files(folder, haystack, tokenizer)

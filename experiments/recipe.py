@@ -28,7 +28,6 @@ from gcattn.cli.paths import RESULTS
 from gcattn.cli.program import run_command
 from gcattn.data import TokenShards
 from gcattn.data.needle_tasks import Haystack, NeedlePlan, NeedleTask, NeedleVocabulary
-from gcattn.data.tokenizer_loading import load_tokenizer
 from gcattn.evals.cells import CellRun
 from gcattn.evals.lengths import parse_lengths
 from gcattn.evals.model_loading import load_causal_lm
@@ -162,7 +161,7 @@ def compare_recipes(
         that they end with, and tokens per second of the training steps.
     """
     haystack = Haystack(TokenShards(validation))
-    tokenizer = load_tokenizer(haystack.shards.tokenizer_folder)
+    tokenizer = haystack.shards.tokenizer
     results: dict[str, Any] = {}
     for name, recipe in recipes.items():
         scores, curves, speeds = [], [], []

@@ -12,6 +12,7 @@ from importlib.util import find_spec
 from pathlib import Path
 
 import pytest
+from hypothesis import settings
 
 from interpreter import quicken
 
@@ -21,10 +22,13 @@ def pytest_configure(config: pytest.Config) -> None:
         return  # other processes run the tests; this one needs no torch
     import torch
 
+    is_quick = "not slow" in config.option.markexpr
+    settings.register_profile("chosen", max_examples=40 if is_quick else 150, deadline=None)
+    settings.load_profile("chosen")
     if not torch.cuda.is_available():
         os.environ.setdefault("TRITON_INTERPRET", "1")
     if os.environ.get("TRITON_INTERPRET") == "1" and find_spec("triton"):
-        quicken(check_overflow="not slow" not in config.option.markexpr)
+        quicken(check_overflow=not is_quick)
 
 
 def pytest_collection_finish() -> None:

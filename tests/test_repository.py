@@ -1,6 +1,7 @@
 """Claims about the repository itself: what a newcomer may count on in every file."""
 
 import ast
+import functools
 import json
 import re
 import subprocess
@@ -15,7 +16,6 @@ MODULES = {
     str(file.relative_to(SOURCE)): file.read_text(encoding="utf-8")
     for file in sorted(SOURCE.rglob("*.py"))
 }
-TREES = {name: ast.parse(text) for name, text in MODULES.items()}
 TEXT_ENDINGS = {".py", ".md", ".toml", ".yaml", ".yml", ".txt", ".cff", ".json", ""}
 # fields that transformers reads
 READ_BY_TRANSFORMERS = {
@@ -35,6 +35,11 @@ FORBIDDEN = [
     "TO" + "DO",
     "FIX" + "ME",
 ]
+
+
+@functools.cache
+def trees():
+    return {name: ast.parse(text) for name, text in MODULES.items()}
 
 
 def repository_files():
@@ -64,13 +69,13 @@ def test_no_file_is_long():
 
 
 def test_every_module_says_what_it_is():
-    assert [name for name, tree in TREES.items() if not ast.get_docstring(tree)] == []
+    assert [name for name, tree in trees().items() if not ast.get_docstring(tree)] == []
 
 
 def test_public_names_have_docstrings():
     bare = {
         name: [node.name for node in public_definitions(tree) if not ast.get_docstring(node)]
-        for name, tree in TREES.items()
+        for name, tree in trees().items()
     }
     assert {name: names for name, names in bare.items() if names} == {}
 
@@ -88,7 +93,7 @@ def public_definitions(tree):
 def test_only_the_command_line_prints():
     printing = {
         name
-        for name, tree in TREES.items()
+        for name, tree in trees().items()
         for node in ast.walk(tree)
         if isinstance(node, ast.Call)
         and isinstance(node.func, ast.Name)
@@ -122,7 +127,7 @@ def test_every_configuration_field_is_read():
 
     read = {
         node.attr
-        for tree in TREES.values()
+        for tree in trees().values()
         for node in ast.walk(tree)
         if isinstance(node, ast.Attribute) and isinstance(node.ctx, ast.Load)
     }

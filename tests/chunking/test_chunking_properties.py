@@ -1,7 +1,7 @@
 """Properties of the chunk layout, over any padding, breaks and documents."""
 
 import torch
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from gcattn.chunking import ChunkState, insert_landmarks, plan_chunks, strip_landmarks
@@ -34,7 +34,6 @@ def columns_of(batch):
     )
 
 
-@settings(max_examples=150, deadline=None)
 @given(batches())
 def test_round_trip_loses_no_token(batch):
     ids, mask = batch[0], batch[2]
@@ -42,7 +41,6 @@ def test_round_trip_loses_no_token(batch):
     assert torch.equal(strip_landmarks(columns, layout), ids * mask)
 
 
-@settings(max_examples=150, deadline=None)
 @given(batches())
 def test_chunks_close_when_full_at_breaks_and_at_document_ends_only(batch):
     ids, chunk_size, mask, breaks, documents = batch
@@ -67,7 +65,6 @@ def test_chunks_close_when_full_at_breaks_and_at_document_ends_only(batch):
         assert used[: len(expected)].all()  # nothing but padding behind the row
 
 
-@settings(max_examples=150, deadline=None)
 @given(batches())
 def test_no_chunk_holds_two_documents_and_positions_restart_with_each(batch):
     _, layout = columns_of(batch)
@@ -82,7 +79,6 @@ def test_no_chunk_holds_two_documents_and_positions_restart_with_each(batch):
             assert positions.tolist() == list(range(len(positions)))
 
 
-@settings(max_examples=150, deadline=None)
 @given(batches())
 def test_grid_holds_every_column_once_with_the_landmark_in_the_last_slot(batch):
     _, layout = columns_of(batch)
@@ -99,7 +95,6 @@ def test_grid_holds_every_column_once_with_the_landmark_in_the_last_slot(batch):
                 assert slots[-1] == slots[length - 1] + 1
 
 
-@settings(max_examples=100, deadline=None)
 @given(batches(), st.integers(1, 59))
 def test_two_calls_lay_out_what_one_call_does(batch, cut):
     ids, chunk_size, mask, breaks, documents = batch
@@ -136,7 +131,6 @@ def test_two_calls_lay_out_what_one_call_does(batch, cut):
     assert all(torch.equal(getattr(state, n), getattr(end, n)) for n in vars(end))
 
 
-@settings(max_examples=100, deadline=None)
 @given(batches(), st.booleans())
 def test_blocks_bring_columns_back_unchanged(batch, from_landmark):
     columns, layout = columns_of(batch)
@@ -145,7 +139,6 @@ def test_blocks_bring_columns_back_unchanged(batch, from_landmark):
     assert torch.equal(blocks.scatter(blocks.gather(columns)), torch.where(used, columns, 0))
 
 
-@settings(max_examples=100, deadline=None)
 @given(batches(), st.integers(1, 70))
 def test_tail_is_the_end_of_every_row(batch, num_columns):
     columns, layout = columns_of(batch)

@@ -43,7 +43,7 @@ def answer(index=0, *, exact=True, first=None, questions=1, failure=None, **chan
     return NeedleAnswer(**(fields | changes))
 
 
-@pytest.fixture
+@pytest.fixture(scope="module")
 def evaluate(shards, models):
     words = NeedleVocabulary(load_tokenizer(), "validation")
 
@@ -69,9 +69,15 @@ def scores(cells):
     ]
 
 
-def test_every_cell_is_evaluated_once(evaluate):
+@pytest.fixture(scope="module")
+def whole(evaluate):
+    """Return the cells of an evaluation, and the progress that it told."""
     progress = []
-    cells = evaluate(on_progress=lambda done, total: progress.append((done, total)))
+    return evaluate(on_progress=lambda done, total: progress.append((done, total))), progress
+
+
+def test_every_cell_is_evaluated_once(evaluate, whole):
+    cells, progress = whole
     assert [(cell.task, cell.length, cell.depth) for cell in cells] == [
         (str(task), length, depth) for length in LENGTHS for task in TASKS for depth in DEPTHS
     ]
@@ -82,8 +88,8 @@ def test_every_cell_is_evaluated_once(evaluate):
     assert scores(evaluate()) == scores(cells)
 
 
-def test_an_interrupted_evaluation_goes_on(evaluate, tmp_path, monkeypatch):
-    expected = scores(evaluate())
+def test_an_interrupted_evaluation_goes_on(evaluate, whole, tmp_path, monkeypatch):
+    expected = scores(whole[0])
     folder = tmp_path / "needle.cells"
     asked = []
     real = needle_cells.answer_samples

@@ -61,7 +61,7 @@ def test_untrained_model_retrieves_and_copies_at_any_width(hidden_size):
         num_upper_layers=4,
         landmark_pooling=True,
     )
-    B, T = 24, 600
+    B, T = 12, 600
     ids = torch.randint(0, 499, (B, T))
     said = ids[torch.arange(B)[:, None], torch.randint(20, 500, (B, 1)) + torch.arange(6)]
     ids[:, -5:] = said[:, :5]  # the row ends with what it said once; the sixth token follows

@@ -137,11 +137,18 @@ MODES = [
 ]
 
 
-@pytest.mark.parametrize("form", ["whole", "new"])
+# the prompt as a whole or its new tokens alone: either with some of the modes
+FORMS = [
+    pytest.param(mode, form, marks=pytest.mark.slow if (form == "new") == (i in (0, 2)) else [])
+    for i, mode in enumerate(MODES)
+    for form in ("whole", "new")
+]
+
+
+@pytest.mark.parametrize(("mode", "form"), FORMS, ids=str)
 @pytest.mark.parametrize(
     "num_question", [9, *(pytest.param(n, marks=pytest.mark.slow) for n in (1, 4, 10, 31))]
 )
-@pytest.mark.parametrize("mode", MODES, ids=str)
 def test_rows_that_end_before_others_go_on_as_if_alone(model, mode, num_question, form):
     lengths, width = (20, 13), 20
     ids = random_tokens(model.config, 2, width)

@@ -86,7 +86,7 @@ def test_data_of_another_tokenizer_of_the_same_size_are_refused(make_config, tra
 @pytest.mark.parametrize("documents", ["ignore", "pack", "separate"])
 def test_every_documents_mode_trains(make_config, documents):
     config = make_config(
-        "training.steps=12",
+        "training.steps=6",
         f"data.documents={documents}",
         "data.sequence_length=32",
         "data.close_chunks_early=0.1",
@@ -94,7 +94,7 @@ def test_every_documents_mode_trains(make_config, documents):
         "retrieval.top_k_schedule=[{step: 0, top_k: all}, {step: 1, top_k: 1}]",
     )
     run_training(config)
-    assert losses(config)[12] < losses(config)[1]
+    assert losses(config)[6] < losses(config)[1]
 
 
 def test_vocabulary_size_comes_from_the_data(make_config, tmp_path):

@@ -109,7 +109,7 @@ def test_short_chunks_of_rows_and_of_the_run_add_up(make_task_config, monkeypatc
 def test_planned_rows_train_as_others_do(make_task_config, monkeypatch, workers):
     options = [
         "tasks={mixture: {single: 1}, exercises_per_row: 2, question_break_rate: 1}",
-        "training.steps=3",
+        "training.steps=2",
         f"training.num_workers={workers}",
     ]
     planned = make_task_config(*options)

@@ -102,8 +102,9 @@ def synthetic_documents(
         from gcattn.data.tokenizer_loading import load_tokenizer
 
         tokenizer = load_tokenizer()
+    backend = tokenizer.backend_tokenizer
     count = functools.lru_cache(maxsize=2**16)(
-        lambda text: len(tokenizer.encode(text, add_special_tokens=False))
+        lambda text: len(backend.encode(text, add_special_tokens=False).ids)
     )
     names = names_of_split(split)
     for index in range(num_documents):

@@ -1,7 +1,10 @@
 """Reading of token shards: the memory-mapped corpus that training and evaluation read."""
 
+from __future__ import annotations
+
 from functools import cached_property
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -18,6 +21,9 @@ from gcattn.data.shard_index import (
 from gcattn.data.tokenizer_fingerprint import num_text_ids, tokenizer_fingerprint
 from gcattn.storage.home import expand_home
 from gcattn.storage.manifest import MANIFEST, SMALL_BYTES, check_folder, read_manifest
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerFast
 
 # tokens that are looked at before work begins: half a second of reading
 SCANNED_TOKENS = 2**28
@@ -143,18 +149,21 @@ class TokenShards:
                 )
 
     @cached_property
-    def tokenizer_fingerprint(self) -> str:
-        """What `gcattn.data.tokenizer_fingerprint` says of the tokenizer."""
+    def tokenizer(self) -> PreTrainedTokenizerFast:
+        """The copy of the tokenizer, loaded once."""
         from gcattn.data.tokenizer_loading import load_tokenizer
 
-        return tokenizer_fingerprint(load_tokenizer(self.tokenizer_folder))
+        return load_tokenizer(self.tokenizer_folder)
+
+    @cached_property
+    def tokenizer_fingerprint(self) -> str:
+        """What `gcattn.data.tokenizer_fingerprint` says of the tokenizer."""
+        return tokenizer_fingerprint(self.tokenizer)
 
     @cached_property
     def num_text_ids(self) -> int:
         """How many ids a model of the data needs."""
-        from gcattn.data.tokenizer_loading import load_tokenizer
-
-        return num_text_ids(load_tokenizer(self.tokenizer_folder))
+        return num_text_ids(self.tokenizer)
 
     def __getstate__(self) -> Path:
         return self.folder

@@ -12,7 +12,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Generic
 
 from gcattn.data.shard_index import INDEX_FILE, sha256_of
-from gcattn.data.tokenizer_loading import load_tokenizer
 from gcattn.evals.cell_store import CellStore
 from gcattn.evals.cells import AnyCell, CellRun
 from gcattn.evals.needle_haystack import open_haystack
@@ -127,7 +126,7 @@ def run_in_haystack(
             on_progress=on_progress,
             on_cell=None if keeps_earlier else write,
         )
-        tokenizer = load_tokenizer(text.shards.tokenizer_folder)
+        tokenizer = text.shards.tokenizer
         cells = evaluation.evaluate(model, text, tokenizer, run)
     write(cells)
     store.remove()

@@ -15,7 +15,6 @@ import torch
 from torch import Tensor
 
 from gcattn.data.tokenizer_checks import check_vocabulary
-from gcattn.data.tokenizer_loading import load_tokenizer
 from gcattn.evals.length_result import LengthResult, bucket_means, summarize
 from gcattn.evals.token_bytes import token_byte_lengths
 from gcattn.evals.token_losses import DEFAULT_SEGMENT_LENGTH, token_losses
@@ -55,7 +54,7 @@ def evaluate_perplexity(
     """
     check_vocabulary(shards, model.config.get_text_config().vocab_size)
     served = choose_documents(shards, lengths, max_documents)
-    token_bytes = token_byte_lengths(load_tokenizer(shards.tokenizer_folder))
+    token_bytes = token_byte_lengths(shards.tokenizer)
     total = sum(max(chosen) - 1 for chosen in served.values())
     done = 0
 

@@ -36,7 +36,6 @@ def build_model(section: ModelSection, shards: TokenShards) -> DRTForCausalLM:
             fit.
     """
     from gcattn.data.tokenizer_checks import check_tokenizer_of_model, check_vocabulary
-    from gcattn.data.tokenizer_loading import load_tokenizer
     from gcattn.evals.model_loading import load_causal_lm
     from gcattn.models import DRTConfig, DRTForCausalLM
     from gcattn.models.baselines import attach_text_encoder
@@ -50,7 +49,7 @@ def build_model(section: ModelSection, shards: TokenShards) -> DRTForCausalLM:
         check_vocabulary(shards, config.vocab_size)
         made = DRTForCausalLM(config)
         if config.retrieval_method == "fixed":
-            attach_text_encoder(made, load_tokenizer(shards.tokenizer_folder))
+            attach_text_encoder(made, shards.tokenizer)
         return made
     if not (Path(source) / "config.json").is_file():
         raise FileNotFoundError(

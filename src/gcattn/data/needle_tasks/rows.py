@@ -25,7 +25,6 @@ from gcattn.data.needle_tasks.tasks import NeedleTask
 from gcattn.data.needle_tasks.vocabulary import NeedleVocabulary
 from gcattn.data.synthetic_facts import Split
 from gcattn.data.token_shards import TokenShards
-from gcattn.data.tokenizer_loading import load_tokenizer
 
 DEFAULT_NUM_ROWS = 2**20
 # share of the corrupted rows whose noise repeats itself, and after how many tokens at most
@@ -84,9 +83,7 @@ class NeedleRows(Dataset[dict[str, Tensor]]):
         self._haystack = Haystack(shards)
         ids = np.arange(shards.num_text_ids)
         self._noise_ids = ids[~np.isin(ids, [shards.eos_token_id, *excluded_ids])]
-        self._words = NeedleVocabulary(
-            load_tokenizer(shards.tokenizer_folder), split, excluded_ids=excluded_ids
-        )
+        self._words = NeedleVocabulary(shards.tokenizer, split, excluded_ids=excluded_ids)
         self.check_length(sequence_length)
 
     def __len__(self) -> int:
