@@ -11,7 +11,6 @@ from needle_solver import find, solve
 from gcattn.chunking import prompt_breaks
 from gcattn.data import TokenShards
 from gcattn.data.needle_tasks import TASK_NAMES, NeedlePlan, NeedleRows, NeedleVocabulary
-from gcattn.data.tokenizer_loading import load_tokenizer
 from gcattn.models import DRTForCausalLM, drt_tiny
 
 T = 1024
@@ -20,6 +19,11 @@ T = 1024
 @pytest.fixture(scope="module")
 def shards(tmp_path_factory):
     return TokenShards(write_haystack(tmp_path_factory.mktemp("haystack") / "shards"))
+
+
+@pytest.fixture(scope="module")
+def words(tokenizer):
+    return NeedleVocabulary(tokenizer, "train")
 
 
 def runs(mask):
@@ -41,8 +45,7 @@ def needle_rows(shards, length, mixture, **options):
     return NeedleRows(shards, length, plan, **options)
 
 
-def test_near_questions_come_at_every_order_of_magnitude(shards):
-    words = NeedleVocabulary(load_tokenizer(), "train")
+def test_near_questions_come_at_every_order_of_magnitude(shards, words):
     options = {"include_answer_mask": True, "exercises_per_row": 1}
     share = {}
     for near in (0.0, 1.0):
@@ -62,8 +65,7 @@ def test_near_questions_come_at_every_order_of_magnitude(shards):
 @pytest.mark.parametrize(
     "name", [n for n in TASK_NAMES if not n.startswith(("worded", "people", "free"))]
 )
-def test_every_answer_follows_from_the_row_before_it(name, near, noisy, shards):
-    words = NeedleVocabulary(load_tokenizer(), "train")
+def test_every_answer_follows_from_the_row_before_it(name, near, noisy, shards, words):
     say = words.phrases
     openings = [say.what_is_final_secret_of, say.what_is_secret_of]
     openings += [say.what_are_secrets_of, say.which_variables_equal]

@@ -34,8 +34,8 @@ def haystack(tmp_path_factory):
 
 
 @pytest.fixture(scope="module")
-def vocabularies():
-    return {split: NeedleVocabulary(load_tokenizer(), split) for split in SPLITS}
+def vocabularies(tokenizer):
+    return {split: NeedleVocabulary(tokenizer, split) for split in SPLITS}
 
 
 def tokens_of(sample):

@@ -35,8 +35,8 @@ def haystack(tmp_path_factory):
 
 
 @pytest.fixture(scope="module")
-def vocabularies():
-    return {split: NeedleVocabulary(load_tokenizer(), split) for split in SPLITS}
+def vocabularies(tokenizer):
+    return {split: NeedleVocabulary(tokenizer, split) for split in SPLITS}
 
 
 def values_of(text, statement, key):
@@ -103,8 +103,8 @@ def solve(text, prompt, wordings):
 
 @pytest.mark.parametrize("name", WORDED)
 @pytest.mark.parametrize("split", SPLITS)
-def test_a_plain_reader_answers_every_question(name, split, haystack, vocabularies):
-    decode = load_tokenizer().backend_tokenizer.decode
+def test_a_plain_reader_answers_every_question(name, split, haystack, vocabularies, tokenizer):
+    decode = tokenizer.backend_tokenizer.decode
     for index in range(8):
         sample = draw_sample(
             NeedleTask(name), haystack, vocabularies[split], length=1500, seed=7, index=index
@@ -120,8 +120,8 @@ def test_a_plain_reader_answers_every_question(name, split, haystack, vocabulari
 
 
 @pytest.mark.parametrize("name", [*WORDED, *FREE])
-def test_the_evidence_is_what_the_answer_repeats(name, haystack, vocabularies):
-    decode = load_tokenizer().backend_tokenizer.decode
+def test_the_evidence_is_what_the_answer_repeats(name, haystack, vocabularies, tokenizer):
+    decode = tokenizer.backend_tokenizer.decode
     for index in range(8):
         sample = draw_sample(
             NeedleTask(name), haystack, vocabularies["train"], length=1500, seed=1, index=index
