@@ -42,7 +42,7 @@ def metrics(cells: Sequence[RulerCell]) -> dict[str, Any]:
 
 
 def _summary(cell: RulerCell) -> dict[str, Any]:
-    """Summarise a cell.
+    """Summarize a cell.
 
     A score is a mean of shares, which vary no more than right-or-wrong trials of the same mean, so
     Wilson's interval is wide enough.

@@ -112,7 +112,7 @@ def _ends(hidden: Tensor, lengths: Tensor | None, num_tokens: int) -> ChunkEnds:
 
 
 class LandmarkPool(nn.Module):
-    """A landmark gathered from its chunk's slots by attention that asks the same of all chunks.
+    """A landmark gathered from its chunk's slots by attention with one query for all chunks.
 
     It begins as their mean, which speaks for every token of the chunk from the first step (a
     landmark's own slot begins as an echo of the last few), and learns what is worth finding. The

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 
 class LandmarkSelfAttention(SlidingWindowSelfAttention):
-    """Attend to the own block, and to earlier ones through their landmarks."""
+    """Attend to the token's own block, and to earlier blocks through their landmarks."""
 
     def __init__(self, config: "DRTConfig", layer_index: int) -> None:
         super().__init__(config, layer_index)

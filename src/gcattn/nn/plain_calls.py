@@ -1,4 +1,4 @@
-"""Whether calling a module is running its class's `forward`, and nothing else."""
+"""Whether a call of a module runs its class's `forward` and nothing else."""
 
 from torch import nn
 
@@ -7,7 +7,7 @@ from torch.nn.modules.module import _has_any_global_hook
 
 
 def is_called_plainly(module: nn.Module) -> bool:
-    """Say whether there is neither a hook nor a `forward` of the module's own."""
+    """Say whether the module has no hooks and no `forward` of its own."""
     return not (
         module._forward_hooks
         or module._forward_pre_hooks

@@ -27,5 +27,5 @@ def project(x: Tensor, *maps: nn.Module) -> tuple[Tensor, ...]:
 
 
 def is_plain_map(part: nn.Module) -> bool:
-    """Say whether calling a module is multiplying by its weight, and nothing else."""
+    """Say whether a call of a module multiplies by its weight and does nothing else."""
     return type(part) is nn.Linear and part._parameters["bias"] is None and is_called_plainly(part)

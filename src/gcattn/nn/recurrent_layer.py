@@ -1,9 +1,9 @@
 """The recurrent layer of a Block-Recurrent Transformer, a peer of chunk retrieval.
 
-State vectors go along the text. Before every chunk (the paper's block) its tokens read them, beside
-the sliding window; after it they read the chunk and themselves and move by a learned gate. What
-lies further back than the window is only what the states carry (Hutchins et al., 2022: one such
-layer, a fixed gate and no feed-forward block for the states).
+State vectors travel along the text. Before every chunk (the paper's block) its tokens read them,
+beside the sliding window; after it they read the chunk and themselves and move by a learned gate.
+What lies further back than the window is only what the states carry (Hutchins et al., 2022: one
+such layer, a fixed gate and no feed-forward block for the states).
 
 Shapes: B batch, L columns, C blocks, F finished chunks, S slots per chunk, n states, H query heads,
 G key/value heads, D head dim, E hidden size.

@@ -24,7 +24,7 @@ class Retrieval:
 
     Attributes:
         top_k: K, chunks that each landmark keeps.
-        noise: "gumbel" lets chance take part in the choice, to explore; weights stay noise-free.
+        noise: "gumbel" adds random noise to the choice, to explore; weights stay noise-free.
         temperature_spread: The scores of each landmark are divided by a temperature of its own
             between 1 / spread and spread, on top of the configuration's; 1: none.
     """

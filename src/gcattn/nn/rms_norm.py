@@ -18,7 +18,7 @@ class RMSNorm(nn.RMSNorm):
     """
 
     def forward(self, x: Tensor) -> Tensor:
-        """Normalise each position by itself, [..., E] → [..., E]."""
+        """Normalize each position by itself, [..., E] → [..., E]."""
         return rms_norm(x, self.weight, self.eps)
 
 

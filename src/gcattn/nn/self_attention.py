@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Recurrence:
-    """What a recurrent layer needs to know besides."""
+    """What a recurrent layer also needs to know."""
 
     layout: ChunkLayout
     blocks: BlockGrid  # block j holds the columns of chunk j

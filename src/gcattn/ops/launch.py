@@ -40,7 +40,7 @@ Keys = tuple[tuple[Any, ...] | None, ...]
 
 
 def keys_of(tensors: Iterable[Tensor | None]) -> Keys:
-    """Describe the inputs of a call."""
+    """Describe the layouts of a call's inputs."""
     return tuple(
         [
             None if x is None else (x.shape, x.stride(), x.dtype, x.device, x.data_ptr() % 16 == 0)
@@ -50,15 +50,15 @@ def keys_of(tensors: Iterable[Tensor | None]) -> Keys:
 
 
 def layouts_of(keys: Keys) -> list[Any]:
-    """Give the parts of each key their names: a Layout, or None where there is no tensor."""
+    """Name the parts of each key: a Layout, or None where there is no tensor."""
     return [None if key is None else Layout(*key) for key in keys]
 
 
 def is_traced(tensors: Iterable[Tensor | None]) -> bool:
     """Say whether a call is recorded rather than run: it must go through a registered operator.
 
-    `torch.compile` records, and so do fake tensors and all else that stands between a caller and
-    PyTorch's operators.
+    `torch.compile` records, and so do fake tensors and everything else that stands between a
+    caller and PyTorch's operators.
     """
     return (
         torch.compiler.is_compiling()

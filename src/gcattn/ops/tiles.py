@@ -22,7 +22,7 @@ class Tiles(NamedTuple):
     max_registers: int | None = None
 
     def options(self) -> dict[str, int | None]:
-        """Return what is told to the compiler."""
+        """Return the options of the compiler."""
         return {
             "num_warps": self.num_warps,
             "num_stages": self.num_stages,

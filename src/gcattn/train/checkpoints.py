@@ -17,7 +17,7 @@ UNFINISHED = ".unfinished"
 
 
 class DamagedCheckpointError(ValueError):
-    """A checkpoint that looked whole cannot be read, or none of a run's is whole."""
+    """A checkpoint that looked whole cannot be read, or a run has no whole one."""
 
 
 def checkpoint_step(folder: Path) -> int:
@@ -54,7 +54,7 @@ def checkpoint_to_resume(output: Path) -> tuple[Path | None, list[str]]:
     """Do the same, but refuse a run that has checkpoints of which none is whole.
 
     Raises:
-        DamagedCheckpointError: Going on would mean to begin again and to drop what there is.
+        DamagedCheckpointError: Resuming would start over and discard what there is.
     """
     folder, complaints = newest_checkpoint(output)
     if folder is None and complaints:

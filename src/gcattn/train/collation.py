@@ -15,7 +15,7 @@ from gcattn.models import DRTConfig, plan_ahead
 
 @dataclass(frozen=True)
 class Collator:
-    """Stacks rows of one length; `model` is planned for, None where the model shall plan."""
+    """Stacks rows of one length and plans the call of `model`, or leaves planning to the model."""
 
     model: DRTConfig | None
 

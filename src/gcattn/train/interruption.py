@@ -21,8 +21,8 @@ TOGETHER_SECONDS = 2.0
 class Interruption(TrainerCallback):
     """Turn the first SIGINT or SIGTERM into a checkpoint at the end of the step.
 
-    One that comes later acts as it would have without us. With several processes all stop at the
-    same step, whichever of them was signalled.
+    A later one acts as usual. With several processes all stop at the same step, whichever of them
+    was signalled.
 
     Attributes:
         stopped_by: The signal that ended training, 0 if none did.

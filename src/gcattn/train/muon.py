@@ -15,7 +15,7 @@ from torch import Tensor, nn
 class BatchedMuon(torch.optim.Muon):
     """PyTorch's Muon with the matrices of one shape updated together.
 
-    One at a time, some twenty small kernels a matrix take longer than the steps of small models.
+    One at a time, each matrix takes some twenty small kernels: longer than a small model's step.
     """
 
     @torch.no_grad()

@@ -11,7 +11,7 @@ from gcattn.chunking.labels import IGNORED
 def cut_rows(batch: dict[str, Any], sequence_length: int) -> dict[str, Any]:
     """Cut rows of T tokens into pieces, [B, T] → [B · T / sequence_length, sequence_length].
 
-    A plan is for whole rows; it comes with no others.
+    A plan describes whole rows, so rows that come with one are never cut.
     """
     if batch["input_ids"].shape[1] == sequence_length:
         return batch

@@ -145,7 +145,7 @@ def _run(
 
 
 def _tokenizer_folder(config: TrainConfig, shards: TokenShards) -> Path:
-    """Return where the run's tokenizer is: a model that is trained on keeps its own."""
+    """Return where the run's tokenizer is: a model that is trained further keeps its own."""
     source = config.model.from_
     if source is not None and (Path(source) / "tokenizer.json").is_file():
         return Path(source)

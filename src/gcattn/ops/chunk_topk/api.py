@@ -110,7 +110,7 @@ def chunk_topk(
 
 
 def unfit_for_triton(queries: Tensor, landmarks: Tensor) -> str:
-    """Say what the kernel cannot do; nothing if it can."""
+    """Say what the kernel cannot do; empty if it can."""
     if queries.dtype in KERNEL_DTYPES and landmarks.dtype in KERNEL_DTYPES:
         return ""
     return f"takes bfloat16, float16 or float32, got {queries.dtype} and {landmarks.dtype}"

@@ -1,7 +1,7 @@
 """Linear maps of the same few rows.
 
 A matrix product of one row reads its weight and little else. Libraries start a kernel for each, and
-most of its time goes by before the first byte arrives; here one launch reads up to three weights.
+most of its time passes before the first byte arrives; here one launch reads up to three weights.
 
 Shapes: n input size, N output size of a map.
 """

@@ -55,7 +55,7 @@ def choose_tiles(table: tuple[_Row, ...], num_rows: int, k: Layout) -> Tiles:
 
 @triton.jit
 def key_tiles(first, last, W, BLOCK_N: tl.constexpr):
-    """Where the keys of query columns first … last begin, and which tiles all of them see whole.
+    """Find where the keys of query columns first … last begin, and which tiles all see whole.
 
     Returns the first tile's first key, and begin and end of the tiles that need no mask.
     """

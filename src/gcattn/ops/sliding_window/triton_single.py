@@ -1,8 +1,7 @@
 """Sliding-window attention of a single query column, as in decoding; it has no gradient.
 
-A tile of queries would be empty but for one row, and its few programs would go through the keys
-tile after tile. Here a program holds the window of a head in registers and asks for all of it at
-once.
+A tile of queries would hold one row, and its few programs would walk the keys tile by tile. Here a
+program holds the window of a head in registers and loads all of it at once.
 
 Letters as in `tiles`; T keys. Logarithms have base 2: the logits carry a factor of log2(e).
 """
