@@ -10,16 +10,41 @@ from torch import Tensor
 
 
 @triton.jit
-def load_block(x_ptr, b, n, head, C, S, HEADS, D, BLOCK_S: tl.constexpr, BLOCK_D: tl.constexpr):
+def load_block(
+    x_ptr,
+    b,
+    n,
+    head,
+    C,
+    S: tl.constexpr,
+    HEADS: tl.constexpr,
+    D: tl.constexpr,
+    BLOCK_S: tl.constexpr,
+    BLOCK_D: tl.constexpr,
+):
     """Load block n of one head, [BLOCK_S, BLOCK_D]; zero beyond S and D."""
     slot, dim = tl.arange(0, BLOCK_S), tl.arange(0, BLOCK_D)
     row = (b.to(tl.int64) * C + n) * S + slot
     at = (row[:, None] * HEADS + head) * D + dim[None, :]
+    if S == BLOCK_S and D == BLOCK_D:
+        return tl.load(x_ptr + at)
     return tl.load(x_ptr + at, mask=(slot < S)[:, None] & (dim < D)[None, :], other=0.0)
 
 
 @triton.jit
-def store_block(x_ptr, x, b, n, head, C, S, HEADS, D, BLOCK_S: tl.constexpr, BLOCK_D: tl.constexpr):
+def store_block(
+    x_ptr,
+    x,
+    b,
+    n,
+    head,
+    C,
+    S: tl.constexpr,
+    HEADS: tl.constexpr,
+    D: tl.constexpr,
+    BLOCK_S: tl.constexpr,
+    BLOCK_D: tl.constexpr,
+):
     """Store what `load_block` loads."""
     slot, dim = tl.arange(0, BLOCK_S), tl.arange(0, BLOCK_D)
     row = (b.to(tl.int64) * C + n) * S + slot
@@ -29,7 +54,7 @@ def store_block(x_ptr, x, b, n, head, C, S, HEADS, D, BLOCK_S: tl.constexpr, BLO
 
 
 @triton.jit
-def load_rows(x_ptr, b, n, head, C, S, HEADS, BLOCK_S: tl.constexpr):
+def load_rows(x_ptr, b, n, head, C, S: tl.constexpr, HEADS: tl.constexpr, BLOCK_S: tl.constexpr):
     """Load one number for each column of block n, from [B, L, H]; zero beyond S."""
     slot = tl.arange(0, BLOCK_S)
     row = (b.to(tl.int64) * C + n) * S + slot
@@ -37,7 +62,7 @@ def load_rows(x_ptr, b, n, head, C, S, HEADS, BLOCK_S: tl.constexpr):
 
 
 @triton.jit
-def own_scores(scores, S, BLOCK_S: tl.constexpr):
+def own_scores(scores, S: tl.constexpr, BLOCK_S: tl.constexpr):
     """Leave the scores [queries, keys] of the tokens of the own block up to the query."""
     slot = tl.arange(0, BLOCK_S)
     visible = (slot[None, :] <= slot[:, None]) & (slot < S - 1)[None, :]
@@ -45,7 +70,7 @@ def own_scores(scores, S, BLOCK_S: tl.constexpr):
 
 
 @triton.jit
-def inner_softmax(scores, S, BLOCK_S: tl.constexpr):
+def inner_softmax(scores, S: tl.constexpr, BLOCK_S: tl.constexpr):
     """Return the landmark's score [queries] and the softmax over the tokens, [queries, keys]."""
     slot = tl.arange(0, BLOCK_S)
     gate = tl.sum(tl.where((slot == S - 1)[None, :], scores, 0.0), 1)

@@ -23,7 +23,7 @@ from gcattn.ops.landmark_attention.tiles import (
 
 
 @triton.jit
-def _gradients(q, k, v, dout, lse, delta, is_own, scale, S, BLOCK_S: tl.constexpr):
+def _gradients(q, k, v, dout, lse, delta, is_own, scale, S: tl.constexpr, BLOCK_S: tl.constexpr):
     """Return attention and gradient of the scores, [queries, keys], of a pair of blocks."""
     scores = tl.dot(q, tl.trans(k), input_precision="ieee") * scale
     dvalue = tl.dot(dout, tl.trans(v), input_precision="ieee")  # do · v
@@ -52,10 +52,10 @@ def _queries_kernel(
     dq_ptr,
     scale,
     C,
-    S,
-    H,
-    G,
-    D,
+    S: tl.constexpr,
+    H: tl.constexpr,
+    G: tl.constexpr,
+    D: tl.constexpr,
     BLOCK_S: tl.constexpr,
     BLOCK_D: tl.constexpr,
 ):
@@ -91,10 +91,10 @@ def _keys_kernel(
     dv_ptr,
     scale,
     C,
-    S,
-    H,
-    G,
-    D,
+    S: tl.constexpr,
+    H: tl.constexpr,
+    G: tl.constexpr,
+    D: tl.constexpr,
     BLOCK_S: tl.constexpr,
     BLOCK_D: tl.constexpr,
 ):

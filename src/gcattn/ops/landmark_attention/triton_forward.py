@@ -27,10 +27,10 @@ def _forward_kernel(
     lse_ptr,  # [B, L, H]
     scale,
     C,
-    S,
-    H,
-    G,
-    D,
+    S: tl.constexpr,
+    H: tl.constexpr,
+    G: tl.constexpr,
+    D: tl.constexpr,
     BLOCK_S: tl.constexpr,
     BLOCK_D: tl.constexpr,
 ):
