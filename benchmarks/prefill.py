@@ -27,6 +27,7 @@ from benchmarks.options import (
 )
 from benchmarks.report import Keep, ResultFile
 from benchmarks.timing import Timing, peak_extra_mib, release_memory, wall_milliseconds
+from gcattn.chunking import whole_chunks
 from gcattn.cli.limits import MOST
 from gcattn.cli.paths import RESULTS
 from gcattn.cli.program import run_command
@@ -60,7 +61,7 @@ def bench_prefill(
         device: CPU or CUDA.
         dtype: Of the weights.
         batch: Rows.
-        segment_length: Tokens of a segment; bounds memory.
+        segment_length: Tokens of a segment, rounded down to whole chunks; bounds memory.
         memory_tier: Where past chunks are kept.
         trials: Readings of each prompt after one that warms up.
         with_full_attention: Measure a full-attention Transformer of the same sizes too; it reads a
@@ -121,7 +122,7 @@ def _drt_reader(
     def read(tokens: Tensor) -> object:
         cache = DRTCache(config, memory_tier, expected_tokens=tokens.shape[1])
         output = None
-        for segment in tokens.split(segment_length, dim=1):
+        for segment in tokens.split(whole_chunks(segment_length, config.chunk_size), dim=1):
             output = model(segment, past_key_values=cache, use_cache=True, logits_to_keep=1)
         return output
 

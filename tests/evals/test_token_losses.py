@@ -59,7 +59,7 @@ def test_a_model_without_positions_left_is_refused_in_words():
 class WithoutCache(torch.nn.Module):
     """Logits alone, as of a model that keeps no cache."""
 
-    device = torch.device("cpu")
+    device, config = torch.device("cpu"), None
 
     def forward(self, input_ids, use_cache, **past):
         return {"logits": torch.zeros(*input_ids.shape, 7)}

@@ -1,6 +1,6 @@
 """Plans that are made once and moved along are those that would be made anew."""
 
-from dataclasses import fields, is_dataclass
+from dataclasses import fields, is_dataclass, replace
 
 import pytest
 import torch
@@ -9,7 +9,7 @@ from torch import Tensor
 from gcattn import DRTCache
 from gcattn.chunking import ChunkState
 from gcattn.models import drt_tiny
-from gcattn.models.call_plan import plan_call
+from gcattn.models.call_plan import _row_plan, plan_call
 
 CPU = torch.device("cpu")
 
@@ -20,6 +20,13 @@ def leaves(x, name="plan"):
     elif is_dataclass(x):
         for field in fields(x):
             yield from leaves(getattr(x, field.name), f"{name}.{field.name}")
+
+
+def assert_same(found, expected):
+    found, expected = dict(leaves(found)), dict(leaves(expected))
+    assert found.keys() == expected.keys()
+    for name, x in expected.items():
+        assert x.dtype == found[name].dtype and torch.equal(x, found[name]), name
 
 
 def state_of(seed, B, chunk_size):
@@ -42,10 +49,41 @@ def test_a_token_is_planned_as_any_other_call(seed, serves):
     stream.position.move(state_of(seed, 1 + seed % 3, config.chunk_size))
     B = stream.num_rows
     nothing = {"chunk_breaks": None, "document_ids": None, "num_logits": 1}
-    found, expected = (
-        dict(leaves(plan_call(config, (B, 1), CPU, stream, attention_mask=mask, **nothing)))
-        for mask in (None, torch.ones(B, 1))
+    assert_same(
+        *(
+            plan_call(config, (B, 1), CPU, stream, attention_mask=mask, **nothing)
+            for mask in (None, torch.ones(B, 1))
+        )
     )
-    assert found.keys() == expected.keys()
-    for name, x in expected.items():
-        assert x.dtype == found[name].dtype and torch.equal(x, found[name]), name
+
+
+@pytest.mark.parametrize("serves", ["next_chunk", "from_landmark"])
+@pytest.mark.parametrize("T", [1, 5, 6, 12, 40, 48])
+@pytest.mark.parametrize("stands", ["beginning", "first document", "anywhere"])
+def test_a_segment_that_begins_with_a_chunk_is_planned_as_any_other(T, serves, stands):
+    config = drt_tiny(retrieval_serves=serves, chunk_size=7, window_size=3, num_upper_layers=1)
+    stream, B = DRTCache(config), 3
+    if stands != "beginning":
+        state = replace(state_of(T, B, config.chunk_size), open_length=torch.zeros(B).long())
+        if stands == "first document":
+            state = replace(state, document=torch.zeros(B).long())
+        stream.position.move(state)
+    nothing = {"chunk_breaks": None, "document_ids": None, "num_logits": 1}
+    for _ in range(2):  # made, and kept
+        assert_same(
+            *(
+                plan_call(config, (B, T), CPU, stream, attention_mask=mask, **nothing)
+                for mask in (None, torch.ones(B, T))
+            )
+        )
+
+
+def test_segments_of_whole_chunks_are_planned_once():
+    config = drt_tiny()
+    stream, T = DRTCache(config), 3 * (config.chunk_size - 1)
+    _row_plan.cache_clear()
+    for _ in range(3):
+        nothing = {"attention_mask": None, "chunk_breaks": None, "document_ids": None}
+        plan = plan_call(config, (2, T), CPU, stream, num_logits=1, **nothing)
+        stream.position.move(plan.state)
+    assert _row_plan.cache_info().misses == 1 and stream.position.state.num_chunks[0] == 9

@@ -10,6 +10,7 @@ from gcattn.chunking.labels import IGNORED, next_token_labels
 from gcattn.chunking.layout import BlockGrid, ChunkLayout
 from gcattn.chunking.plan import plan_chunks
 from gcattn.chunking.regular import RegularLayout
+from gcattn.chunking.segments import whole_chunks
 from gcattn.chunking.state import ChunkState
 from gcattn.chunking.table import TableBlocks, TableLayout
 from gcattn.chunking.tokens import insert_landmarks, strip_landmarks
@@ -27,4 +28,5 @@ __all__ = [
     "plan_chunks",
     "prompt_breaks",
     "strip_landmarks",
+    "whole_chunks",
 ]

@@ -267,19 +267,24 @@ class TableLayout:
         kept = start[:, None] + torch.arange(num_columns, device=x.device)
         return gather_columns(x, torch.where(kept < used[:, None], kept, -1))
 
-    def moved(self, chunk: Tensor, position: Tensor, document: Tensor) -> Self:
-        """Return the layout of rows that stand so many chunks, columns and documents on, [B]."""
-        used = self.columns.document >= 0
-        columns = replace(
-            self.columns,
-            position=self.columns.position + used * position[:, None],
-            document=self.columns.document + used * document[:, None],
-        )
-        touched = self.chunk_document >= 0
+    def moved(self, chunk: Tensor, position: Tensor, document: Tensor | None) -> Self:
+        """Return the layout of rows that stand so many chunks, columns and documents on, [B].
+
+        None for `document`: all rows stand in their first one.
+        """
+        columns, chunk_document = self.columns, self.chunk_document
+        shift = position[:, None]
+        if not self.is_full:
+            shift = (columns.document >= 0) * shift
+        columns = replace(columns, position=columns.position + shift)
+        if document is not None:
+            used = columns.document >= 0
+            columns = replace(columns, document=columns.document + used * document[:, None])
+            chunk_document = chunk_document + (chunk_document >= 0) * document[:, None]
         return replace(
             self,
             columns=columns,
-            chunk_document=self.chunk_document + touched * document[:, None],
+            chunk_document=chunk_document,
             first_chunk=self.first_chunk + chunk,
         )
 

@@ -22,9 +22,10 @@ def read_contexts(
     Args:
         reader: It must not have read anything yet.
         contexts: One for each row.
-        segment_length: Bounds memory.
+        segment_length: Bounds memory; rounded down to whole chunks.
         on_tokens: Called with the number of tokens of every finished call.
     """
+    segment_length = reader.whole_segment(segment_length)
     for start in range(0, max(context.num_tokens for context in contexts), segment_length):
         segments = [
             context.tokens(

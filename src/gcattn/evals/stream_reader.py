@@ -13,7 +13,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from gcattn.chunking import prompt_breaks
+from gcattn.chunking import prompt_breaks, whole_chunks
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
@@ -48,6 +48,12 @@ class StreamReader:
         self.retrieved: list[set[int]] | None = None
         if self._retrieves:
             self.retrieved = [set() for _ in range(num_rows)]
+
+    def whole_segment(self, num_tokens: int) -> int:
+        """Round the tokens to read in one call down to whole chunks, if the model has chunks."""
+        return (
+            whole_chunks(num_tokens, self._model.config.chunk_size) if self._is_drt else num_tokens
+        )
 
     def read(self, rows: Sequence[np.ndarray]) -> None:
         """Continue reading in each row; only what later tokens need is computed."""

@@ -12,6 +12,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from gcattn.chunking import whole_chunks
+
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
 
@@ -36,7 +38,7 @@ def token_losses(
     Args:
         model: Any causal language model, in evaluation mode.
         token_ids: The document, int64 [L].
-        segment_length: Tokens read by one call (T).
+        segment_length: Tokens read by one call (T); a DRT reads whole chunks.
         on_tokens: Called with the number of tokens of every finished segment.
 
     Returns:
@@ -46,12 +48,15 @@ def token_losses(
         ValueError: `token_ids` or `segment_length` are too short, or the model can't continue from
             its cache or take so many positions.
     """
+    from gcattn.models import DRTConfig
     from gcattn.models.cache_name import CACHE_NAME, named_cache
 
     if segment_length < 1:
         raise ValueError(f"segment_length must be at least 1, got {segment_length}.")
     if token_ids.dim() != 1 or len(token_ids) < 2:
         raise ValueError(f"token_ids must have shape [L], L >= 2, got {list(token_ids.shape)}.")
+    if isinstance(model.config, DRTConfig):
+        segment_length = whole_chunks(segment_length, model.config.chunk_size)
     token_ids = token_ids.to(model.device)
     num_targets = len(token_ids) - 1
     losses = torch.empty(num_targets, dtype=torch.float32)

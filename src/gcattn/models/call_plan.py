@@ -198,19 +198,21 @@ def plan_call(
     has_receptive_field = config.self_attention == "window" and not config.num_recurrent_states
     if num_logits is not None and has_receptive_field:
         num_upper = _receptive_field(config, num_logits)
-    is_regular = all(x is None for x in (attention_mask, chunk_breaks, document_ids, before))
-    if is_regular and not stream.remembers:
+    is_plain = all(x is None for x in (attention_mask, chunk_breaks, document_ids))
+    if is_plain and before is None and not stream.remembers:
         whole = RegularLayout(S, B, num_tokens, device)
         upper = whole.tail(num_upper)
         blocks = upper.blocks(from_landmark=from_landmark)
         return CallPlan(whole, upper, blocks, num_upper, whole.num_finished, whole.chunk_of_token)
-    if is_regular:
-        # a fixed grid depends on nothing but its length: planned once, the same for every row
-        return _fixed_grid((num_tokens, S, from_landmark, num_upper, device), B)
-    is_plain = all(x is None for x in (attention_mask, chunk_breaks, document_ids))
-    if before is not None and is_plain and num_tokens == 1:
+    if is_plain:
+        before = ChunkState.start(B) if before is None else before
         lengths = tuple(before.open_length.tolist())
-        return _token_plan((lengths, S, from_landmark, num_upper, device), before)
+        grid = S, from_landmark, num_upper, device
+        if not any(lengths):
+            # rows that all begin with a chunk differ in where they stand, and in nothing else
+            return _row_plan(num_tokens, *grid).expand(B).behind(before)
+        if num_tokens == 1:
+            return _token_plan(lengths, *grid).behind(before)
     layout, state = plan_chunks(
         *shape,
         S,
@@ -228,75 +230,94 @@ def _views(
 ) -> tuple[TableLayout, TableLayout, TableBlocks]:
     """Return the layouts of both decoders and the blocks, on `device`."""
     upper = layout.tail(num_upper)
-    blocks = upper.blocks(from_landmark=from_landmark).to(device)
-    here = layout.to(device)
-    return here, here if upper is layout else upper.to(device), blocks
+    # copies that block would wait for all that the device still computes
+    blocks = upper.blocks(from_landmark=from_landmark).to(device, non_blocking=True)
+    here = layout.to(device, non_blocking=True)
+    there = here if upper is layout else upper.to(device, non_blocking=True)
+    return here, there, blocks
 
 
-@lru_cache(maxsize=32)
-def _fixed_row(
-    num_tokens: int, chunk_size: int, from_landmark: bool, num_upper: int, device: torch.device
-) -> tuple[tuple[TableLayout, TableLayout, TableBlocks], Tensor, Tensor, ChunkState]:
-    # kept from call to call: made in inference mode it could not serve where gradients are recorded
-    with torch.inference_mode(False):
-        layout, state = plan_chunks(1, num_tokens, chunk_size)
-        views = _views(layout, from_landmark, num_upper, device)
-        return views, layout.num_finished, layout.chunk_of_token, state
+@dataclass(frozen=True)
+class _KeptPlan:
+    """A plan for the beginning of a stream; other streams only stand elsewhere."""
+
+    layout: TableLayout
+    upper: TableLayout
+    blocks: TableBlocks
+    num_upper_columns: int
+    finished: Tensor
+    chunk_of_token: Tensor
+    after: ChunkState
+
+    @classmethod
+    def make(
+        cls,
+        start: ChunkState,
+        num_tokens: int,
+        chunk_size: int,
+        from_landmark: bool,
+        num_upper: int,
+        device: torch.device,
+    ) -> Self:
+        # kept from call to call: made in inference mode it could not serve where gradients are
+        # recorded
+        with torch.inference_mode(False):
+            layout, after = plan_chunks(len(start.open_length), num_tokens, chunk_size, state=start)
+            views = _views(layout, from_landmark, num_upper, device)
+            return cls(*views, num_upper, layout.num_finished, layout.chunk_of_token, after)
+
+    def expand(self, B: int) -> Self:
+        """Return the plan of one row for `B` rows, without copying."""
+        layout = self.layout.expand(B)
+        return replace(
+            self,
+            layout=layout,
+            upper=layout if self.upper is self.layout else self.upper.expand(B),
+            blocks=self.blocks.expand(B),
+            finished=self.finished.expand(B),
+            chunk_of_token=self.chunk_of_token.expand(B, -1),
+            after=self.after.select(torch.zeros(B, dtype=torch.long)),
+        )
+
+    def behind(self, before: ChunkState) -> CallPlan:
+        """Return the plan of rows that stand there, with open chunks as long."""
+        layout, upper = self.layout, self.upper
+        stands = torch.stack([before.num_chunks, before.next_position, before.document])
+        if stands.any():
+            # a copy that blocks would wait for all that the device still computes
+            chunk, position, document = stands.to(layout.positions.device, non_blocking=True)
+            shift = chunk, position, document if before.document.any() else None
+            layout = layout.moved(*shift)
+            upper = layout if self.upper is self.layout else upper.moved(*shift)
+        return CallPlan(
+            layout,
+            upper,
+            self.blocks,
+            self.num_upper_columns,
+            self.finished,
+            self.chunk_of_token + before.num_chunks[:, None],
+            replace(
+                before,
+                open_length=self.after.open_length,
+                num_chunks=before.num_chunks + self.after.num_chunks,
+                next_position=before.next_position + self.after.next_position,
+                started=self.after.started,
+            ),
+        )
 
 
-def _fixed_grid(key: tuple[int, int, bool, int, torch.device], B: int) -> CallPlan:
-    (layout, upper, blocks), finished, chunk_of_token, state = _fixed_row(*key)
-    rows = layout.expand(B)
-    return CallPlan(
-        rows,
-        rows if upper is layout else upper.expand(B),
-        blocks.expand(B),
-        key[3],
-        finished.expand(B),
-        chunk_of_token.expand(B, -1),
-        state.select(torch.zeros(B, dtype=torch.long)),
-    )
+# a plan of 64K tokens takes some MB of the device: few are kept
+@lru_cache(maxsize=4)
+def _row_plan(num_tokens: int, *grid: Any) -> _KeptPlan:
+    """Plan one row that begins with a chunk."""
+    return _KeptPlan.make(ChunkState.start(1), num_tokens, *grid)
 
 
 @lru_cache(maxsize=128)
-def _token_views(
-    open_lengths: tuple[int, ...],
-    chunk_size: int,
-    from_landmark: bool,
-    num_upper: int,
-    device: torch.device,
-) -> tuple[tuple[TableLayout, TableLayout, TableBlocks], Tensor, Tensor, ChunkState]:
-    with torch.inference_mode(False):  # see _fixed_row
-        start = ChunkState.start(len(open_lengths))
-        start = replace(start, open_length=torch.tensor(open_lengths))
-        layout, state = plan_chunks(len(open_lengths), 1, chunk_size, state=start)
-        views = _views(layout, from_landmark, num_upper, device)
-        return views, layout.num_finished, layout.chunk_of_token, state
-
-
-def _token_plan(
-    key: tuple[tuple[int, ...], int, bool, int, torch.device], before: ChunkState
-) -> CallPlan:
+def _token_plan(open_lengths: tuple[int, ...], *grid: Any) -> _KeptPlan:
     """Plan a token in each row: once for all rows whose open chunks are as long."""
-    (layout, upper, blocks), finished, chunk_of_token, state = _token_views(*key)
-    stands = torch.stack([before.num_chunks, before.next_position, before.document])
-    chunk, position, document = stands.to(key[-1])
-    here = layout.moved(chunk, position, document)
-    return CallPlan(
-        here,
-        here if upper is layout else upper.moved(chunk, position, document),
-        blocks,
-        key[3],
-        finished,
-        chunk_of_token + before.num_chunks[:, None],
-        replace(
-            before,
-            open_length=state.open_length,
-            num_chunks=before.num_chunks + state.num_chunks,
-            next_position=before.next_position + state.next_position,
-            started=state.started,
-        ),
-    )
+    start = ChunkState.start(len(open_lengths))
+    return _KeptPlan.make(replace(start, open_length=torch.tensor(open_lengths)), 1, *grid)
 
 
 def _receptive_field(config: "DRTConfig", num_logits: int) -> int:

@@ -171,7 +171,7 @@ class DRTGenerationMixin(GenerationMixin):
             )
             return model(**inputs, return_dict=True)
         outputs = None
-        for piece in prompt.pieces(generation_config.prefill_chunk_size):
+        for piece in prompt.pieces(generation_config.prefill_chunk_size, self.config.chunk_size):
             if outputs is not None and turn is not None:
                 turn.collect(outputs)
             ids, given = (input_ids[:, :0], piece.new) if embeds is not None else (piece.new, None)

@@ -11,7 +11,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from gcattn.chunking import prompt_breaks
+from gcattn.chunking import prompt_breaks, whole_chunks
 from gcattn.memory.cache import DRTCache
 from gcattn.memory.token_log import LAST_IS_READ, UNKNOWN
 
@@ -43,8 +43,10 @@ class UnreadPrompt:
         """Return 0 where a token is padding, [B, T]; None if none is."""
         return None if bool(self.valid.all()) else self.valid.long()
 
-    def pieces(self, size: int | None) -> Iterator[Self]:
-        """Cut the prompt into pieces of at most `size` tokens; None: one piece.
+    def pieces(self, size: int | None, chunk_size: int) -> Iterator[Self]:
+        """Cut the prompt into pieces of at most `size` tokens, whole chunks if that holds one.
+
+        None for `size`: one piece.
 
         Raises:
             ValueError: `size` is below 1.
@@ -52,7 +54,7 @@ class UnreadPrompt:
         num_tokens = self.new.shape[1]
         if size is not None and size < 1:
             raise ValueError(f"prefill_chunk_size must be at least 1, got {size}.")
-        size = num_tokens if size is None else size
+        size = num_tokens if size is None else whole_chunks(size, chunk_size)
         for start in range(0, num_tokens, size):
             tokens = slice(start, start + size)
             breaks = self.breaks
