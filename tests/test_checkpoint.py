@@ -33,7 +33,9 @@ def test_files_are_small_and_complete(name):
         pytest.param("gcattn-12m", "single,two-hop,number", marks=pytest.mark.slow),
     ],
 )
-def test_checkpoint_answers_questions_about_made_up_text(name, tasks, tmp_path):
+def test_checkpoint_answers_questions_about_made_up_text(name, tasks, tmp_path, monkeypatch):
+    # 64K tokens of it, not a million
+    monkeypatch.setattr("gcattn.evals.needle_haystack._NUM_DOCUMENTS", 8)
     command = ["eval", "needle", str(CHECKPOINTS / name), "--tasks", tasks, "--lengths", "1k"]
     command += ["--depths", "4", "--samples", "1", "--batch-size", "4"]
     with pytest.raises(SystemExit) as ended:

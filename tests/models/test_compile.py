@@ -15,7 +15,12 @@ CASES = [
         {"retrieval_serves": "from_landmark", "num_retrieval_groups": 2, "num_upper_layers": 2},
         marks=pytest.mark.slow,
     ),
-    {"retrieval_method": "none", "num_retrieval_groups": 1, "num_upper_layers": 1},
+    {
+        "retrieval_method": "none",
+        "num_retrieval_groups": 1,
+        "num_upper_layers": 1,
+        "num_lower_layers": 1,
+    },
 ]
 
 
