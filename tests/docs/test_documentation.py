@@ -165,6 +165,16 @@ def test_the_errors_of_the_faq_are_those_of_the_code():
     assert [part for part in parts if part.strip() not in source] == []
 
 
+def test_the_page_of_the_benchmarks_names_the_files_that_they_write():
+    page = (ROOT / "docs" / "benchmarks.md").read_text(encoding="utf-8")
+    rows = re.findall(r"^\| `(\w+)` \| `(\w+)\.json` \|", page, re.M)
+    written = {
+        file.stem: re.findall(r'ResultFile\("(\w+)"', file.read_text(encoding="utf-8"))
+        for file in (ROOT / "benchmarks").glob("*.py")
+    }
+    assert {(name, *files) for name, files in written.items() if files} == set(rows)
+
+
 @pytest.mark.parametrize("page", ["README.md", "docs/quickstart.md"])
 def test_perplexity_is_asked_at_a_length_that_the_documents_have(page):
     text = (ROOT / page).read_text(encoding="utf-8")
