@@ -55,10 +55,9 @@ def test_python_blocks_run(page, clone, monkeypatch):
     run = SimpleNamespace(model_folder="runs/model")
     monkeypatch.setattr("gcattn.train.run.run_training", lambda config: run)
     names = run_python(page, clone, monkeypatch, SHORTER)
-    # who tries a page again finds the memory that it made
-    for block in blocks(page, "python"):
-        if "build_library(" in block:
-            exec(block, names)
+    if page.name == "README.md":  # who tries it again finds the memory that it made
+        (block,) = (block for block in blocks(page, "python") if "build_library(" in block)
+        exec(block, names)
 
 
 @pytest.mark.slow
