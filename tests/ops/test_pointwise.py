@@ -8,11 +8,13 @@ import torch
 from gcattn.nn.rms_norm import RMSNorm, add_and_norm
 from gcattn.ops.pointwise import (
     add_rms_norm,
+    extend_columns,
     mix_columns,
     rms_norm,
     rotary_angles,
     rotate,
     silu_times,
+    take_entries,
     write_columns,
 )
 
@@ -131,6 +133,48 @@ def test_columns_are_written_where_they_belong_and_nowhere_else(dtype):
         assert torch.equal(fast[1, 0], column[1, 0])
 
 
+@pytest.mark.parametrize("dtype", [*DTYPES, torch.int64], ids=str)
+@pytest.mark.parametrize("places", [(4,), (3, 5)], ids=str)
+@pytest.mark.parametrize("rest", [(), (5,), (2, 3), (2100,)], ids=str)
+@pytest.mark.parametrize("fill", [0, -1, "entry"])
+def test_taken_entries_are_bitwise_those_of_the_lines(dtype, places, rest, fill):
+    x = (draw(3, 9, *rest) * 100).to(dtype)
+    index = torch.randint(-1, 9, (3, *places), generator=torch.Generator().manual_seed(1))
+    if fill == "entry":
+        fill = draw(*rest, seed=2).to(dtype)
+    index = index.to(DEVICE)
+    pieces = x.transpose(0, 1).contiguous().transpose(0, 1)
+    for entries, asked in (
+        (x, index),
+        (x[:, :8], index.clamp_max(7)[..., 1:]),
+        (pieces, index[:1].expand(3, *places)),
+        (x[:, ::2], index.clamp_max(4).flip(0)[..., ::2]),
+    ):
+        fast, plain = (
+            take_entries(entries, asked, fill, impl=impl) for impl in ("triton", "reference")
+        )
+        assert fast.dtype == dtype and torch.equal(fast, plain)
+
+
+@pytest.mark.parametrize("dtype", DTYPES, ids=str)
+@pytest.mark.parametrize("heads", [(2, 6), (3, 700)], ids=str)
+@pytest.mark.parametrize(
+    ("P", "L", "num_last"), [(0, 9, 3), (0, 4, 4), (3, 9, 4), (3, 1, 3), (5, 1, 2), (3, 5, 0)]
+)
+def test_extended_columns_are_bitwise_those_of_the_lines(dtype, heads, P, L, num_last):
+    new = tuple(draw(2, L, *heads, dtype=dtype, seed=seed) for seed in range(2))
+    kept = tuple(draw(2, P, *heads, dtype=dtype, seed=seed) for seed in (2, 3)) if P else None
+    fast, plain = (
+        [x for pair in extend_columns(kept, new, num_last, impl=impl) for x in pair]
+        for impl in ("triton", "reference")
+    )
+    for x, expected in zip(fast, plain, strict=True):
+        assert torch.equal(x, expected)
+    copied = 2 * num_last < P + L
+    for whole, last in zip(fast[:2], fast[2:], strict=True):
+        assert (last.untyped_storage().data_ptr() != whole.untyped_storage().data_ptr()) == copied
+
+
 def test_inputs_that_lie_in_pieces_are_read_right():
     x, weight = draw(5, 4, 12)[:, ::2], draw(12, seed=1)
     torch.testing.assert_close(
@@ -149,6 +193,13 @@ def test_nothing_is_computed_from_nothing():
     nowhere = torch.zeros(2, 0, dtype=torch.long, device=DEVICE)
     assert mix_columns(draw(2, 2, 8), draw(3, 8), nowhere, impl="triton").shape == (2, 0, 8)
     assert rotary_angles(nowhere, 6, 1e4, torch.float32, impl="triton")[0].shape == (2, 0, 1, 6)
+    entries = torch.full((2, 3), -1, device=DEVICE)
+    for fill in (0, draw(8)):
+        fast, plain = (
+            take_entries(x, entries, fill, impl=impl) for impl in ("triton", "reference")
+        )
+        assert torch.equal(fast, plain) and fast.shape == (2, 3, 8)
+        assert take_entries(draw(2, 4, 8), entries[:, :0], fill, impl="triton").shape == (2, 0, 8)
     q, k, angles = heads_and_angles(2, 0, 4, 2, 6, torch.float32, 1)
     assert rotate(q, k, angles, impl="triton")[1].shape == (2, 0, 2, 6)
 
@@ -163,6 +214,15 @@ def test_a_kernel_that_was_named_refuses_what_it_cannot_do():
         rms_norm(draw(1, 16385), draw(16385), 1e-6, impl="triton")
     with pytest.raises(ValueError, match="float64"):
         rms_norm(x.detach().double(), draw(8), 1e-6, impl="triton")
+    with pytest.raises(ValueError, match=r"fills with an entry, \[8\] torch.float32, got \[3\]"):
+        place = torch.zeros(2, 1, dtype=torch.long, device=DEVICE)
+        take_entries(draw(2, 3, 8), place, draw(3), impl="triton")
+    with pytest.raises(
+        ValueError, match=r"takes one dtype .* got \['torch.float16', 'torch.float32'\]"
+    ):
+        extend_columns(
+            None, (draw(1, 2, 1, 4), draw(1, 2, 1, 4, dtype=torch.float16)), 1, impl="triton"
+        )
     ring = draw(2, 5, 3, 4).transpose(1, 2)
     with pytest.raises(ValueError, match="contiguous rings only"):
         at = torch.zeros(2, dtype=torch.long, device=DEVICE)

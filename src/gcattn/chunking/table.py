@@ -32,13 +32,13 @@ class TableBlocks:
         """Bring columns into blocks, [B, L, …] → [B, C, M, …]; unused places are zero."""
         if self.is_whole:
             return x.unsqueeze(1)
-        return move_columns(x, self.column, self.place)
+        return move_columns(x, self.column, lambda: self.place)
 
     def scatter(self, x: Tensor) -> Tensor:
         """Bring blocks back into columns, [B, C, M, …] → [B, L, …]; unused columns are zero."""
         if self.is_whole:
             return x.squeeze(1)
-        return move_columns(x.flatten(1, 2), self.place, self.column.flatten(1))
+        return move_columns(x.flatten(1, 2), self.place, lambda: self.column.flatten(1))
 
     def expand(self, batch_size: int) -> Self:
         """Return the blocks of one row for `batch_size` equal rows, without copying."""
@@ -178,9 +178,7 @@ class TableLayout:
         """Place tokens, [B, T, …] → [B, L, …]; `landmark` fills every other column."""
         if self.is_plain:
             return x
-        token = self.columns.token
-        taken = move_columns(x, token, self.column_of_token)
-        return torch.where((token >= 0).view(token.shape + (1,) * (x.dim() - 2)), taken, landmark)
+        return move_columns(x, self.columns.token, lambda: self.column_of_token, fill=landmark)
 
     def tokens_from_columns(self, x: Tensor, last: int = 0) -> Tensor:
         """Take what belongs to the `last` tokens (0: all), [B, L, …] → [B, T, …]."""
@@ -188,18 +186,24 @@ class TableLayout:
             return x[:, x.shape[1] - last if last else 0 :]
         if last:
             return gather_columns(x, self.column_of_token[:, -last:])
-        return move_columns(x, self.column_of_token, self.columns.token)
+        return move_columns(x, self.column_of_token, lambda: self.columns.token)
 
     def grid_from_columns(self, x: Tensor) -> Tensor:
         """Bring columns into their chunks, [B, L, …] → [B, C, S, …]; unused slots are zero."""
-        place = self.columns.chunk * self.chunk_size + self.columns.slot
-        inverse = torch.where(self.columns.document >= 0, place, -1)
-        return move_columns(x, self.column_of_slot, inverse)
+        return move_columns(x, self.column_of_slot, self._slot_of_column)
 
     def at_landmarks(self, x: Tensor) -> Tensor:
         """Take what belongs to landmarks, [B, L, …] → [B, F, …]."""
-        inverse = torch.where(self.is_landmark, self.columns.chunk, -1)
-        return move_columns(x, self.landmark_column, inverse)
+        return move_columns(x, self.landmark_column, self._landmark_of_column)
+
+    def _slot_of_column(self) -> Tensor:
+        """Return the place of each column in the grid, chunk · S + slot, [B, L]."""
+        place = self.columns.chunk * self.chunk_size + self.columns.slot
+        return torch.where(self.columns.document >= 0, place, -1)
+
+    def _landmark_of_column(self) -> Tensor:
+        """Return the chunk of each landmark, -1 for all other columns, [B, L]."""
+        return torch.where(self.is_landmark, self.columns.chunk, -1)
 
     def blocks(self, *, from_landmark: bool) -> TableBlocks:
         """Group columns by the retrieval that serves them."""

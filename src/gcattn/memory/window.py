@@ -10,6 +10,7 @@ from torch import Tensor
 
 from gcattn.chunking import ChunkLayout
 from gcattn.memory.carried import CarriedState
+from gcattn.ops.pointwise import extend_columns, take_entries
 
 
 class WindowCache(CarriedState):
@@ -60,15 +61,16 @@ class WindowCache(CarriedState):
         if not self.remembers:
             # no layer number here: compiled layers share one graph
             return keys, values
-        return self._extend(f"keys.{layer}", keys), self._extend(f"values.{layer}", values)
-
-    def _extend(self, name: str, new: Tensor) -> Tensor:
-        whole = torch.cat([self._held[name], new], dim=1) if name in self._held else new
+        names = f"keys.{layer}", f"values.{layer}"
+        kept = None
+        if names[0] in self._held:
+            kept = self._held[names[0]], self._held[names[1]]
         if self._kept is None:
-            self._held[name] = self._last(whole).detach()
+            whole, last = extend_columns(kept, (keys, values), self._num_kept)
         else:
-            rows = torch.arange(whole.shape[0], device=whole.device)[:, None]
-            self._held[name] = whole[rows, self._kept].detach()
+            whole, _ = extend_columns(kept, (keys, values), 0)
+            last = take_entries(whole[0], self._kept), take_entries(whole[1], self._kept)
+        self._held |= {name: x.detach() for name, x in zip(names, last, strict=True)}
         return whole
 
     def _last(self, x: Tensor) -> Tensor:
