@@ -67,6 +67,12 @@ def needle_texts() -> str:
     return score_table(lines) + source("needle_12m", lines)
 
 
+def needle_tiers() -> str:
+    """Return scores of the checkpoint gcattn-12m with memory in eight bits."""
+    lines = scores("needle_tiers")
+    return score_table(lines) + source("needle_tiers", lines)
+
+
 def needle_tiny() -> str:
     """Return scores of the tiny checkpoint by task and length."""
     lines = scores("needle_tiny")
@@ -237,6 +243,7 @@ def _by_seed(lines: Iterable[Line], method: str, task: str) -> str:
 TABLES: dict[str, tuple[str, Table]] = {
     "needle-12m": ("needle_12m", needle_12m),
     "needle-texts": ("needle_12m", needle_texts),
+    "needle-tiers": ("needle_tiers", needle_tiers),
     "needle-tiny": ("needle_tiny", needle_tiny),
     "groups": ("retrieval_groups", groups),
     "groups-1m": ("retrieval_groups", groups_1m),

@@ -10,6 +10,7 @@ TABLES: dict[str, tuple[str, Table]] = (
 # what a study asks
 STUDIES = {
     "needle_12m": "Does the released checkpoint find needles, by task, length and kind of text?",
+    "needle_tiers": "Does it find them with a memory in eight bits?",
     "needle_tiny": "Does the tiny checkpoint?",
     "retrieval_groups": "How many hops does each number of retrieval groups follow?",
     "two_hops": "What makes a second hop begin, and what keeps it?",
