@@ -77,6 +77,18 @@ class ChunkLayout(Protocol):
         """Whether every column of every row is used; known without looking on the device."""
 
     @property
+    def is_even(self) -> bool:
+        """Whether each row uses every column and finishes F >= 1 full chunks of its first document.
+
+        Known without looking on the device: what a state keeps is then in the same place in all
+        rows. False says nothing.
+        """
+
+    @property
+    def begins_chunks(self) -> bool:
+        """Whether no row has an open chunk before, if that is known without looking."""
+
+    @property
     def is_ragged(self) -> bool:
         """Whether a finished chunk may hold fewer than S - 1 tokens."""
 

@@ -77,6 +77,16 @@ class RegularLayout:
         return True
 
     @property
+    def is_even(self) -> bool:
+        """False: no state that keeps anything is told of such a layout."""
+        return False
+
+    @property
+    def begins_chunks(self) -> bool:
+        """True: nothing is before."""
+        return True
+
+    @property
     def is_ragged(self) -> bool:
         """False: every chunk is full."""
         return False

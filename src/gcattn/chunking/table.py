@@ -84,6 +84,8 @@ class TableLayout:
     # known to the host, so that decoding a token need not look anything up on the device
     is_full: bool  # every column of every row is used
     is_plain: bool  # the columns are the tokens, in their order
+    is_even: bool  # see `ChunkLayout`
+    begins_chunks: bool
 
     @classmethod
     def build(
@@ -119,6 +121,11 @@ class TableLayout:
             continues=continues,
             is_full=is_full,
             is_plain=is_full and same_shape and bool((column_of_token == order).all()),
+            is_even=is_full
+            and chunk_lengths.shape[1] > 0
+            and bool((chunk_lengths == chunk_size - 1).all())
+            and not columns.document.any(),
+            begins_chunks=bool((column_of_slot[:, 0, 0] >= 0).all()),
         )
 
     @property
@@ -161,6 +168,8 @@ class TableLayout:
     def chunk_documents(self) -> Tensor:
         """Document of each finished chunk, [B, F]; -1 where the row finished fewer."""
         finished = self.chunk_document[:, : self.num_finished_chunks]
+        if self.is_even:
+            return finished
         return torch.where(self.chunk_lengths > 0, finished, -1)
 
     @property
@@ -171,8 +180,9 @@ class TableLayout:
     @property
     def num_visible(self) -> Tensor:
         """Chunks before each finished chunk in its stream, [B, F]; 0 where there is none."""
-        before = torch.arange(self.chunk_lengths.shape[1], device=self.first_chunk.device)
-        return torch.where(self.chunk_lengths > 0, self.first_chunk[:, None] + before, 0)
+        visible = torch.arange(self.num_finished_chunks, device=self.first_chunk.device)
+        visible = visible + self.first_chunk[:, None]
+        return visible if self.is_even else torch.where(self.chunk_lengths > 0, visible, 0)
 
     def columns_from_tokens(self, x: Tensor, landmark: Tensor) -> Tensor:
         """Place tokens, [B, T, …] → [B, L, …]; `landmark` fills every other column."""
@@ -223,8 +233,10 @@ class TableLayout:
         is_whole = self.is_full and num_blocks == 1
         return TableBlocks(column.unflatten(1, (num_blocks, width)), place, is_whole)
 
-    def may_serve(self, asked_before: Tensor | None) -> Tensor:
+    def may_serve(self, asked_before: Tensor | None) -> Tensor | None:
         """Tell whether what the landmark before each block retrieved may serve it, [B, C + 1]."""
+        if self.is_even:  # there was no document before the first one
+            return None
         if asked_before is None:
             carried = torch.full_like(self.first_chunk, -1)
         else:
@@ -290,6 +302,7 @@ class TableLayout:
             columns=columns,
             chunk_document=chunk_document,
             first_chunk=self.first_chunk + chunk,
+            is_even=self.is_even and document is None,
         )
 
     def expand(self, batch_size: int) -> Self:

@@ -68,6 +68,16 @@ class TokenLayout:
         return False
 
     @property
+    def is_even(self) -> bool:
+        """False: no chunk is finished."""
+        return False
+
+    @property
+    def begins_chunks(self) -> bool:
+        """False: how long the open chunk is, the device counts."""
+        return False
+
+    @property
     def is_ragged(self) -> bool:
         """True: chunks may be closed early."""
         return True

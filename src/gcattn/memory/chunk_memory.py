@@ -11,7 +11,7 @@ D head dim, E hidden size.
 """
 
 from dataclasses import replace
-from typing import Self
+from typing import Any, Self
 
 import torch
 from torch import Tensor, nn
@@ -31,6 +31,7 @@ from gcattn.memory.stores import (
 )
 from gcattn.memory.token_log import TokenLog
 from gcattn.ops.chunk_topk import ChunkSelection
+from gcattn.ops.pointwise import take_entries
 
 # fetches to remember: about one for each retrieval group
 RECENT_FETCHES = 4
@@ -141,25 +142,32 @@ class ChunkMemory(CarriedState):
         number = torch.arange(chunks.landmarks.shape[1])
         row, new = (number < counts[:, None]).nonzero(as_tuple=True)
         place = self._num_chunks[row] + new
-        stored = torch.arange(self._num_stored, self._num_stored + len(row))
-        self._num_stored += len(row)
-        self._num_chunks = self._num_chunks + counts
-
-        device = chunks.landmarks.device
-        # a copy that blocks would wait for all that the device still computes
-        at_row, at_new, at = (x.to(device, non_blocking=True) for x in (row, new, place))
-        if self._index_device is None:
-            self._store_index[at_row, at] = stored.to(device, non_blocking=True)
+        device, end = chunks.landmarks.device, self._num_stored + len(row)
+        stored = torch.arange(self._num_stored, end, device=self._store_index.device)
+        first, added = set(self._num_chunks.tolist()), set(counts.tolist())
+        if len(first) == len(added) == 1:  # the same places in all rows: nothing to look up
+            (begin,), (count,) = first, added
+            at: Any = (slice(None), slice(begin, begin + count))
+            index_at = at
+            new_at: Any = (slice(None), slice(count))
+            stored = stored.view(len(counts), count)
         else:
-            self._store_index[row, place] = stored
-        self._landmarks[at_row, at] = chunks.landmarks[at_row, at_new].detach()
+            # a copy that blocks would wait for all that the device still computes
+            at_row, at_new, at_place = (x.to(device, non_blocking=True) for x in (row, new, place))
+            at, new_at = (at_row, at_place), (at_row, at_new)
+            index_at = at if self._index_device is None else (row, place)
+        self._num_stored = end
+        self._num_chunks = self._num_chunks + counts
+        self._store_index[index_at] = stored
+        self._landmarks[at] = chunks.landmarks[new_at].detach()
         assert chunks.documents is not None  # only training leaves them out
-        self._documents[at_row, at] = chunks.documents[at_row, at_new]
+        self._documents[at] = chunks.documents[new_at]
+        keys, values = chunks.keys[new_at].detach(), chunks.values[new_at].detach()
         self.store.append(
             NewChunks(
-                chunks.keys[at_row, at_new].detach(),
-                chunks.values[at_row, at_new].detach(),
-                chunks.lengths[at_row, at_new],
+                keys.reshape(-1, *self._like.shape[1:]),
+                values.reshape(-1, *self._like.shape[1:]),
+                chunks.lengths[new_at].reshape(-1),
                 token_ids,
                 self._previous(row, place) if self.store.needs_token_ids else None,
             )
@@ -316,6 +324,8 @@ class ChunkMemory(CarriedState):
 
     def _numbers(self, indices: Tensor) -> Tensor:
         """Turn a row's numbers of chunks, [B, C, K], into those of shared and stored chunks."""
+        if not self.num_shared and self._longest:
+            return take_entries(self._store_index, indices, -1)
         own = indices - self.num_shared
         if self._longest == 0:
             return torch.where(own < 0, indices, -1)

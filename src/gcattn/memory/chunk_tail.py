@@ -21,12 +21,15 @@ class ChunkEnds(NamedTuple):
 class ChunkTail(CarriedState):
     """The end of each row's last finished chunk, and that chunk's document."""
 
-    def extend(self, ends: ChunkEnds, documents: Tensor | None) -> ChunkEnds:
+    def extend(
+        self, ends: ChunkEnds, documents: Tensor | None, *, is_even: bool = False
+    ) -> ChunkEnds:
         """Return the end of the chunk before each chunk; empty where its document has none.
 
         Args:
             ends: Of the chunks that the call finished.
             documents: Document of each chunk, [B, F]; None: all are of one document.
+            is_even: Whether all rows finished F >= 1 chunks of their first document.
         """
         before, document = self._before(ends)
         states = torch.cat([before.states, ends.states], dim=1)  # [B, F + 1, n, E]
@@ -34,6 +37,14 @@ class ChunkTail(CarriedState):
         previous = ChunkEnds(states[:, :-1], lengths[:, :-1])
         if documents is None:
             return previous
+        if is_even:
+            if self.remembers:
+                self._held = {
+                    "states": states[:, -1].detach().clone(),
+                    "length": lengths[:, -1].clone(),
+                    "document": documents[:, -1].clone(),
+                }
+            return previous  # empty where there is none
         documents = torch.cat([document, documents], dim=1)
         if self.remembers:
             num_finished = (ends.lengths > 0).sum(1)

@@ -32,6 +32,10 @@ class ColumnTail(CarriedState):
             whole = torch.cat([kept, columns], dim=1)
         if self.remembers:
             assert layout.documents is not None  # only a call that keeps nothing leaves them out
+            if layout.is_full:
+                last = whole[:, whole.shape[1] - self._num_columns :]
+                self._held["states"] = last.detach().clone()
+                return whole
             num_used = (layout.documents >= 0).sum(1, keepdim=True)
             place = num_used + torch.arange(self._num_columns, device=columns.device)
             index = place.unsqueeze(-1).expand(-1, -1, columns.shape[-1])

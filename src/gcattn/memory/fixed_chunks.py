@@ -171,8 +171,11 @@ class FixedChunkTail(ChunkTail):
         self._tail, self._work = tail, work
         self._previous: ChunkEnds | None = None  # where it is put
 
-    def extend(self, ends: ChunkEnds, documents: Tensor | None) -> ChunkEnds:
+    def extend(
+        self, ends: ChunkEnds, documents: Tensor | None, *, is_even: bool = False
+    ) -> ChunkEnds:
         """Return the end of the chunk before each row's new one; empty where there is none."""
+        assert not is_even  # only some rows may have one
         if self._previous is None:
             with torch.inference_mode(False):  # so that later calls can write in any mode
                 self._previous = ChunkEnds(*(torch.zeros_like(x) for x in ends))

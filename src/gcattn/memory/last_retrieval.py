@@ -63,6 +63,14 @@ class LastRetrieval(CarriedState):
     def keep(self, selection: ChunkSelection, layout: ChunkLayout) -> None:
         """Keep what each row's last landmark of a call retrieved."""
         assert layout.chunk_documents is not None  # only a call that keeps nothing leaves them out
+        if layout.is_even:
+            self._held = {
+                "indices": selection.indices[:, -1].clone(),
+                "weights": selection.weights[:, -1].detach().clone(),
+                "documents": layout.chunk_documents[:, -1].clone(),
+            }
+            self._retrieved = None
+            return
         finished = layout.num_finished  # [B]
         rows = torch.arange(len(finished), device=finished.device)
         last = (finished - 1).clamp_min(0)

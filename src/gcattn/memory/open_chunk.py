@@ -17,12 +17,19 @@ class OpenChunk(CarriedState):
     def extend(self, grid: Tensor, layout: ChunkLayout) -> Tensor:
         """Fill in the slots of earlier calls, [B, C, S, E] → [B, C, S, E]."""
         kept = self._held.get("states")
-        if kept is not None:
+        if kept is not None and not layout.begins_chunks:
             # a slot is filled by one call and zero in all others
             grid = torch.cat([grid[:, :1] + kept.unsqueeze(1), grid[:, 1:]], dim=1)
-        if self.remembers:
+        if not self.remembers:
+            return grid
+        if layout.is_even:
+            num_finished = layout.num_finished_chunks
+            is_open = num_finished < grid.shape[1]
+            last = grid[:, num_finished].clone() if is_open else torch.zeros_like(grid[:, 0])
+        else:
             rows = torch.arange(grid.shape[0], device=grid.device)
             # a row may have finished the last chunk that it touched
             padded = F.pad(grid, (0, 0, 0, 0, 0, 1))
-            self._held["states"] = padded[rows, layout.num_finished].detach()
+            last = padded[rows, layout.num_finished]
+        self._held["states"] = last.detach()
         return grid

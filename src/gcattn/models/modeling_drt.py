@@ -225,6 +225,7 @@ class DRTModel(EncodesChunks):
             lengths if layout.is_ragged else None,
             documents,
             stream.chunk_tail,
+            is_even=layout.is_even,
         )
         if plan.chunk_embeddings is not None:
             # nothing is added, but what made the landmarks takes part: see _run_lower

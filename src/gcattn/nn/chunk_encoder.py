@@ -54,6 +54,8 @@ class ChunkEncoder(nn.Module):
         lengths: Tensor | None,
         documents: Tensor | None,
         tail: ChunkTail,
+        *,
+        is_even: bool = False,
     ) -> EncoderOutput:
         """Encode chunks.
 
@@ -63,6 +65,8 @@ class ChunkEncoder(nn.Module):
                 None: every chunk is full.
             documents: Document of each chunk, [B, F]; None: one document.
             tail: The end of the chunk before the first.
+            is_even: Whether the host knows that all chunks are full and of their rows' first
+                document.
         """
         B, num_chunks, S, _ = grid.shape
         if not num_chunks and self.training and not tail.remembers:
@@ -72,7 +76,11 @@ class ChunkEncoder(nn.Module):
         heads = (self.config.num_key_value_heads, self.config.head_dim)
         slots = torch.arange(S, device=grid.device)
         used = mask = None
-        if lengths is not None:
+        if is_even:
+            # still a mask: without one attention would round otherwise than beside a short chunk
+            mask = torch.ones(B * num_chunks, 1, 1, S, dtype=torch.bool, device=grid.device)
+            lengths = None
+        elif lengths is not None:
             used = (slots < lengths.unsqueeze(-1)) | (slots == S - 1)  # [B, F, S]
             mask = used.flatten(0, 1)[:, None, None]  # every slot reads the used ones
         rotation = rotary_angles(
@@ -86,7 +94,8 @@ class ChunkEncoder(nn.Module):
         hidden = self.output_norm(hidden.unflatten(0, (B, num_chunks)))
         landmarks, matched, previous = hidden[:, :, -1], hidden, None
         if self.tail_length:
-            previous = tail.extend(_ends(hidden, lengths, self.tail_length), documents)
+            ends = _ends(hidden, lengths, self.tail_length)
+            previous = tail.extend(ends, documents, is_even=is_even)
         if self.landmark_pool is not None:
             landmarks = self.landmark_pool(hidden, used, previous)
         if self.key_convolution is not None:
