@@ -92,7 +92,7 @@ def test_a_graph_is_dropped_when_the_model_has_changed(change, graphs):
         if change == "hook for all":
             handle.remove()
     graphs.is_stale = False
-    follow(model, ids, fast, plain, range(46, 60))
+    follow(model, ids, fast, plain, range(46, 50))
 
 
 def test_a_graph_is_dropped_when_a_module_is_replaced(graphs):
