@@ -7,7 +7,8 @@ import torch
 from torch import Tensor
 
 from gcattn import DRTCache
-from gcattn.chunking import ChunkState
+from gcattn.chunking import ChunkState, plan_chunks
+from gcattn.chunking.packing import moved_together
 from gcattn.models import drt_tiny
 from gcattn.models.call_plan import _row_plan, plan_call
 
@@ -76,6 +77,18 @@ def test_a_segment_that_begins_with_a_chunk_is_planned_as_any_other(T, serves, s
                 for mask in (None, torch.ones(B, T))
             )
         )
+
+
+def test_a_plan_moves_in_few_copies_and_every_tensor_stays_aligned():
+    breaks = torch.rand(2, 33, generator=torch.Generator().manual_seed(0)) < 0.2
+    layout, _ = plan_chunks(2, 33, 7, chunk_breaks=breaks)
+    parts = layout, layout.tail(11), layout.blocks(from_landmark=True)
+    moved = moved_together(CPU, *parts)
+    for found, expected in zip(moved, parts, strict=True):
+        assert_same(found, expected)
+    tensors = [x for part in moved for _, x in leaves(part)]
+    assert len({x.untyped_storage().data_ptr() for x in tensors}) == 2  # integers, and bools
+    assert all(x.data_ptr() % 16 == 0 for x in tensors if x.numel())
 
 
 def test_segments_of_whole_chunks_are_planned_once():

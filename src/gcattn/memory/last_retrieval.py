@@ -46,8 +46,10 @@ class LastRetrieval(CarriedState):
         if held:
             indices = torch.cat([held["indices"].unsqueeze(1), selection.indices], dim=1)
             weights = torch.cat([held["weights"].unsqueeze(1), selection.weights], dim=1)
-            indices = F.pad(indices, (0, 0, 0, behind), value=-1)
-            weights = F.pad(weights, (0, 0, 0, behind))
+            if behind > 0:
+                indices = F.pad(indices, (0, 0, 0, behind), value=-1)
+                weights = F.pad(weights, (0, 0, 0, behind))
+            indices, weights = indices[:, :num_blocks], weights[:, :num_blocks]
         else:
             indices = F.pad(selection.indices, (0, 0, 1, behind), value=-1)
             weights = F.pad(selection.weights, (0, 0, 1, behind))

@@ -25,6 +25,7 @@ from gcattn.chunking import (
     TableLayout,
     plan_chunks,
 )
+from gcattn.chunking.packing import moved_together
 from gcattn.memory.stream import Stream
 
 if TYPE_CHECKING:
@@ -230,10 +231,13 @@ def _views(
 ) -> tuple[TableLayout, TableLayout, TableBlocks]:
     """Return the layouts of both decoders and the blocks, on `device`."""
     upper = layout.tail(num_upper)
-    # copies that block would wait for all that the device still computes
-    blocks = upper.blocks(from_landmark=from_landmark).to(device, non_blocking=True)
-    here = layout.to(device, non_blocking=True)
-    there = here if upper is layout else upper.to(device, non_blocking=True)
+    blocks = upper.blocks(from_landmark=from_landmark)
+    if device.type == "cpu":
+        return layout, upper, blocks
+    if upper is layout:
+        here, blocks = moved_together(device, layout, blocks)
+        return here, here, blocks
+    here, there, blocks = moved_together(device, layout, upper, blocks)
     return here, there, blocks
 
 

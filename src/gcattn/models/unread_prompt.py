@@ -41,7 +41,7 @@ class UnreadPrompt:
 
     def mask(self) -> Tensor | None:
         """Return 0 where a token is padding, [B, T]; None if none is."""
-        return None if bool(self.valid.all()) else self.valid.long()
+        return None if bool(self.valid.all()) else self.valid.long().to(self.new.device)
 
     def pieces(self, size: int | None, chunk_size: int) -> Iterator[Self]:
         """Cut the prompt into pieces of at most `size` tokens, whole chunks if that holds one.
@@ -55,12 +55,15 @@ class UnreadPrompt:
         if size is not None and size < 1:
             raise ValueError(f"prefill_chunk_size must be at least 1, got {size}.")
         size = num_tokens if size is None else whole_chunks(size, chunk_size)
+        # to ask about a piece on the device would be to wait for the pieces before it
+        valid = self.valid.cpu()
+        all_breaks = None if self.breaks is None else self.breaks.cpu()
         for start in range(0, num_tokens, size):
             tokens = slice(start, start + size)
-            breaks = self.breaks
+            breaks = all_breaks
             if breaks is not None:
                 breaks = breaks[:, start + (start > 0) : start + size + 1]
-            yield replace(self, new=self.new[:, tokens], valid=self.valid[:, tokens], breaks=breaks)
+            yield replace(self, new=self.new[:, tokens], valid=valid[:, tokens], breaks=breaks)
 
 
 def unread_prompt(

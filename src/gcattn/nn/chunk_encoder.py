@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from gcattn.memory.chunk_tail import ChunkEnds, ChunkTail
 from gcattn.nn.convolution import SlotConvolution
 from gcattn.nn.mlp import SwiGLU
-from gcattn.nn.rms_norm import RMSNorm
+from gcattn.nn.rms_norm import RMSNorm, add_and_norm
 from gcattn.ops.pointwise import Rotation, rotary_angles, rotate
 
 if TYPE_CHECKING:
@@ -189,5 +189,6 @@ class EncoderLayer(nn.Module):
         out = F.scaled_dot_product_attention(
             q.transpose(1, 2), k.transpose(1, 2), v.transpose(1, 2), attn_mask=mask
         )  # [B · F, H, S, D]
-        hidden = hidden + self.o_proj(out.transpose(1, 2).flatten(-2))
-        return hidden + self.mlp(self.mlp_norm(hidden))
+        mixed = self.o_proj(out.transpose(1, 2).flatten(-2))
+        hidden, normed = add_and_norm(hidden, mixed, self.mlp_norm)
+        return hidden + self.mlp(normed)
