@@ -17,7 +17,8 @@ from gcattn.ops.launch import Launch, Layout
 BLOCK = 2048
 
 
-@triton.jit
+# a prompt of another length is no reason to compile anew
+@triton.jit(do_not_specialize=["P", "num_places", "stride_index"])
 def _take_kernel(
     index_ptr,  # [B, P]
     x_ptr,  # [B, N, R]

@@ -32,7 +32,8 @@ def _move_one(new_ptr, kept_ptr, whole_ptr, last_ptr, at_new, at_kept, at_whole,
         tl.store(last_ptr + at_last + n, x, mask=used & (at_last >= 0))
 
 
-@triton.jit
+# a prompt of another length is no reason to compile anew
+@triton.jit(do_not_specialize=["P", "L", "num_last", "first", "num_columns"])
 def _extend_kernel(
     keys_ptr,  # [B, L, N]
     values_ptr,
