@@ -6,6 +6,7 @@ file is read before any test is, and transformers imports Triton, so it can stan
 
 import gc
 import os
+import shutil
 import subprocess
 from collections.abc import Callable, Iterator
 from importlib.util import find_spec
@@ -15,6 +16,10 @@ import pytest
 from hypothesis import settings
 
 from interpreter import quicken
+
+# other conftest files may be read, and import Triton, before pytest_configure can ask torch
+if shutil.which("nvidia-smi") is None:
+    os.environ.setdefault("TRITON_INTERPRET", "1")
 
 
 def pytest_configure(config: pytest.Config) -> None:
