@@ -12,7 +12,7 @@ import triton.language as tl
 from torch import Tensor
 
 from gcattn.ops.launch import Launch, Layout
-from gcattn.ops.pointwise.windows import Pair, copies_last
+from gcattn.ops.pointwise.columns import Pair
 
 # values that one program moves
 BLOCK = 2048
@@ -75,13 +75,12 @@ def _extend_kernel(
 
 
 def plan_extension(
-    keys: Layout, values: Layout, *kept_and_number: Any
+    keys: Layout, values: Layout, *kept_and_options: Any
 ) -> Callable[..., tuple[Pair, Pair]]:
     """Prepare a function of contiguous new and, if there are any, kept keys and values."""
-    *kept, num_last = kept_and_number
+    *kept, num_last, is_copied = kept_and_options
     (B, L), heads, P = keys.shape[:2], keys.shape[2:], kept[0].shape[1] if kept else 0
     N, T = heads.numel(), P + L
-    is_copied = copies_last(T, num_last)
     first = 0 if kept else T - num_last
     num_columns = B * (T - first)
     block = min(triton.next_power_of_2(max(N, 1)), BLOCK)

@@ -11,8 +11,7 @@ from torch import Tensor
 
 from gcattn.ops.implementation import KERNEL_DTYPES, Impl, runs_fused
 from gcattn.ops.launch import MAX_PLANS, Keys, keys_of, make_plan
-
-Pair = tuple[Tensor, Tensor]
+from gcattn.ops.pointwise.columns import Pair
 
 
 def extend_columns(
@@ -31,23 +30,16 @@ def extend_columns(
         do not keep all of a long call alive, or views if all are at most twice as many.
     """
     inputs = new if kept is None else (*new, *kept)
+    num_columns = new[0].shape[1] + (0 if kept is None else kept[0].shape[1])
+    is_copied = num_columns > 2 * num_last
     if runs_fused(impl, inputs, _unfit):
         with torch.cuda.device_of(inputs[0]):
-            return _plan(keys_of(inputs), num_last)(*inputs)
+            return _plan(keys_of(inputs), num_last, is_copied)(*inputs)
     keys, values = new
     if kept is not None:
         keys, values = torch.cat([kept[0], keys], dim=1), torch.cat([kept[1], values], dim=1)
-    return (keys, values), (_last(keys, num_last), _last(values, num_last))
-
-
-def copies_last(num_columns: int, num_last: int) -> bool:
-    """Say whether the last columns are copied rather than viewed."""
-    return num_columns > 2 * num_last
-
-
-def _last(x: Tensor, num_last: int) -> Tensor:
-    last = x[:, x.shape[1] - num_last :]
-    return last.clone() if copies_last(x.shape[1], num_last) else last
+    last = keys[:, num_columns - num_last :], values[:, num_columns - num_last :]
+    return (keys, values), (last[0].clone(), last[1].clone()) if is_copied else last
 
 
 def _unfit(*inputs: Tensor) -> str:
@@ -58,7 +50,7 @@ def _unfit(*inputs: Tensor) -> str:
 
 
 @lru_cache(MAX_PLANS)
-def _plan(keys: Keys, num_last: int) -> Callable[..., tuple[Pair, Pair]]:
+def _plan(keys: Keys, num_last: int, is_copied: bool) -> Callable[..., tuple[Pair, Pair]]:
     from gcattn.ops.pointwise.triton_windows import plan_extension
 
-    return make_plan(plan_extension, keys, (num_last,), num_strided=0)
+    return make_plan(plan_extension, keys, (num_last, is_copied), num_strided=0)
