@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from contextlib import nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -49,6 +50,15 @@ def needle(
     segment_length: SegmentLength = 16_384,
     batch_size: BatchSize = 1,
     memory_tier: Tier = None,
+    memory: Annotated[
+        Path | None,
+        typer.Option(
+            callback=expand,
+            help="Hide all samples of a task and length in one context, read it once into a memory "
+            "in this folder, and ask each question on its own. Under torchrun, processes divide "
+            "the reading.",
+        ),
+    ] = None,
     changes: Changes = None,
     device: Device = "auto",
     dtype: Dtype = "auto",
@@ -65,21 +75,25 @@ def needle(
     from gcattn.evals.needle_evaluation import needle_evaluation
     from gcattn.evals.needle_plot import plot_needles
     from gcattn.evals.plot import short_name
+    from gcattn.library.ranks import joined_processes
 
-    cells = evaluate_in_haystack(
-        lambda: needle_evaluation(tasks, parse_lengths(lengths), depths),
-        model,
-        haystack,
-        out,
-        samples=samples,
-        seed=seed,
-        segment_length=segment_length,
-        batch_size=batch_size,
-        memory_tier=memory_tier,
-        changes=changes,
-        device=device,
-        dtype=dtype,
-    )
+    with joined_processes() if memory is not None else nullcontext():
+        cells = evaluate_in_haystack(
+            lambda: needle_evaluation(tasks, parse_lengths(lengths), depths, memory, memory_tier),
+            model,
+            haystack,
+            out,
+            samples=samples,
+            seed=seed,
+            segment_length=segment_length,
+            batch_size=batch_size,
+            memory_tier=memory_tier,
+            changes=changes,
+            device=device,
+            dtype=dtype,
+        )
+    if not cells:  # a process that only helped to read
+        return
     picture = out.with_suffix(".png")
     where = "synthetic text" if haystack is None else short_name(haystack)
     plot_needles(cells, f"{short_name(Path(model))} on {where}", picture)
@@ -126,7 +140,7 @@ def _report(cells: Sequence[NeedleCell], file: Path, picture: Path) -> None:
 
 
 def _memory(summary: NeedleSummary) -> str:
-    """Write what a context takes on the device and on the host."""
-    if summary.device_bytes is None or summary.host_bytes is None:
-        return "-"
-    return f"{summary.device_bytes / 2**20:,.1f} + {summary.host_bytes / 2**20:,.1f} MiB"
+    """Write what a context takes on the device, on the host and, if anything, on disk."""
+    held = [summary.device_bytes, summary.host_bytes, summary.disk_bytes or None]
+    sizes = [f"{size / 2**20:,.1f}" for size in held if size is not None]
+    return f"{' + '.join(sizes)} MiB" if sizes else "-"

@@ -64,6 +64,8 @@ def run_in_haystack(
 ) -> list[AnyCell]:
     """Evaluate a model and write the result; nothing is written before the first cell.
 
+    A process that only helps to read has no cells, and writes nothing.
+
     Args:
         evaluation: What is asked.
         model: A causal language model in evaluation mode.
@@ -128,8 +130,9 @@ def run_in_haystack(
         )
         tokenizer = text.shards.tokenizer
         cells = evaluation.evaluate(model, text, tokenizer, run)
-    write(cells)
-    store.remove()
+    if cells:
+        write(cells)
+        store.remove()
     return cells
 
 

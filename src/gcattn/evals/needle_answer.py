@@ -94,11 +94,45 @@ def answer_samples(
     begin = reader.synchronized_time()
     read_contexts(reader, [sample.context for sample in samples], segment_length, on_tokens)
     read = reader.synchronized_time()
-    held = reader.num_bytes()
-    asked = _ask_all(reader, samples)
-    end = reader.synchronized_time()
+    answers = ask_samples(
+        model,
+        reader,
+        samples,
+        indices,
+        prefill_seconds=read - begin,
+        memory_bytes=reader.num_bytes(),
+    )
     if on_tokens is not None:
         on_tokens(sum(sample.num_tokens - sample.context.num_tokens for sample in samples))
+    return answers
+
+
+def ask_samples(
+    model: PreTrainedModel,
+    reader: StreamReader,
+    samples: Sequence[NeedleSample],
+    indices: Sequence[int],
+    *,
+    prefill_seconds: float,
+    memory_bytes: dict[str, int] | None,
+    in_memory: bool = False,
+) -> list[NeedleAnswer]:
+    """Ask the questions of samples whose contexts have been read, in one batch.
+
+    Args:
+        model: The reader's model.
+        reader: It has read the contexts, and nothing else.
+        samples: One for each row, the same number of questions in each.
+        indices: Numbers of the samples.
+        prefill_seconds: Time to read all contexts.
+        memory_bytes: Bytes of all contexts by place.
+        in_memory: Whether the contexts are in a memory that was read before, not in the reader's
+            own stream.
+    """
+    device = model.device
+    begin = reader.synchronized_time()
+    asked = _ask_all(reader, samples)
+    end = reader.synchronized_time()
     peak = torch.cuda.max_memory_allocated(device) if device.type == "cuda" else None
     answers = []
     for sample, index, own in zip(samples, indices, asked, strict=True):
@@ -107,7 +141,7 @@ def answer_samples(
         found = None
         if reader.retrieved is not None:
             found = [
-                _chunks_of(model, sample, number) <= served
+                _chunks_of(model, sample, number, in_memory) <= served
                 for number, served in enumerate(own.served)
             ]
         answers.append(
@@ -121,9 +155,10 @@ def answer_samples(
                 failure=_failure(right, found),
                 expected=expected,
                 generated=own.generated,
-                prefill_seconds=(read - begin) / len(samples),
-                answer_seconds=(end - read) / len(samples),
-                memory_bytes=held and {k: n // len(samples) for k, n in held.items()},
+                prefill_seconds=prefill_seconds / len(samples),
+                answer_seconds=(end - begin) / len(samples),
+                memory_bytes=memory_bytes
+                and {place: held // len(samples) for place, held in memory_bytes.items()},
                 peak_device_bytes=peak,
             )
         )
@@ -183,7 +218,9 @@ def _served(reader: StreamReader, row: int) -> set[int]:
     return set() if reader.retrieved is None else set(reader.retrieved[row])
 
 
-def _chunks_of(model: PreTrainedModel, sample: NeedleSample, number: int) -> set[int]:
+def _chunks_of(
+    model: PreTrainedModel, sample: NeedleSample, number: int, in_memory: bool
+) -> set[int]:
     """Return the chunks of the context that must be retrieved to answer a question."""
     size = getattr(model.config, "chunk_size", None)
     if size is None:
@@ -191,7 +228,7 @@ def _chunks_of(model: PreTrainedModel, sample: NeedleSample, number: int) -> set
     question = sample.questions[number]
     # a context has no breaks: each chunk holds S - 1 tokens
     chunks = {position // (size - 1) for place in sample.evidence(question) for position in place}
-    if number == 0 and len(question.prompt) < ASKING_TOKENS + 2:
+    if number == 0 and not in_memory and len(question.prompt) < ASKING_TOKENS + 2:
         # a chunk can't retrieve itself: the window covers what the asking one holds
         asking = (sample.context.num_tokens + len(question.prompt) - 2) // (size - 1)
         chunks.discard(asking)

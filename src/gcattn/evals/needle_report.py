@@ -33,6 +33,7 @@ class NeedleSummary:
         prefill_seconds: Mean time to read its context.
         device_bytes: Mean bytes of a context on the device; None where unknown.
         host_bytes: The same in host memory.
+        disk_bytes: The same on disk.
         peak_device_bytes: Most bytes ever allocated on the GPU; None on a CPU.
     """
 
@@ -47,6 +48,7 @@ class NeedleSummary:
     prefill_seconds: float
     device_bytes: float | None
     host_bytes: float | None
+    disk_bytes: float | None
     peak_device_bytes: int | None
 
 
@@ -70,6 +72,7 @@ def summarize(answers: Sequence[NeedleAnswer]) -> NeedleSummary:
         prefill_seconds=mean(answer.prefill_seconds for answer in answers),
         device_bytes=mean(memory["device"] for memory in held) if held else None,
         host_bytes=mean(memory["host"] for memory in held) if held else None,
+        disk_bytes=mean(memory.get("disk", 0) for memory in held) if held else None,
         peak_device_bytes=max(peaks, default=None),
     )
 

@@ -18,6 +18,8 @@ from gcattn.chunking import prompt_breaks, whole_chunks
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
 
+    from gcattn.memory.saved import SavedMemory
+
 
 class StreamReader:
     """A model partway through several texts, one per row, with its cache.
@@ -28,13 +30,20 @@ class StreamReader:
         model: A causal language model in evaluation mode.
         num_rows: Number of texts, B.
         expected_tokens: Tokens of the longest text, if known, so that memory is allocated at once.
+        memory: What a DRT read before, as its past in every row.
 
     Attributes:
         retrieved: For each row the chunks that served the last call in any retrieval group; None
             for a model that retrieves nothing.
     """
 
-    def __init__(self, model: PreTrainedModel, num_rows: int = 1, expected_tokens: int = 0) -> None:
+    def __init__(
+        self,
+        model: PreTrainedModel,
+        num_rows: int = 1,
+        expected_tokens: int = 0,
+        memory: SavedMemory | None = None,
+    ) -> None:
         from gcattn.memory.cache import DRTCache
         from gcattn.models import DRTConfig
 
@@ -44,7 +53,7 @@ class StreamReader:
         self._cache: Any = None
         if self._is_drt:
             config: Any = model.config
-            self._cache = DRTCache(config, expected_tokens=expected_tokens)
+            self._cache = DRTCache(config, memory=memory, expected_tokens=expected_tokens)
         self.retrieved: list[set[int]] | None = None
         if self._retrieves:
             self.retrieved = [set() for _ in range(num_rows)]

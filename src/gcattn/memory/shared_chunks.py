@@ -24,6 +24,9 @@ class SharedLandmarks(Protocol):
     def best(self, queries: Tensor, top_k: int) -> BestChunks:
         """Return the K chunks with the best scores for each query [Q, E], and the scores [Q, K]."""
 
+    def num_bytes(self) -> dict[str, int]:
+        """Bytes in use by place."""
+
     def at(self, numbers: Tensor) -> Tensor:
         """Return the landmarks of chunks, [*numbers.shape, E], where the queries are."""
 

@@ -22,10 +22,12 @@ class NeedleSample:
     Attributes:
         context: Haystack and needles; read it with `segments` or `tokens`.
         exercise: The needles and the questions.
+        first_insert: Number of its first needle in the context, which other samples may share.
     """
 
     context: InterleavedText
     exercise: Exercise
+    first_insert: int = 0
 
     @property
     def questions(self) -> tuple[Question, ...]:
@@ -41,11 +43,9 @@ class NeedleSample:
     def evidence(self, question: Question) -> list[range]:
         """Return the positions in the context whose tokens the answer repeats."""
         needles = self.exercise.needles
+        starts = self.context.starts[self.first_insert :]
         return [
-            range(
-                self.context.starts[number] + needles[number].start,
-                self.context.starts[number] + needles[number].stop,
-            )
+            range(starts[number] + needles[number].start, starts[number] + needles[number].stop)
             for number in question.evidence
         ]
 

@@ -33,6 +33,11 @@ class ExactLandmarks:
         """Return the same landmarks with another choice of visible chunks."""
         return ExactLandmarks(self._landmarks, visible)
 
+    def num_bytes(self) -> dict[str, int]:
+        """Bytes in use by place."""
+        held = self._landmarks.numel() * self._landmarks.element_size()
+        return {"host" if self._landmarks.device.type == "cpu" else "device": held}
+
     def best(self, queries: Tensor, top_k: int) -> BestChunks:
         """Return the K chunks with the best scores for each query [Q, E], and the scores [Q, K]."""
         asked_by = documents = None

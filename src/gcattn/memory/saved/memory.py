@@ -129,6 +129,13 @@ class SavedMemory:
             return torch.ones_like(chunks, dtype=torch.bool)
         return self._visible[chunks]
 
+    def num_bytes(self) -> dict[str, int]:
+        """Bytes in use by place, "device", "host" and "disk"; a model must be bound."""
+        held = [self._bound.landmarks(None).num_bytes(), self._bound.reader.num_bytes()]
+        on_disk = {"disk": sum(part.entry.bytes for part in self._files.parts)}
+        places = ("device", "host")
+        return {place: sum(bytes_.get(place, 0) for bytes_ in held) for place in places} | on_disk
+
     def verify(self) -> None:
         """Read every byte and compare its checksum.
 
