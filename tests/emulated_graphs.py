@@ -11,7 +11,7 @@ HOST_NUMBERS = {torch.ops.aten.lift_fresh.default, torch.ops.aten.nonzero.defaul
 
 
 class EmulatedGraphs:
-    """Stands in for `captured_step.Graphs`.
+    """Stands in for `captured_step.Graphs`, more strictly than `RecordedCalls`.
 
     As with a real graph, nothing of the lines that were captured runs again but the kernels.
 

@@ -12,7 +12,7 @@ def graphs(monkeypatch):
 
     monkeypatch.setattr(EmulatedGraphs, "replays", 0)
     monkeypatch.setattr(EmulatedGraphs, "is_stale", False)
-    monkeypatch.setattr(captured_step, "Graphs", EmulatedGraphs)
+    monkeypatch.setattr(captured_step, "RecordedCalls", EmulatedGraphs)
     monkeypatch.setattr(
         token_step,
         "reason_not_to_capture",

@@ -124,7 +124,7 @@ def test_a_weight_that_is_written_in_place_is_replayed(graphs):
 
 
 def test_a_failing_capture_changes_nothing(graphs, monkeypatch):
-    def fail(compute, undo, work):
+    def fail(compute, undo, work, graphs):
         compute()
         raise RuntimeError("no memory")
 

@@ -3,7 +3,7 @@
 A graph replays the kernels of one run on the same tensors, and nothing else of it: no hook, no
 branch of a wrapped module. So it is made only for modules that are known to have neither, and they
 are looked over at every column. Where the host has work to do a graph ends, and another begins
-behind it.
+behind it. On a CPU recorded calls stand in for graphs.
 """
 
 from collections.abc import Callable, Iterator
@@ -17,6 +17,7 @@ from torch import Tensor, nn
 from torch.nn.modules.module import _has_any_global_hook
 
 from gcattn.memory.host_work import HostWork, Work
+from gcattn.models.recorded_calls import RecordedCalls
 
 # packages whose modules compute the same for every token
 KNOWN_PACKAGES = ("gcattn.", "torch.nn.modules.")
@@ -42,7 +43,9 @@ class CapturedStep:
         work: HostWork,
     ) -> None:
         self._modules = CapturedModules(model)
-        self._parts, self._hidden = record(compute, undo, work)
+        on_gpu = next(model.parameters()).is_cuda
+        graphs = Graphs() if on_gpu else RecordedCalls()
+        self._parts, self._hidden = record(compute, undo, work, graphs)
 
     def replay(self, model: nn.Module) -> Tensor | None:
         """Compute a column; returns hidden states [B, 1, E] of its own.
@@ -104,13 +107,16 @@ def _ids(weights: dict[str, nn.Parameter | None]) -> list[int]:
 
 
 def record(
-    compute: Callable[[], Tensor], undo: Callable[[], None], work: HostWork
+    compute: Callable[[], Tensor],
+    undo: Callable[[], None],
+    work: HostWork,
+    graphs: "Graphs | RecordedCalls",
 ) -> tuple[list[Part], Tensor]:
     """Capture a computation; returns what replays it, and where it leaves its result.
 
     The parts are graphs, and between them the work of the host, which is not done meanwhile.
     """
-    graphs, parts = Graphs(), list[Part]()
+    parts = list[Part]()
 
     def cut(host: Work) -> None:
         parts.extend([graphs.end(), host])
@@ -163,7 +169,7 @@ class Graphs:
 
 def reason_not_to_capture(model: nn.Module, device: torch.device) -> str | None:
     """Say why a model's steps can't be captured; None if they can."""
-    if device.type != "cuda":
+    if device.type not in ("cuda", "cpu"):
         return f"its tensors are on {device.type}"
     places = {weight.device for weight in model.parameters()}
     if places != {device}:

@@ -1,0 +1,190 @@
+"""The computation of a column as lists of calls: what CUDA graphs are to a GPU, for a CPU.
+
+The operators of a single column are so small that most of their time goes to modules, views and
+allocations. So one run is recorded. Views and constants are kept as they are, and every other
+result becomes the place that a replay writes the same result into.
+"""
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from functools import partial
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor, nn
+from torch._ops import OpOverload
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_leaves
+
+Call = Callable[[], Any]
+
+# the host or chance decides what such operators return, so that they can't be repeated
+UNREPEATABLE = {
+    torch.Tag.data_dependent_output,
+    torch.Tag.dynamic_output_shape,
+    torch.Tag.nondeterministic_seeded,
+}
+# tagged for their dropout, which a model that generates has not
+ATTENTION = {
+    torch.ops.aten._scaled_dot_product_flash_attention_for_cpu.default,
+    torch.ops.aten._scaled_dot_product_attention_math.default,
+}
+# read no more of a tensor than its shape
+FILLS = {"zeros_like", "ones_like", "full_like", "new_zeros", "new_ones", "new_full"}
+
+
+class RecordedCalls:
+    """Records one list of calls after another, as `captured_step.Graphs` captures graphs."""
+
+    def __init__(self) -> None:
+        self._recordings: list[Recording] = []
+        self._is_ready = False
+
+    @contextmanager
+    def beside(self) -> Iterator[None]:
+        """Make tensors that later calls can write into, whatever their mode."""
+        with torch.inference_mode(False), torch.no_grad():
+            yield
+
+    def begin(self) -> None:
+        """Begin a list."""
+        self._recordings.append(Recording())
+        self._recordings[-1].__enter__()
+
+    def end(self) -> Callable[[], None]:
+        """End the list; returns what replays it, after the last one has ended."""
+        recording = self._recordings[-1]
+        recording.__exit__(None, None, None)
+        return partial(self._replay, recording)
+
+    def _replay(self, recording: "Recording") -> None:
+        if not self._is_ready:
+            _drop_constants([r.recorded for r in self._recordings])
+            self._is_ready = True
+        for recorded in recording.recorded:
+            recorded.call()
+
+
+class Recorded(NamedTuple):
+    """A call that a replay repeats.
+
+    Attributes:
+        call: Repeats it on the same tensors.
+        read: Where the values lie that it reads.
+        new: Where the results lie.
+        written: Where it writes besides.
+    """
+
+    call: Call
+    read: set[int]
+    new: set[int]
+    written: set[int]
+
+
+class Recording(TorchDispatchMode):
+    """Runs every operator and notes how to repeat it."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.recorded: list[Recorded] = []
+        self._kept: list[Any] = []  # no other tensor takes the place of one
+
+    def __torch_dispatch__(
+        self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: Any = None
+    ) -> Any:
+        """Run an operator.
+
+        Raises:
+            RuntimeError: It can't be repeated.
+        """
+        kwargs = kwargs or {}
+        inputs = _tensors((args, kwargs))
+        if not _is_repeatable(func, args) or any(
+            type(x) not in (Tensor, nn.Parameter) for x in inputs
+        ):
+            raise RuntimeError(f"{func} can't be repeated")
+        out = func(*args, **kwargs)
+        self._kept.append((args, kwargs, out))
+        read = set(map(_place, inputs))
+        results = [x for x in _tensors(out) if x.numel() and _place(x) not in read]
+        written = {_place(x) for x in _written(func, args, kwargs)}
+        if written:
+            self.recorded.append(Recorded(_in_place(func, args, kwargs), read, set(), written))
+        elif results:  # else there are only views
+            call = _into(_tensors(out), func, args, kwargs)
+            read = set() if _name(func) in FILLS else read
+            self.recorded.append(Recorded(call, read, set(map(_place, results)), written))
+        return out
+
+
+def _drop_constants(lists: list[list[Recorded]]) -> None:
+    """Drop the calls that return the same in every replay, and keep their results."""
+    written = set[int]().union(*(r.written for recorded in lists for r in recorded))
+    constant = set[int]()
+    for recorded in lists:
+        kept = []
+        for r in recorded:
+            if r.written or not r.read <= constant or r.new & written:
+                kept.append(r)
+            else:
+                constant |= r.new
+        recorded[:] = kept
+
+
+def _is_repeatable(operator: OpOverload, args: tuple[Any, ...]) -> bool:
+    if operator is torch.ops.aten.lift_fresh.default:
+        return False  # a number of the host
+    if operator is torch.ops.aten.index.Tensor:
+        return all(x.dtype not in (torch.bool, torch.uint8) for x in _tensors(args[1]))
+    return operator in ATTENTION or not UNREPEATABLE.intersection(operator.tags)
+
+
+def _written(operator: OpOverload, args: tuple[Any, ...], kwargs: dict[str, Any]) -> list[Tensor]:
+    parameters = operator._schema.arguments
+    given = {p.name: x for p, x in zip(parameters, args, strict=False)} | kwargs
+    return _tensors([given.get(p.name) for p in parameters if p.is_write])
+
+
+def _in_place(operator: OpOverload, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Call:
+    """Repeat by a method of the tensor: Python calls it faster than an `OpOverload`."""
+    method = getattr(args[0], _name(operator), None) if args else None
+    if method is None:
+        return partial(operator, *args, **kwargs)
+    return partial(method, *args[1:], **kwargs)
+
+
+def _into(
+    results: list[Tensor], operator: OpOverload, args: tuple[Any, ...], kwargs: dict[str, Any]
+) -> Call:
+    """Repeat with the results in the same places."""
+    name = _name(operator)
+    if name in ("_to_copy", "clone"):
+        return partial(results[0].copy_, args[0])
+    function = getattr(torch, name, None) or getattr(torch._C._nn, name, None)
+    if function is not None and len(results) == 1:
+        call = partial(function, *args, **kwargs, out=results[0])
+        try:
+            call()
+        except TypeError:  # without `out`
+            pass
+        else:
+            return call
+
+    def copy() -> None:
+        for held, x in zip(results, _tensors(operator(*args, **kwargs)), strict=True):
+            held.copy_(x)
+
+    return copy
+
+
+def _name(operator: OpOverload) -> str:
+    name: str = operator._schema.name
+    return name.split("::")[1]
+
+
+def _tensors(tree: Any) -> list[Tensor]:
+    return [x for x in tree_leaves(tree) if isinstance(x, Tensor)]
+
+
+def _place(x: Tensor) -> int:
+    return x.untyped_storage().data_ptr()
