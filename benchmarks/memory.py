@@ -31,9 +31,11 @@ from benchmarks.options import (
 from benchmarks.report import Keep, ResultFile
 from benchmarks.timing import release_memory, wait_for
 from gcattn import MemoryWriter, open_memory
+from gcattn.chunking import whole_chunks
 from gcattn.cli.limits import MOST
 from gcattn.cli.paths import RESULTS
 from gcattn.cli.program import run_command
+from gcattn.library.making import BLOCK_TOKENS
 from gcattn.memory import MemoryTier
 from gcattn.memory.cache import DRTCache
 from gcattn.memory.stream import ReadingStream
@@ -57,7 +59,7 @@ def bench_memory(
     folder: Path,
     num_tokens: int = 192,
     build_tokens: int = 2**20,
-    segment_length: int = 2**16,
+    segment_length: int = 2**18,
     with_full_attention: bool = False,
     seed: int = 0,
     on_progress: Callable[[str], None] = lambda _: None,
@@ -74,7 +76,7 @@ def bench_memory(
         folder: Where memories are written, one after the other; nothing is left in it.
         num_tokens: Timed tokens.
         build_tokens: Tokens that are read to see how fast chunks are made.
-        segment_length: Tokens that are read at a time.
+        segment_length: Tokens that are read at a time, rounded down to whole chunks as in a library.
         with_full_attention: Measure a full-attention Transformer of the same sizes too.
         seed: Of weights, chunks and questions.
         on_progress: Told what begins.
@@ -150,6 +152,7 @@ def write_random_memory(
 def _building(model: Any, num_tokens: int, segment_length: int, seed: int) -> dict[str, Any]:
     """Read segments one after the other; the first one warms up."""
     device, stream = model.device, ReadingStream(model.config)
+    segment_length = whole_chunks(segment_length, model.config.chunk_size)
     ids = random_tokens(model.config, 1, segment_length, seed).to(device)
     model.model.encode_chunks(ids, stream=stream)
     segments = max(num_tokens // segment_length, 1)
@@ -239,6 +242,8 @@ def command(
     def measure(
         config: DRTConfig, on_progress: Callable[[str], None], on_row: Keep
     ) -> dict[str, Any]:
+        if folder is not None:
+            folder.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryDirectory(dir=folder) as place:
             return bench_memory(
                 config,
@@ -249,7 +254,7 @@ def command(
                 folder=Path(place),
                 num_tokens=tokens,
                 build_tokens=reading,
-                segment_length=min(reading, 2**16 if run.on_gpu else 2**12),
+                segment_length=min(reading, BLOCK_TOKENS["cuda"] if run.on_gpu else 2**12),
                 with_full_attention=run.with_full_attention,
                 seed=seed,
                 on_progress=on_progress,
