@@ -160,14 +160,14 @@ def _into(
     name = _name(operator)
     if name in ("_to_copy", "clone"):
         return partial(results[0].copy_, args[0])
-    function = getattr(torch, name, None) or getattr(torch._C._nn, name, None)
-    if function is not None and len(results) == 1:
-        call = partial(function, *args, **kwargs, out=results[0])
-        try:
-            call()
-        except TypeError:  # without `out`
-            pass
-        else:
+    for functions in (torch, torch._C._nn, torch.linalg):
+        function = getattr(functions, name.removeprefix("linalg_"), None)
+        if function is not None and len(results) == 1:
+            call = partial(function, *args, **kwargs, out=results[0])
+            try:
+                call()
+            except TypeError:  # without `out`
+                continue
             return call
 
     def copy() -> None:

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from gcattn.ops.implementation import KERNEL_DTYPES, Impl, runs_fused
-from gcattn.ops.launch import MAX_PLANS, Keys, is_traced, keys_of, make_plan
+from gcattn.ops.launch import MAX_PLANS, Keys, keys_of, make_plan
 from gcattn.ops.pointwise.rotary import Rotation
 
 
@@ -33,7 +33,7 @@ def rotary_angles(
         with torch.cuda.device_of(positions):
             frequencies = _frequencies(head_dim, theta, positions.device)
             return _plan(keys_of((positions, frequencies)), dtype)(positions, frequencies)
-    if is_traced(inputs):
+    if torch.compiler.is_compiling():
         return _traced_angles(positions, head_dim, theta, dtype)
     return _angles(positions, head_dim, theta, dtype)
 
