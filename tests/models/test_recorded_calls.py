@@ -156,3 +156,22 @@ def test_generate_replays_and_gives_the_tokens_of_planned_calls(sampling, replay
     assert len(replays) > 2 * 20
     monkeypatch.setattr(modeling_drt, "decode_token", lambda *_: None)
     assert torch.equal(found, generate())
+
+
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
+def test_halves_are_kept_wide_while_tokens_are_decoded_and_handed_back_unchanged(dtype):
+    model = random_model(random_config(5, chunk_size=33, window_size=13)).to(dtype)
+    ids = random_tokens(model.config, 2, 60)
+    fast, plain = DRTCache(model.config), DRTCache(model.config)
+    with torch.no_grad():
+        for cache in (fast, plain):
+            model(ids[:, :40], past_key_values=cache)
+        before = fast.lower_window.tensors()["keys.0"].clone()
+        for at in range(40, 50):
+            token = ids[:, at : at + 1]
+            found = model(token, past_key_values=fast).logits
+            expected = model(token, past_key_values=plain, output_retrieval=True).logits
+            torch.testing.assert_close(found, expected, rtol=0.05, atol=0.05)
+    after = fast.states()["lower"].tensors()["keys.0"]
+    assert after.dtype == dtype
+    assert torch.equal(after[:, :2], before[:, 10:])

@@ -18,7 +18,8 @@ class RetrievedChunks(NamedTuple):
     keys: Tensor  # [B, N, S, G, D]
     values: Tensor  # [B, N, S, G, D]
     lengths: Tensor  # [B, N], slots in use
-    indices: Tensor  # [B, C, K], -1 where nothing was retrieved
+    # [B, C, K], -1 where nothing was retrieved; None: they are 0 … K - 1, and C = 1
+    indices: Tensor | None
     weights: Tensor  # [B, C, K]
 
 

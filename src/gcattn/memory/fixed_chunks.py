@@ -17,7 +17,13 @@ from torch import Tensor
 
 from gcattn.chunking import ChunkLayout
 from gcattn.memory.chunk_memory import ChunkMemory
-from gcattn.memory.chunk_source import Choice, EncodedChunks, RetrievedChunks, select_by_scan
+from gcattn.memory.chunk_source import (
+    Choice,
+    ChunkSource,
+    EncodedChunks,
+    RetrievedChunks,
+    select_by_scan,
+)
 from gcattn.memory.chunk_tail import ChunkEnds, ChunkTail
 from gcattn.memory.column_step import ColumnRows
 from gcattn.memory.host_work import HostWork, Work
@@ -48,8 +54,9 @@ class FixedChunks:
         self.memory, self._log, self._closing, self._when = memory, log, closing, when
         nothing = torch.zeros_like(memory.documents[:, None, :0])  # [B, 1, 0]
         pool = memory.fetch(nothing, nothing).keys
-        self.keys = pool.new_zeros(pool.shape[0], num_chunks, *pool.shape[2:])
-        self.values = torch.zeros_like(self.keys)
+        self.keys, self.values = (
+            _buffer(pool, pool.shape[0], num_chunks, *pool.shape[2:]) for _ in range(2)
+        )
         self.lengths = torch.zeros(self.keys.shape[:2], dtype=torch.long, device=pool.device)
         self._landmarks = memory.landmarks[:, :0].clone()
         self._question: Callable[[], ChunkSelection] | None = None
@@ -87,12 +94,21 @@ class FixedChunks:
         return RetrievedChunks(self.keys, self.values, self.lengths, indices, weights)
 
 
+def _buffer(like: Tensor, *shape: int) -> Tensor:
+    """Return chunks [B, R · K, S, G, D], in the layout that single queries read fastest."""
+    if not like.is_cpu:
+        return like.new_zeros(shape)
+    B, num_chunks, S, *heads = shape
+    wide = torch.promote_types(like.dtype, torch.float32)
+    return like.new_zeros(B, *heads, num_chunks, S, dtype=wide).permute(0, 3, 4, 1, 2)
+
+
 class FixedRetrieval(LastRetrieval):
     """Which chunks of the buffer serve a group's column: indices and weights [B, 1, K].
 
     Args:
         last: Keeps what the group's last landmarks retrieved.
-        places: Those of the group in the buffer, [K].
+        group: Its chunks stand at the places of this group in the buffer.
         weights: Like the weights, [B, 1, K].
         chunks: The buffer; None: the model retrieves nothing.
         closing: The rows whose landmarks ask.
@@ -102,14 +118,17 @@ class FixedRetrieval(LastRetrieval):
     def __init__(
         self,
         last: LastRetrieval,
-        places: Tensor,
+        group: int,
         weights: Tensor,
         chunks: FixedChunks | None,
         closing: ColumnRows,
         when: Callable[[Work], None],
     ) -> None:
         super().__init__()
-        self._last, self._places, self._chunks = last, places, chunks
+        self._last, self._chunks = last, chunks
+        K = weights.shape[-1]
+        self._slots = slice(group * K, (group + 1) * K)
+        self._places = torch.arange(group * K, (group + 1) * K, device=weights.device)
         self._closing, self._when = closing, when
         indices = torch.full_like(weights, -1, dtype=torch.long)
         self._served = ChunkSelection(indices, torch.zeros_like(weights))
@@ -122,6 +141,14 @@ class FixedRetrieval(LastRetrieval):
             assert self._chunks is not None  # they have asked it
             self._when(partial(self._answer, self._chunks.take_question(), layout))
         return self._served
+
+    def fetch(self, memory: ChunkSource, served: ChunkSelection) -> RetrievedChunks:
+        """Read in place; a CPU reads the group's chunks as they stand."""
+        chunks = self._chunks
+        if chunks is None or not chunks.keys.is_cpu:
+            return super().fetch(memory, served)
+        keys, values = chunks.keys[:, self._slots], chunks.values[:, self._slots]
+        return RetrievedChunks(keys, values, chunks.lengths[:, self._slots], None, served.weights)
 
     def _answer(self, question: Callable[[], ChunkSelection], layout: ChunkLayout) -> None:
         self._last.keep(question(), layout)
@@ -138,6 +165,7 @@ class FixedRetrieval(LastRetrieval):
         held = self._last.tensors()
         indices, weights = self._served
         indices.index_fill_(0, rows, -1)
+        weights.index_fill_(0, rows, 0)
         if self._chunks is None or not held:
             return
         memory = self._chunks.memory
@@ -149,10 +177,12 @@ class FixedRetrieval(LastRetrieval):
         wanted = torch.full_like(indices, -1)
         wanted[rows, 0] = torch.where(serves, held["indices"][rows], -1)
         got = memory.fetch(wanted, held["weights"][:, None])
+        assert got.indices is not None  # a memory says where it put them
         row, place = rows[:, None], got.indices[rows, 0].clamp_min(0)  # [n, K]
         if got.keys.shape[1]:
-            self._chunks.keys[row, self._places] = got.keys[row, place]
-            self._chunks.values[row, self._places] = got.values[row, place]
+            keys, values = self._chunks.keys, self._chunks.values
+            keys[row, self._places] = got.keys[row, place].to(keys.dtype)
+            values[row, self._places] = got.values[row, place].to(values.dtype)
             self._chunks.lengths[row, self._places] = got.lengths[row, place]
         indices[rows, 0] = torch.where(serves, self._places, -1)
         weights[rows, 0] = torch.where(serves, held["weights"][rows], 0)

@@ -56,7 +56,8 @@ class RingWindow(WindowCache):
         documents = held.pop("documents")
         # keys and values of all layers in one tensor: they are filled and handed back at once
         like = next(iter(held.values()), torch.zeros(0, 0))
-        self._all = like.new_zeros(len(held), rows, window_size, *like.shape[2:])
+        self._dtype = like.dtype
+        self._all = _rings(like, len(held), rows, window_size, *like.shape[2:])
         self._rings = dict(zip(held, self._all, strict=True))
         self.key_documents = documents.new_full((rows, window_size), -1)
         self._start = torch.zeros_like(counters.rows[:1])
@@ -117,9 +118,19 @@ class RingWindow(WindowCache):
         place = (ends + order) % self._window_size  # [B, kept]
         rows = self._counters.rows[:, None]
         # rows that read fewer tokens reach back to places that nothing was written into
-        tensors = dict(zip(self._rings, self._all[:, rows, place], strict=True))
+        columns = self._all[:, rows, place].to(self._dtype).contiguous()
+        tensors = dict(zip(self._rings, columns, strict=True))
         tensors["documents"] = self.key_documents[rows, place]
         window.replace(tensors, all_used=window.is_all_used and min(num_new) == max(num_new))
+
+
+def _rings(like: Tensor, *shape: int) -> Tensor:
+    """Return rings [n, B, W, G, D], in the layout that single queries read fastest."""
+    if not like.is_cpu or not all(shape):
+        return like.new_zeros(shape)
+    n, B, W, *heads = shape
+    wide = torch.promote_types(like.dtype, torch.float32)
+    return like.new_zeros(n, B, *heads, W, dtype=wide).permute(0, 1, 4, 2, 3)
 
 
 class WindowColumn(NamedTuple):

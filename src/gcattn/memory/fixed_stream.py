@@ -95,12 +95,11 @@ class FixedStream(Stream):
         self._chunks = (
             FixedChunks(memory, stream.log, K * groups, *shared) if memory.is_ready else None
         )
-        places = torch.arange(K * groups, device=device).unflatten(0, (groups, K))
         wide = torch.promote_types(dtype, torch.float32)
         weights = torch.zeros(B, 1, K, dtype=wide, device=device)
         self._retrieved = [
-            FixedRetrieval(last, here, weights, self._chunks, *shared)
-            for last, here in zip(stream.last_retrievals, places, strict=True)
+            FixedRetrieval(last, group, weights, self._chunks, *shared)
+            for group, last in enumerate(stream.last_retrievals)
         ]
         self.last_retrievals = list[LastRetrieval](self._retrieved)
         # the cache's own, which the host's work extends

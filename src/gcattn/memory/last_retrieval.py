@@ -12,6 +12,7 @@ from torch import Tensor
 
 from gcattn.chunking import ChunkLayout
 from gcattn.memory.carried import CarriedState
+from gcattn.memory.chunk_source import ChunkSource, RetrievedChunks
 from gcattn.ops.chunk_topk import ChunkSelection
 
 
@@ -61,6 +62,10 @@ class LastRetrieval(CarriedState):
             return ChunkSelection(indices, weights)
         same = may_serve[:, :num_blocks, None]
         return ChunkSelection(torch.where(same, indices, -1), torch.where(same, weights, 0))
+
+    def fetch(self, memory: ChunkSource, served: ChunkSelection) -> RetrievedChunks:
+        """Fetch the chunks that `extend` chose."""
+        return memory.fetch(served.indices, served.weights)
 
     def keep(self, selection: ChunkSelection, layout: ChunkLayout) -> None:
         """Keep what each row's last landmark of a call retrieved."""

@@ -54,7 +54,7 @@ class RetrievalGroup(nn.Module):
             return hidden, None
         selection = self.retriever(hidden, plan.upper, memory, retrieval, plan.upper_embeddings())
         served = last.extend(selection, plan.upper, plan.blocks.num_blocks)
-        retrieved = memory.fetch(served.indices, served.weights)
+        retrieved = last.fetch(memory, served)
         if self.training and not selection.weights.shape[1]:
             hidden = hidden + selection.weights.sum()  # of nothing: the retriever takes part
         for layer in self.layers:

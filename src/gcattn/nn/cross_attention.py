@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from gcattn.chunking import BlockGrid
 from gcattn.memory.chunk_source import RetrievedChunks
 from gcattn.nn.projections import project
-from gcattn.ops.grouped_cross_attention import Mixing, grouped_cross_attention
+from gcattn.ops.grouped_cross_attention import Mixing, grouped_cross_attention, read_in_order
 
 if TYPE_CHECKING:
     from gcattn.models.configuration_drt import DRTConfig
@@ -36,15 +36,30 @@ class GroupedCrossAttention(nn.Module):
         """Read what was retrieved, [B, L, E] → [B, L, E]; zero where nothing was."""
         (q,) = project(hidden, self.q_proj)
         q = q.unflatten(-1, (-1, self.head_dim))  # [B, L, H, D]
-        out = grouped_cross_attention(
-            blocks.gather(q),  # [B, C, M, H, D]
-            retrieved.keys,
-            retrieved.values,
-            retrieved.indices,
-            retrieved.weights,
-            chunk_lengths=retrieved.lengths,
+        out = self._read(blocks.gather(q), retrieved)  # [B, C, M, H, D]
+        (read,) = project(blocks.scatter(out).flatten(-2), self.o_proj)
+        return read
+
+    def _read(self, q: Tensor, retrieved: RetrievedChunks) -> Tensor:
+        keys, values, lengths, indices, weights = retrieved
+        if indices is None:
+            q, dtype = q.to(keys.dtype), q.dtype  # chunks may be wide
+            return read_in_order(
+                q,
+                keys,
+                values,
+                weights,
+                lengths,
+                sink_logit=self.sink_logit,
+                is_joint=self.mixing == "joint",
+            ).to(dtype)
+        return grouped_cross_attention(
+            q,
+            keys,
+            values,
+            indices,
+            weights,
+            chunk_lengths=lengths,
             sink_logit=self.sink_logit,
             mixing=self.mixing,
         )
-        (read,) = project(blocks.scatter(out).flatten(-2), self.o_proj)
-        return read

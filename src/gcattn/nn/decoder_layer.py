@@ -68,7 +68,7 @@ class RetrievalDecoderLayer(GradientCheckpointingLayer):
         keys: Tensor,
         values: Tensor,
         lengths: Tensor,
-        indices: Tensor,
+        indices: Tensor | None,
         weights: Tensor,
         context: ColumnContext,
         blocks: BlockGrid,

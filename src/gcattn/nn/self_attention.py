@@ -64,12 +64,12 @@ class SlidingWindowSelfAttention(nn.Module):
         q, k = rotate(q, k, context.rotation)
         k, v = context.window.extend(self.layer_index, k, v)  # [B, P + L, G, D]
         out = sliding_window_attention(
-            q,
+            q.to(k.dtype),  # a ring may be wide
             k,
             v,
             window_size=self.window_size,
             query_documents=context.documents,
             key_documents=context.window.key_documents,
         )
-        (mixed,) = project(out.flatten(-2), self.o_proj)
+        (mixed,) = project(out.flatten(-2).to(hidden.dtype), self.o_proj)
         return mixed

@@ -19,8 +19,8 @@ def write_columns(rings: Pair, columns: Pair, at: Tensor, *, impl: Impl = "auto"
     """Write one column of each row into both rings, in place.
 
     Args:
-        rings: Keys and values, both [B, W, G, D] and contiguous.
-        columns: The new ones, both [B, 1, G, D] in the dtype of the rings.
+        rings: Keys and values, both [B, W, G, D], in the dtype of the columns or a wider one.
+        columns: The new ones, both [B, 1, G, D].
         at: Where each row's goes, int64 [B].
         impl: "triton" is one launch; "auto" takes it where it can.
     """
@@ -31,7 +31,7 @@ def write_columns(rings: Pair, columns: Pair, at: Tensor, *, impl: Impl = "auto"
         return
     rows = torch.arange(len(at), device=at.device)
     for ring, column in zip(rings, columns, strict=True):
-        ring[rows, at] = column[:, 0]
+        ring[rows, at] = column[:, 0].to(ring.dtype)
 
 
 def _unfit(keys: Tensor, values: Tensor, at: Tensor, *rings: Tensor) -> str:

@@ -73,6 +73,8 @@ def _one_query(
     mask = None
     if query_documents is not None and key_documents is not None:
         mask = (query_documents == key_documents)[:, None, None]  # [B, 1, 1, P + 1]
+    if k.stride(1) == 1:
+        return _one_query_of_ring(q, k, v, mask)
     dtype = q.dtype
     if computes_wide(q):
         q, k, v = q.float(), k.float(), v.float()
@@ -84,6 +86,15 @@ def _one_query(
         enable_gqa=q.shape[2] != k.shape[2],
     )  # [B, H, 1, D]
     return out.transpose(1, 2).to(dtype)
+
+
+def _one_query_of_ring(q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None) -> Tensor:
+    """Attend to columns that lie next to each other, which is how a CPU multiplies fastest."""
+    B, _, G, D = k.shape
+    logits = (q.view(B, G, -1, D) * D**-0.5) @ k.permute(0, 2, 3, 1)  # [B, G, H / G, P + 1]
+    if mask is not None:
+        logits = torch.where(mask, logits, -torch.inf)
+    return (logits.softmax(-1) @ v.transpose(1, 2)).view(q.shape)
 
 
 def _heads_first(x: Tensor, num_heads: int) -> Tensor:
