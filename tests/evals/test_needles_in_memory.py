@@ -86,6 +86,13 @@ def test_the_first_needle_of_each_answer_lies_at_its_depth(draw):
     assert np.allclose(shares.mean(1), DEPTHS, atol=0.15)
 
 
+def test_needles_of_one_depth_are_not_side_by_side(draw):
+    samples = draw()
+    starts = sorted(sample.evidence(sample.questions[0])[0].start for sample in samples)
+    longest = max(len(sample.exercise.needles[0].token_ids) for sample in samples)
+    assert min(np.diff(starts)) > longest
+
+
 def test_more_samples_than_fit_are_refused(draw):
     with pytest.raises(ValueError, match=r"60 samples of 'single' in one context need a length of"):
         draw(num_samples=20)

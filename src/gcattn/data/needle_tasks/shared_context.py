@@ -35,7 +35,8 @@ def draw_sharing_samples(
         length: Tokens of the context and of the longest sample's questions and answers; up to 127
             fewer are used.
         seed: Fixes the samples.
-        depths: Where the first needle of an answer lies, 0 to 1.
+        depths: Where the first needle of an answer lies, 0 to 1. The samples of one depth lie a
+            little apart, toward the middle: side by side, their needles would be one passage.
         num_samples: Samples of each depth.
 
     Returns:
@@ -61,7 +62,9 @@ def draw_sharing_samples(
     firsts: list[int] = []
     for number, exercise in enumerate(exercises):
         firsts.append(len(inserts))
-        gaps = draw_gaps(rng, exercise, num_text, depths[number // num_samples])
+        depth = depths[number // num_samples]
+        apart = number % num_samples / (4 * len(exercises))
+        gaps = draw_gaps(rng, exercise, num_text, depth - apart if depth > 0.5 else depth + apart)
         inserts += [(gap, n.token_ids) for gap, n in zip(gaps, exercise.needles, strict=True)]
     context = InterleavedText(haystack, rng.randrange(haystack.num_tokens), num_text, inserts)
     return [
