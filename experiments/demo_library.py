@@ -12,7 +12,7 @@ from transformers import PreTrainedTokenizerFast
 
 from gcattn.cli.progress import library_progress
 from gcattn.data.needle_tasks import Haystack
-from gcattn.data.needle_tasks.split import split_of
+from gcattn.data.words.split import split_of
 from gcattn.library.asking import open_library
 from gcattn.library.files import find_files
 from gcattn.library.making import build_library

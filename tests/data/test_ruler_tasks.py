@@ -11,8 +11,7 @@ from needle_corpus import write_haystack
 from gcattn.data import TokenShards, load_tokenizer
 from gcattn.data.needle_tasks import Haystack
 from gcattn.data.needle_tasks.interleaved_text import InterleavedText
-from gcattn.data.needle_tasks.split import split_of_text
-from gcattn.data.needle_tasks.wordings import word_runs, wordings_of
+from gcattn.data.needle_tasks.wordings import wordings_of
 from gcattn.data.ruler import (
     RULER_TASKS,
     RulerSource,
@@ -21,6 +20,8 @@ from gcattn.data.ruler import (
     read_squad,
 )
 from gcattn.data.ruler.sample import RepeatedText
+from gcattn.data.words.split import split_of_text
+from gcattn.data.words.templates import word_runs
 
 LENGTH = 3000
 

@@ -8,12 +8,13 @@ from needle_corpus import write_haystack
 
 from gcattn.data import TokenShards, load_tokenizer
 from gcattn.data.needle_tasks import Haystack, NeedleTask, NeedleVocabulary, draw_sample
-from gcattn.data.needle_tasks.texts import Texts
-from gcattn.data.needle_tasks.wordings import SHARED_WORDS, word_runs
+from gcattn.data.needle_tasks.wordings import SHARED_WORDS
 from gcattn.data.stories import draw_story
 from gcattn.data.stories.relations import RELATIONS
 from gcattn.data.stories.story import draw_people, link, scenes, tell
 from gcattn.data.stories.story_file import write_stories
+from gcattn.data.words.templates import word_runs
+from gcattn.data.words.texts import Texts
 
 SPLITS = ("train", "validation")
 

@@ -18,9 +18,10 @@ from gcattn.data.needle_tasks import (
     draw_sample,
 )
 from gcattn.data.needle_tasks.free_wordings import FreeWordings
-from gcattn.data.needle_tasks.split import split_of_text
-from gcattn.data.needle_tasks.texts import KINDS, Texts
-from gcattn.data.needle_tasks.wordings import SHARED_WORDS, fill, joined, word_runs, wordings_of
+from gcattn.data.needle_tasks.wordings import SHARED_WORDS, wordings_of
+from gcattn.data.words.split import split_of_text
+from gcattn.data.words.templates import fill, joined, word_runs
+from gcattn.data.words.texts import KINDS, Texts
 
 WORDED = [name for name in TASK_NAMES if name.startswith("worded")]
 FREE = [name for name in TASK_NAMES if name.startswith("free")]

@@ -17,13 +17,13 @@ from typing import TYPE_CHECKING
 
 from gcattn.data.synthetic_facts import (
     Fact,
-    Split,
     draw_code,
     draw_description,
     draw_record,
     names_of_split,
 )
-from gcattn.data.synthetic_words import ITEMS, SCENE_WORDS, SCENES
+from gcattn.data.words.corpus_words import ITEMS, SCENE_WORDS, SCENES
+from gcattn.data.words.split import Split
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerFast

@@ -2,9 +2,9 @@
 
 from dataclasses import dataclass
 from random import Random
-from typing import Literal, get_args
+from typing import get_args
 
-from gcattn.data.synthetic_words import (
+from gcattn.data.words.corpus_words import (
     COLOURS,
     FIRST_NAMES,
     ITEMS,
@@ -13,8 +13,8 @@ from gcattn.data.synthetic_words import (
     PLACES,
     TRADES,
 )
+from gcattn.data.words.split import Split
 
-Split = Literal["train", "validation"]
 # one in this many names and codes belongs to validation, the others to training
 _VALIDATION_SHARE = 4
 

@@ -11,9 +11,9 @@ import numpy as np
 from gcattn.data.prepare import Progress
 from gcattn.data.shard_writer import TokenShardWriter
 from gcattn.data.synthetic import SyntheticDocument, synthetic_documents
-from gcattn.data.synthetic_facts import Split
 from gcattn.data.token_shards import TokenShards
 from gcattn.data.tokenizer_loading import SHIPPED_TOKENIZER_NAME, load_tokenizer
+from gcattn.data.words.split import Split
 
 if TYPE_CHECKING:
     from tokenizers import Encoding

@@ -1,5 +1,6 @@
 """Everything one training run needs, read from a YAML file: the first step of `gcattn train`."""
 
+import inspect
 from collections.abc import Iterable
 from dataclasses import asdict, dataclass, field
 from itertools import pairwise
@@ -261,9 +262,9 @@ def config_from_tree(tree: dict[str, Any]) -> TrainConfig:
 
 def _gather_overrides(section: dict[str, Any]) -> dict[str, Any]:
     """Move the fields of DRTConfig in the section `model` below one key."""
-    from gcattn.train.model import config_fields
+    from gcattn.models import DRTConfig
 
-    known = config_fields()
+    known = inspect.get_annotations(DRTConfig)
     if "landmark_token_id" in section:
         raise ValueError(
             "model.landmark_token_id is no field any more: the landmark has an embedding of its "

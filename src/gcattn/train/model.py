@@ -2,24 +2,16 @@
 
 from __future__ import annotations
 
-import inspect
 import os
 from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from gcattn.train.config import ModelSection
 
 if TYPE_CHECKING:
     from gcattn.data.token_shards import TokenShards
     from gcattn.models import DRTConfig, DRTForCausalLM
-
-
-def config_fields() -> dict[str, Any]:
-    """Return the fields of DRTConfig that a configuration may set, with their types."""
-    from gcattn.models import DRTConfig
-
-    return inspect.get_annotations(DRTConfig)
 
 
 def build_model(section: ModelSection, shards: TokenShards) -> DRTForCausalLM:

@@ -15,10 +15,10 @@ from transformers.utils import logging as transformers_logging
 from gcattn.data.answer_rows import AnswerRows
 from gcattn.data.needle_tasks import NeedleRows
 from gcattn.data.shard_dataset import ShardDataset
-from gcattn.data.synthetic_facts import Split
 from gcattn.data.token_shards import TokenShards
 from gcattn.data.tokenizer_checks import check_same_tokenizer, check_vocabulary
 from gcattn.data.tokenizer_loading import load_tokenizer
+from gcattn.data.words.split import Split
 from gcattn.storage.full_disk import naming_full_disk
 from gcattn.storage.lock import sole_writer
 from gcattn.storage.whole import new_folder

@@ -10,9 +10,10 @@ from gcattn.data.needle_tasks.exercise import Exercise, Needle, Question
 from gcattn.data.needle_tasks.free_wordings import FreeWordings
 from gcattn.data.needle_tasks.haystack import Haystack
 from gcattn.data.needle_tasks.vocabulary import NeedleVocabulary
-from gcattn.data.needle_tasks.wordings import Wording, fill
+from gcattn.data.needle_tasks.wordings import Wording
 from gcattn.data.stories.relations import Relation, Telling
 from gcattn.data.stories.story import Person, ask, draw_people, tell_with_places
+from gcattn.data.words.templates import fill
 
 # of the people of an exercise, those who are asked about in training; evaluation asks about one
 _ASKED_SHARE = 0.5

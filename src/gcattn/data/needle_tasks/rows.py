@@ -23,8 +23,8 @@ from gcattn.data.needle_tasks.phrases import TokenIds
 from gcattn.data.needle_tasks.plan import NeedlePlan, read_mixture
 from gcattn.data.needle_tasks.tasks import NeedleTask
 from gcattn.data.needle_tasks.vocabulary import NeedleVocabulary
-from gcattn.data.synthetic_facts import Split
 from gcattn.data.token_shards import TokenShards
+from gcattn.data.words.split import Split
 
 DEFAULT_NUM_ROWS = 2**20
 # share of the corrupted rows whose noise repeats itself, and after how many tokens at most

@@ -8,10 +8,9 @@ from random import Random
 from typing import TYPE_CHECKING, get_args
 
 from gcattn.data.needle_tasks.phrases import Phrases, TokenIds
-from gcattn.data.needle_tasks.split import split_of
-from gcattn.data.needle_tasks.texts import Texts
 from gcattn.data.needle_tasks.wordings import Wordings, wordings_of
-from gcattn.data.synthetic_facts import Split
+from gcattn.data.words.split import Split, split_of
+from gcattn.data.words.texts import Texts
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerFast

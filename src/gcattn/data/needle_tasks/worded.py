@@ -13,7 +13,8 @@ from random import Random
 from gcattn.data.needle_tasks.exercise import Exercise, Needle, Question
 from gcattn.data.needle_tasks.phrases import TokenIds
 from gcattn.data.needle_tasks.vocabulary import NeedleVocabulary
-from gcattn.data.needle_tasks.wordings import Wording, WordingSource, fill, joined
+from gcattn.data.needle_tasks.wordings import Wording, WordingSource
+from gcattn.data.words.templates import fill, joined
 
 # what stands before and after a statement, and a question
 _BEFORE = ("\n", "\n\n", " ")

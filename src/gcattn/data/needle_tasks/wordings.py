@@ -7,8 +7,6 @@ them has learned to read a question, not a sentence.
 
 from __future__ import annotations
 
-import re
-from collections.abc import Sequence
 from dataclasses import dataclass
 from random import Random
 from typing import Protocol
@@ -25,7 +23,7 @@ from gcattn.data.needle_tasks.wordings_training import (
     TRAINING_VALUE_LISTS,
     TRAINING_WORDINGS,
 )
-from gcattn.data.synthetic_facts import Split
+from gcattn.data.words.split import Split
 
 # words of a question that a wording may share with one of the other split, in a row
 SHARED_WORDS = 3
@@ -129,24 +127,3 @@ def wordings_of(split: Split) -> Wordings:
         TRAINING_KEY_LISTS if training else EVALUATION_KEY_LISTS,
         tuple(Assignment(*row) for row in assignments),
     )
-
-
-def fill(text: str, **values: str) -> str:
-    """Put values in the places of a wording; other braces stay as they are."""
-    return re.sub(r"\{(\w+)\}", lambda match: values.get(match[1], match[0]), text)
-
-
-def joined(items: Sequence[str]) -> str:
-    """List items as a sentence does: "a", "a and b", "a, b, and c"."""
-    if len(items) < 3:
-        return " and ".join(items)
-    return f"{', '.join(items[:-1])}, and {items[-1]}"
-
-
-def word_runs(text: str, length: int) -> set[tuple[str, ...]]:
-    """Return every run of `length` words of a wording, its places not counted as words."""
-    runs: set[tuple[str, ...]] = set()
-    for piece in re.split(r"\{\w+\}", text.lower()):
-        words = re.findall(r"[a-z0-9]+", piece)
-        runs |= {tuple(words[i : i + length]) for i in range(len(words) - length + 1)}
-    return runs

@@ -12,7 +12,6 @@ from typing import Literal
 
 from gcattn.data.needle_tasks.interleaved_text import InterleavedText
 from gcattn.data.needle_tasks.phrases import TokenIds
-from gcattn.data.needle_tasks.wordings import joined
 from gcattn.data.ruler.sample import (
     LENGTH_SPREAD,
     FixedText,
@@ -21,6 +20,7 @@ from gcattn.data.ruler.sample import (
     RulerSample,
 )
 from gcattn.data.ruler.source import RulerSource, whole
+from gcattn.data.words.templates import joined
 
 NUM_NEW_TOKENS = 128
 NOISE = "The grass is green. The sky is blue. The sun is yellow. Here we go. There and back again."

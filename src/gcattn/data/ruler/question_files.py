@@ -8,9 +8,9 @@ from pathlib import Path
 from random import Random
 from typing import Any
 
-from gcattn.data.needle_tasks.texts import Texts
 from gcattn.data.stories.story import StoryQuestion, ask, draw_people, link, tell
-from gcattn.data.synthetic_facts import Split
+from gcattn.data.words.split import Split
+from gcattn.data.words.texts import Texts
 
 _NUM_PEOPLE = 600
 _SPLIT: Split = "validation"

@@ -10,10 +10,10 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from gcattn.data.needle_tasks.haystack import Haystack
-from gcattn.data.needle_tasks.ordinary_words import ADJECTIVES, NOUNS
 from gcattn.data.needle_tasks.phrases import TokenIds
-from gcattn.data.needle_tasks.texts import Texts
 from gcattn.data.ruler.question_files import QuestionPool
+from gcattn.data.words.ordinary_words import ADJECTIVES, NOUNS
+from gcattn.data.words.texts import Texts
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerFast

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from gcattn.data.synthetic_facts import Split
+from gcattn.data.words.split import Split
 
 
 @dataclass(frozen=True)

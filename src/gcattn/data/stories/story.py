@@ -10,12 +10,12 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from random import Random
 
-from gcattn.data.needle_tasks.texts import Texts
-from gcattn.data.needle_tasks.wordings import fill
 from gcattn.data.stories.relations import RELATIONS, Relation
 from gcattn.data.stories.values import VALUES, draw_person
-from gcattn.data.synthetic_facts import Split
-from gcattn.data.synthetic_words import SCENE_WORDS, SCENES
+from gcattn.data.words.corpus_words import SCENE_WORDS, SCENES
+from gcattn.data.words.split import Split
+from gcattn.data.words.templates import fill
+from gcattn.data.words.texts import Texts
 
 _FEWEST_FACTS, _MOST_FACTS = 2, 4
 # relations whose value is somebody: a question can continue from there

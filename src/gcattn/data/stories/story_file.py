@@ -10,10 +10,10 @@ from typing import get_args
 
 from gcattn.data.documents import read_documents
 from gcattn.data.examples.encoding import plain_backend
-from gcattn.data.needle_tasks.texts import Texts
 from gcattn.data.stories.story import draw_story, scenes
-from gcattn.data.synthetic_facts import Split
 from gcattn.data.tokenizer_loading import load_tokenizer
+from gcattn.data.words.split import Split
+from gcattn.data.words.texts import Texts
 from gcattn.storage.whole import new_file
 
 

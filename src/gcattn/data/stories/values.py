@@ -3,9 +3,9 @@
 from collections.abc import Callable
 from random import Random
 
-from gcattn.data.needle_tasks.ordinary_words import ADJECTIVES, NOUNS
-from gcattn.data.needle_tasks.texts import Texts
-from gcattn.data.synthetic_words import MATERIALS, PLACES, TRADES
+from gcattn.data.words.corpus_words import MATERIALS, PLACES, TRADES
+from gcattn.data.words.ordinary_words import ADJECTIVES, NOUNS
+from gcattn.data.words.texts import Texts
 
 _DISHES = (
     *("barley soup", "roast goose", "plum pudding", "pickled herring", "apple pie", "cheese"),

@@ -9,10 +9,9 @@ import uuid
 from collections.abc import Callable, Sequence
 from random import Random
 
-from gcattn.data.needle_tasks.ordinary_words import ADJECTIVES, MONTHS, NOUNS
-from gcattn.data.needle_tasks.split import split_of_text
-from gcattn.data.synthetic_facts import Split
-from gcattn.data.synthetic_words import FIRST_NAMES, LAST_NAMES
+from gcattn.data.words.corpus_words import FIRST_NAMES, LAST_NAMES
+from gcattn.data.words.ordinary_words import ADJECTIVES, MONTHS, NOUNS
+from gcattn.data.words.split import Split, split_of_text
 
 Parts = tuple[str, ...]
 
