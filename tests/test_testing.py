@@ -1,9 +1,9 @@
-"""The error budget: what it lets pass and what it does not."""
+"""What tests are made of: random configurations, and the error budget."""
 
 import pytest
 import torch
 
-from gcattn.testing import assert_within_budget
+from gcattn.testing import assert_within_budget, random_config
 
 TRUTH = torch.linspace(1, 2, 50, dtype=torch.float64)
 PLAIN = (TRUTH + 1e-3).float()
@@ -54,3 +54,28 @@ def test_other_shapes_dtypes_and_counts_fail():
         assert_within_budget(PLAIN.half(), PLAIN, TRUTH)
     with pytest.raises(ValueError, match="zip"):
         assert_within_budget([PLAIN], [PLAIN, PLAIN], [TRUTH, TRUTH])
+
+
+@pytest.mark.parametrize("seed", [0, 2, 4])
+@pytest.mark.parametrize(
+    "option",
+    [
+        "retrieval_serves",
+        "softmax_off_by_one",
+        "chunk_mixing",
+        "residual_wiring",
+        "cross_attention_init",
+        "landmark_pooling",
+        "cross_attention_interval",
+        "num_key_value_heads",
+    ],
+)
+def test_two_seeds_hold_every_option_in_both_values(seed, option):
+    values = {getattr(random_config(s), option) for s in (seed, seed + 1)}
+    assert len(values) == 2
+
+
+def test_the_first_two_seeds_hold_a_sink_and_an_overlap():
+    configs = [random_config(seed) for seed in (0, 1)]
+    assert any(config.softmax_off_by_one and config.sink_logit for config in configs)
+    assert any(config.landmark_overlap for config in configs)
