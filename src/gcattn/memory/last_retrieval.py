@@ -45,8 +45,9 @@ class LastRetrieval(CarriedState):
         # blocks after the last landmark's have nothing
         behind = num_blocks - 1 - selection.indices.shape[1]
         if held:
-            indices = torch.cat([held["indices"].unsqueeze(1), selection.indices], dim=1)
-            weights = torch.cat([held["weights"].unsqueeze(1), selection.weights], dim=1)
+            held, wide = _of_one_width(held, selection)
+            indices = torch.cat([held["indices"].unsqueeze(1), wide.indices], dim=1)
+            weights = torch.cat([held["weights"].unsqueeze(1), wide.weights], dim=1)
             if behind > 0:
                 indices = F.pad(indices, (0, 0, 0, behind), value=-1)
                 weights = F.pad(weights, (0, 0, 0, behind))
@@ -78,6 +79,9 @@ class LastRetrieval(CarriedState):
             }
             self._retrieved = None
             return
+        held = self._held
+        if held:
+            held, selection = _of_one_width(held, selection)
         finished = layout.num_finished  # [B]
         rows = torch.arange(len(finished), device=finished.device)
         last = (finished - 1).clamp_min(0)
@@ -89,8 +93,25 @@ class LastRetrieval(CarriedState):
         nothing = {"indices": -1, "weights": 0, "documents": -1}
         for name, x in new.items():
             has_new = (finished > 0).view(-1, *[1] * (x.dim() - 1))
-            self._held[name] = torch.where(has_new, x, self._held.get(name, nothing[name]))
+            self._held[name] = torch.where(has_new, x, held.get(name, nothing[name]))
         self._retrieved = None
+
+
+def _of_one_width(
+    held: dict[str, Tensor], selection: ChunkSelection
+) -> tuple[dict[str, Tensor], ChunkSelection]:
+    """Fill the narrower of both up with empty slots: calls of a stream may differ in K."""
+    missing = selection.indices.shape[-1] - held["indices"].shape[-1]
+    if missing > 0:
+        indices, weights = _filled_up(held["indices"], held["weights"], missing)
+        held = held | {"indices": indices, "weights": weights}
+    elif missing < 0:
+        selection = ChunkSelection(*_filled_up(*selection, -missing))
+    return held, selection
+
+
+def _filled_up(indices: Tensor, weights: Tensor, missing: int) -> tuple[Tensor, Tensor]:
+    return F.pad(indices, (0, missing), value=-1), F.pad(weights, (0, missing))
 
 
 class HostCopy:

@@ -23,7 +23,7 @@ class Retrieval:
     """How one call retrieves.
 
     Attributes:
-        top_k: K, chunks that each landmark keeps.
+        top_k: K, chunks that each landmark keeps; calls of one stream may differ in it.
         noise: "gumbel" adds random noise to the choice, to explore; weights stay noise-free.
         temperature_spread: The scores of each landmark are divided by a temperature of its own
             between 1 / spread and spread, on top of the configuration's; 1: none.
