@@ -2,8 +2,8 @@
 
 from torch import nn
 
-# the only place that says whether hooks for all modules exist
-from torch.nn.modules.module import _has_any_global_hook
+# PyTorch has no public name for it
+from torch.nn.modules.module import _has_any_global_hook as has_hooks_for_all_modules
 
 
 def is_called_plainly(module: nn.Module) -> bool:
@@ -12,5 +12,5 @@ def is_called_plainly(module: nn.Module) -> bool:
         module._forward_hooks
         or module._forward_pre_hooks
         or "forward" in vars(module)
-        or _has_any_global_hook()
+        or has_hooks_for_all_modules()
     )

@@ -10,6 +10,25 @@ from torch import Tensor
 
 
 @triton.jit
+def _places(
+    b,
+    n,
+    head,
+    C,
+    S: tl.constexpr,
+    HEADS: tl.constexpr,
+    D: tl.constexpr,
+    BLOCK_S: tl.constexpr,
+    BLOCK_D: tl.constexpr,
+):
+    """Return where block n of one head lies and what is within S and D, [BLOCK_S, BLOCK_D]."""
+    slot, dim = tl.arange(0, BLOCK_S), tl.arange(0, BLOCK_D)
+    row = (b.to(tl.int64) * C + n) * S + slot
+    at = (row[:, None] * HEADS + head) * D + dim[None, :]
+    return at, (slot < S)[:, None] & (dim < D)[None, :]
+
+
+@triton.jit
 def load_block(
     x_ptr,
     b,
@@ -23,12 +42,10 @@ def load_block(
     BLOCK_D: tl.constexpr,
 ):
     """Load block n of one head, [BLOCK_S, BLOCK_D]; zero beyond S and D."""
-    slot, dim = tl.arange(0, BLOCK_S), tl.arange(0, BLOCK_D)
-    row = (b.to(tl.int64) * C + n) * S + slot
-    at = (row[:, None] * HEADS + head) * D + dim[None, :]
+    at, inside = _places(b, n, head, C, S, HEADS, D, BLOCK_S, BLOCK_D)
     if S == BLOCK_S and D == BLOCK_D:
         return tl.load(x_ptr + at)
-    return tl.load(x_ptr + at, mask=(slot < S)[:, None] & (dim < D)[None, :], other=0.0)
+    return tl.load(x_ptr + at, mask=inside, other=0.0)
 
 
 @triton.jit
@@ -46,10 +63,7 @@ def store_block(
     BLOCK_D: tl.constexpr,
 ):
     """Store what `load_block` loads."""
-    slot, dim = tl.arange(0, BLOCK_S), tl.arange(0, BLOCK_D)
-    row = (b.to(tl.int64) * C + n) * S + slot
-    at = (row[:, None] * HEADS + head) * D + dim[None, :]
-    inside = (slot < S)[:, None] & (dim < D)[None, :]
+    at, inside = _places(b, n, head, C, S, HEADS, D, BLOCK_S, BLOCK_D)
     tl.store(x_ptr + at, x.to(x_ptr.dtype.element_ty), mask=inside)
 
 
