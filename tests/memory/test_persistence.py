@@ -18,7 +18,8 @@ TIERS = ["device", "host", "disk"]
 
 @pytest.fixture(scope="module")
 def model():
-    return random_model(random_config(3, chunk_size=6, num_retrieval_groups=2, num_upper_layers=4))
+    sizes = {"chunk_size": 6, "window_size": 7, "num_attention_heads": 2, "num_key_value_heads": 1}
+    return random_model(random_config(3, **sizes, num_retrieval_groups=2, num_upper_layers=4))
 
 
 def read_document(model, tier):

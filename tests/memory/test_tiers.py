@@ -72,6 +72,7 @@ def test_recomputed_chunks_equal_the_device_to_rounding(seed, budget):
 
 def test_recomputed_chunks_read_no_more_than_their_halo(monkeypatch):
     sizes = {"chunk_size": 6, "window_size": 7, "num_lower_layers": 2}
+    sizes |= {"retrieval_top_k": 2}  # so few that they do not lie side by side
     config = random_config(3, **sizes, embedding_convolution_size=2, key_convolution_size=2)
     model, halos = random_model(config), []
     cache = DRTCache(config, "recompute")

@@ -1,6 +1,6 @@
 """Chunks that have been fetched, or are being copied while the device computes.
 
-Shapes: U chunks.
+Shapes: U chunks, S slots per chunk, G key/value heads, D head dim.
 """
 
 from dataclasses import dataclass, replace
@@ -10,7 +10,64 @@ from typing import Self
 import torch
 from torch import Tensor
 
+from gcattn.memory.numbered_chunks import NumberedChunks
 from gcattn.memory.stores import GatheredChunks
+
+# fetches to remember: about one for each retrieval group
+RECENT_FETCHES = 4
+
+
+class RecentFetches:
+    """The last fetches of a stream: its next calls mostly repeat them.
+
+    Args:
+        chunks: What is fetched from.
+    """
+
+    def __init__(self, chunks: NumberedChunks) -> None:
+        self._chunks = chunks
+        self._fetched: list[Fetched] = []
+
+    def bring(self, numbers: Tensor, like: Tensor) -> GatheredChunks:
+        """Return chunks on the device, from the last fetches where possible.
+
+        Args:
+            numbers: Of the chunks, [U] on the CPU, distinct and ascending.
+            like: No chunk, as the model reads them, [0, S, G, D].
+        """
+        for at, known in enumerate(self._fetched):
+            if torch.equal(known.numbers, numbers):
+                self._fetched[at] = known.arrived()
+                return known.chunks
+        chunks = self._chunks.gather(numbers, like)
+        self._fetched = [Fetched(numbers, chunks), *self._fetched[: RECENT_FETCHES - 1]]
+        return chunks
+
+    def prefetch(self, numbers: Tensor, like: Tensor) -> None:
+        """Fetch what the next call will `bring`.
+
+        On a GPU the copy overlaps with compute; elsewhere a slow source starts reading.
+        """
+        if not (like.is_cuda and self._chunks.are_off_device):
+            self._chunks.prefetch(numbers)
+            return
+        stream = _side_stream(like.device)
+        with torch.cuda.stream(stream):
+            self.bring(numbers, like)
+            arrival = stream.record_event()
+        self._fetched[0] = replace(self._fetched[0], arrival=arrival)
+
+    def forget(self) -> None:
+        """Forget the fetches: numbers may come to mean other chunks."""
+        self._fetched = []
+
+    def num_bytes(self) -> int:
+        """Bytes of keys and values held on the device."""
+        return sum(x.numel() * x.element_size() for got in self._fetched for x in got.chunks[:2])
+
+    def __getstate__(self) -> dict[str, object]:
+        """Leave out the fetches: a copy fetches its own."""
+        return vars(self) | {"_fetched": []}
 
 
 @dataclass(frozen=True)
@@ -33,6 +90,6 @@ class Fetched:
 
 
 @lru_cache
-def side_stream(device: torch.device) -> torch.cuda.Stream:
+def _side_stream(device: torch.device) -> torch.cuda.Stream:
     """Return the CUDA stream on which chunks are copied."""
     return torch.cuda.Stream(device)
