@@ -208,7 +208,7 @@ def test_a_saved_stream_goes_on_upon_its_memory_though_that_has_grown(model, tmp
     model(question[:, :30], past_key_values=cache)
     save_cache(cache, tmp_path / "stream")
     expected = model(question[:, 30:34], past_key_values=cache).logits
-    with pytest.raises(ValueError, match="stood on another memory"):
+    with pytest.raises(ValueError, match="made on top of another memory"):
         load_cache(tmp_path / "stream", model.config)
     write(tmp_path / "memory", model, texts_of(model, [25], seed=50))
     grown = open_memory(tmp_path / "memory")

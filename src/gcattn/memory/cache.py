@@ -32,12 +32,12 @@ class DRTCache(Stream, Cache):
     Args:
         config: Configuration of the model that the cache is for.
         memory_tier: Where finished chunks are kept, "device", "host", "host-int8", "disk" or
-            "recompute"; the configuration's without it.
+            "recompute"; by default that of the configuration.
         memory: A memory from `open_memory`, whose chunks precede every row's own. Any number of
             caches may use the same one; none writes to it.
         expected_tokens: Tokens per row, if known: the device then allocates memory for them at
-            once. Memory that grows as it fills is copied now and then, and meanwhile takes up to
-            2.5 times its size. More tokens, or fewer, may follow.
+            once. Otherwise it grows in steps, each of which copies it and for a moment takes up to
+            2.5 times its size. The number need not be exact.
 
     Raises:
         ValueError: `expected_tokens` is negative, there is no such tier, or the memory is of a
@@ -71,12 +71,11 @@ class DRTCache(Stream, Cache):
         Stream.__init__(self, self.config)
         expected_chunks = -(-self.expected_tokens // (self.config.chunk_size - 1))
         self.memory: ChunkMemory = make_memory(self._memory_tier, expected_chunks, self._shared)
-        self.made_by: str | None = (
-            None  # fingerprint of the weights that filled it, if it was saved
-        )
+        # fingerprint of the weights that filled it, if it was loaded
+        self.made_by: str | None = None
         self._fixed: FixedStream | None = None
         self._is_fixed = False  # the fixed stream is ahead of the carried states
-        self.num_single = 0  # calls of one token in a row, while rows kept their places
+        self.num_single = 0  # consecutive calls of one token between which no row changed place
 
     def states(self) -> dict[str, CarriedState]:
         """Return every carried state, by the name that it is saved under."""
@@ -116,7 +115,7 @@ class DRTCache(Stream, Cache):
         return self.memory.append_logged(chunks, counts, self.log)
 
     def bind(self, model: nn.Module) -> None:
-        """Register the `DRTModel` that reads; it does this itself, in every call.
+        """Register the `DRTModel` that reads; the model does so itself in every call.
 
         Raises:
             ValueError: The cache was filled by other weights.
@@ -133,7 +132,7 @@ class DRTCache(Stream, Cache):
 
     @property
     def model(self) -> nn.Module | None:
-        """The model the model that has read with this cache, as long as it lives."""
+        """The model that last read with this cache; None if it no longer exists."""
         return None if self._model is None else self._model()
 
     @contextmanager
@@ -172,7 +171,7 @@ class DRTCache(Stream, Cache):
         return {name: state.snapshot() for name, state in self.states().items()}
 
     def roll_back(self, before: dict[str, Snapshot]) -> None:
-        """Return to where `snapshot` was taken; a snapshot serves once."""
+        """Return to where `snapshot` was taken; a snapshot can be used once."""
         for name, state in self.states().items():
             state.roll_back(before[name])
 
@@ -282,7 +281,7 @@ class DRTCache(Stream, Cache):
         return self.position.state is not None
 
 
-# thread by the id of the cache that it is in a call on
+# which thread is in a call on a cache, by the id of the cache
 _THREADS: dict[int, int] = {}
 _LOCK = threading.Lock()
 

@@ -1,8 +1,8 @@
 """The interface of all state that a stream carries from call to call.
 
-A forward call extends every state: it puts the kept columns before its own, and keeps the end for
-the next call. A state that does not remember keeps nothing, so training, prefill and decoding run
-the same lines.
+A forward call extends every state: it puts the kept columns before its own and keeps the last ones
+for the next call. A state that does not remember keeps nothing, so training, prefill and decoding
+run the same code.
 
 Shapes: B batch.
 """
@@ -60,5 +60,5 @@ class CarriedState:
         }
 
     def roll_back(self, before: Snapshot) -> None:
-        """Return to where `snapshot` was taken; a snapshot serves once."""
+        """Return to where `snapshot` was taken; a snapshot can be used once."""
         vars(self).update(before)

@@ -15,7 +15,7 @@ from gcattn.ops.chunk_topk.running_best import BestChunks
 from gcattn.ops.chunk_topk.weights import weigh_read
 
 
-def choose_behind(
+def choose_with_shared(
     shared: SharedChunks,
     queries: Tensor,
     landmarks: Tensor,
@@ -70,7 +70,7 @@ def choose_behind(
 def _by_chance(
     queries: Tensor, landmarks: Tensor, shared: SharedChunks, allowed: Tensor, choice: Choice
 ) -> Tensor:
-    """Choose by Gumbel noise, plus scores if asked for, among all chunks, [B, C, K]."""
+    """Choose at random by Gumbel noise, added to the scores if they count, [B, C, K]."""
     wide = torch.promote_types(queries.dtype, torch.float32)
     scores = queries.new_zeros(allowed.shape, dtype=wide)
     if choice.selection == "learned":

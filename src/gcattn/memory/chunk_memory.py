@@ -16,7 +16,7 @@ import torch
 from torch import Tensor, nn
 
 from gcattn.memory.carried import CarriedState, Snapshot
-from gcattn.memory.choice import choose_behind
+from gcattn.memory.choice import choose_with_shared
 from gcattn.memory.chunk_rows import ChunkRows
 from gcattn.memory.chunk_source import Choice, EncodedChunks, RetrievedChunks, select_by_scan
 from gcattn.memory.fetched import RecentFetches
@@ -60,7 +60,7 @@ class ChunkMemory(CarriedState):
         self._fetches = RecentFetches(NumberedChunks(shared, store))
         self._rows = ChunkRows.empty(0, self._index_device)
         self._num_stored = 0
-        self._like = torch.zeros(0)  # no chunk, [0, S, G, D]
+        self._like = torch.zeros(0)  # empty, [0, S, G, D]: dtype, device and sizes of chunks
 
     @property
     def num_chunks(self) -> Tensor:
@@ -167,7 +167,7 @@ class ChunkMemory(CarriedState):
         landmarks, documents = self.landmarks, self.documents
         if self.shared is None or not queries.shape[1]:
             return select_by_scan(queries, landmarks, documents, num_visible, choice)
-        return choose_behind(self.shared, queries, landmarks, documents, num_visible, choice)
+        return choose_with_shared(self.shared, queries, landmarks, documents, num_visible, choice)
 
     def fetch(self, indices: Tensor, weights: Tensor) -> RetrievedChunks:
         """Copy the chunks [B, C, K] to the device that reads them."""

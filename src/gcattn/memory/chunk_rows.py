@@ -28,8 +28,8 @@ class Added(NamedTuple):
 class ChunkRows:
     """The chunks of each row, in tensors with room for more.
 
-    New chunks are written into the room in place, so what it was before can be returned to: only
-    shorter rows have to be cleared of what they got since.
+    New chunks are written into that room in place. To undo an extension, take the value from before
+    and `clear_unused`: nothing that it holds has been overwritten.
     """
 
     num_chunks: Tensor  # [B], on the CPU
@@ -40,7 +40,7 @@ class ChunkRows:
 
     @classmethod
     def empty(cls, B: int, index_device: torch.device | None) -> Self:
-        """Return rows without chunks; the first call says what landmarks are like."""
+        """Return rows without chunks; the first extension decides dtype and size of landmarks."""
         counts, nothing = torch.zeros(B, dtype=torch.long), torch.zeros(0, dtype=torch.long)
         return cls(counts, index_device, torch.zeros(0), nothing, nothing)
 
@@ -72,7 +72,7 @@ class ChunkRows:
         Args:
             chunks: What a call finished.
             counts: Chunks of each row, [B].
-            first_number: Of the added chunks in the store, where they lie row by row.
+            first_number: Number in the store of the first added chunk; they are stored row by row.
             capacity: Chunks to make room for at once.
         """
         rows = self._with_room(chunks.landmarks, int((self.num_chunks + counts).max()), capacity)
@@ -85,7 +85,7 @@ class ChunkRows:
         at: Place
         index_at: Place
         source: Place
-        if len(first) == len(added) == 1:  # the same places in all rows: nothing to look up
+        if len(first) == len(added) == 1:  # the same places in all rows: slices will do
             (begin,), (count,) = first, added
             at = slice(None), slice(begin, begin + count)
             index_at = at
@@ -131,7 +131,7 @@ class ChunkRows:
         )
 
     def clear_unused(self) -> None:
-        """Forget, in place, what was written since behind the chunks of shorter rows."""
+        """Clear, in place, what has been written after the last chunk of shorter rows."""
         longest = self.longest
         if not longest:
             return

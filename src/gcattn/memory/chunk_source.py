@@ -34,7 +34,7 @@ class Choice:
 
 
 class ChunkSource(Protocol):
-    """What a retriever needs: a choice among chunks, and chunks by index."""
+    """What a retriever needs: to choose among chunks, and to read chunks by index."""
 
     @property
     def num_shared(self) -> int:
@@ -63,7 +63,7 @@ class EncodedChunks:
 
     @property
     def num_shared(self) -> int:
-        """None: each row sees its own."""
+        """0: each row sees its own chunks only."""
         return 0
 
     def select(self, queries: Tensor, num_visible: Tensor, choice: Choice) -> ChunkSelection:

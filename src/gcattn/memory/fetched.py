@@ -18,10 +18,10 @@ RECENT_FETCHES = 4
 
 
 class RecentFetches:
-    """The last fetches of a stream: its next calls mostly repeat them.
+    """The last fetches of a stream, which its next calls mostly repeat.
 
     Args:
-        chunks: What is fetched from.
+        chunks: Where chunks are fetched from.
     """
 
     def __init__(self, chunks: NumberedChunks) -> None:
@@ -33,7 +33,7 @@ class RecentFetches:
 
         Args:
             numbers: Of the chunks, [U] on the CPU, distinct and ascending.
-            like: No chunk, as the model reads them, [0, S, G, D].
+            like: An empty tensor in the model's dtype, [0, S, G, D].
         """
         for at, known in enumerate(self._fetched):
             if torch.equal(known.numbers, numbers):

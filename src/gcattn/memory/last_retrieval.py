@@ -1,7 +1,7 @@
 """What the last landmark retrieved in one retrieval group, for use by the open chunk.
 
-What landmark c retrieved is used by the block after it, so a call's first block uses the landmark
-of an earlier call.
+The block after landmark c reads what landmark c retrieved, so the first block of a call reads what
+was retrieved in an earlier call.
 
 Shapes: B batch, C blocks, F finished chunks, K retrieved chunks.
 """
@@ -38,11 +38,11 @@ class LastRetrieval(CarriedState):
 
         Args:
             selection: What the call's landmarks retrieved.
-            layout: Of the call; a block of another document than its landmark gets nothing.
+            layout: Of the call; a block reads nothing if its landmark is of another document.
             num_blocks: C.
         """
         held = self._held
-        # blocks after the last landmark's have nothing
+        # blocks after the one that follows the last landmark read nothing
         behind = num_blocks - 1 - selection.indices.shape[1]
         if held:
             held, wide = _of_one_width(held, selection)
@@ -100,17 +100,17 @@ class LastRetrieval(CarriedState):
 def _of_one_width(
     held: dict[str, Tensor], selection: ChunkSelection
 ) -> tuple[dict[str, Tensor], ChunkSelection]:
-    """Fill the narrower of both up with empty slots: calls of a stream may differ in K."""
+    """Pad the narrower of the two with empty slots: calls of a stream may differ in K."""
     missing = selection.indices.shape[-1] - held["indices"].shape[-1]
     if missing > 0:
-        indices, weights = _filled_up(held["indices"], held["weights"], missing)
+        indices, weights = _padded(held["indices"], held["weights"], missing)
         held = held | {"indices": indices, "weights": weights}
     elif missing < 0:
-        selection = ChunkSelection(*_filled_up(*selection, -missing))
+        selection = ChunkSelection(*_padded(*selection, -missing))
     return held, selection
 
 
-def _filled_up(indices: Tensor, weights: Tensor, missing: int) -> tuple[Tensor, Tensor]:
+def _padded(indices: Tensor, weights: Tensor, missing: int) -> tuple[Tensor, Tensor]:
     return F.pad(indices, (0, missing), value=-1), F.pad(weights, (0, missing))
 
 

@@ -35,7 +35,7 @@ class NumberedChunks:
 
         Args:
             numbers: Of the chunks, [U], distinct and ascending.
-            like: No chunk, in the model's dtype, [0, S, G, D].
+            like: An empty tensor in the model's dtype, [0, S, G, D].
         """
         is_shared = numbers < self.num_shared
         parts = []
@@ -60,5 +60,5 @@ class NumberedChunks:
 
 
 def no_chunks(like: Tensor) -> GatheredChunks:
-    """Return no chunks, like [0, S, G, D]."""
+    """Return no chunks, in the form of `like` [0, S, G, D]."""
     return GatheredChunks(like, like, torch.zeros(0, dtype=torch.long, device=like.device))

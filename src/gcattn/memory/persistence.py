@@ -1,8 +1,8 @@
 """Save the state of a stream and load it again: read a document once, ask about it many times.
 
-A saved stream is a memory: its finished chunks are parts like those of any other. One more file,
-`stream.safetensors`, holds the rest: windows, open chunk, positions, and which rows have which
-chunks. A stream on top of a shared memory names it, and is loaded on top of it again.
+A saved stream is a memory: its finished chunks are in parts like those of any memory. One more
+file, `stream.safetensors`, holds the rest: windows, open chunk, positions, and which rows have
+which chunks. A stream on top of a shared memory records which one, and is loaded on top of it.
 
 Shapes: B batch, N chunks of the longest row, P chunks in the store, S slots per chunk.
 """
@@ -114,7 +114,7 @@ def load_cache(
         if description.stream is None:
             raise ValueError(
                 f"{folder} is a memory, not a saved cache: open_memory opens it, and "
-                "DRTCache(config, memory=memory) stands on it."
+                "DRTCache(config, memory=memory) uses it."
             )
         description.check_sizes(folder, config)
         tensors = _read_stream(folder, description)
@@ -241,22 +241,22 @@ def _read_stream(folder: Path, description: Description) -> dict[str, Tensor]:
 
 
 def _move_shared(
-    tensors: dict[str, Tensor], folder: Path, stood_on: Any, memory: SavedMemory | None
+    tensors: dict[str, Tensor], folder: Path, made_on: Any, memory: SavedMemory | None
 ) -> None:
     """Number a stream's own chunks from the end of its memory, which may have grown.
 
     Chunks that its last landmarks retrieved from documents deleted since get weight 0.
     """
-    if stood_on is None and memory is None:
+    if made_on is None and memory is None:
         return
-    if stood_on is None:
-        raise ValueError(f"The cache in {folder} stood on no memory: load it without one.")
-    if memory is None or memory.identity(stood_on["chunks"]) != stood_on["identity"]:
+    if made_on is None:
+        raise ValueError(f"The cache in {folder} was made without a memory: load it without one.")
+    if memory is None or memory.identity(made_on["chunks"]) != made_on["identity"]:
         raise ValueError(
-            f"The cache in {folder} stood on another memory: pass the one that it was made with, "
+            f"The cache in {folder} was made on top of another memory: pass that one, "
             "load_cache(…, memory=open_memory(…))."
         )
-    num_shared = stood_on["chunks"]
+    num_shared = made_on["chunks"]
     more = memory.num_chunks - num_shared
     for name, x in list(tensors.items()):
         if name.startswith("serving.") and name.endswith(".indices"):

@@ -42,7 +42,7 @@ class RecurrentStates(CarriedState):
 
         Args:
             states: Those before the call and after each of its chunks.
-            initial: What blocks get that continue no document, [n, E].
+            initial: For blocks that continue no document, [n, E].
             layout: Of the call.
             num_blocks: C.
         """

@@ -1,7 +1,7 @@
 """One memory on several processes: each scores its own landmarks and sends the chosen chunks.
 
-All processes run the model on the same question, in step. A retrieval gathers K
-candidates from each, whose K best are those of the whole memory; then the owner of each chosen
+All processes run the model on the same question, in step. A retrieval gathers K candidates from
+each; the K best of all candidates are the K best of the whole memory. Then the owner of each chosen
 chunk sends it to the others. Nothing else is sent.
 
 Shapes: N chunks of all processes, Q queries, K chosen chunks, U chunks asked for, S slots per
@@ -30,12 +30,12 @@ class ShardedChunks:
 
     Every process makes one from its own share and calls the same methods with the same arguments;
     `DRTCache(config, memory=…)` takes it like any other memory. On a GPU the choice is bit for bit
-    that of one process; in plain PyTorch too where each share begins at a multiple of `SCORE_BLOCK`
-    chunks, and else to the last digit of a score.
+    that of one process. In plain PyTorch it is if each share begins at a multiple of `SCORE_BLOCK`
+    chunks; otherwise scores may differ in the last digit.
 
     Args:
         own: The chunks of this process, such as what `open_memory` returns.
-        group: The processes; all of them without it.
+        group: The processes; by default all of them.
     """
 
     def __init__(self, own: SharedChunks, group: Any = None) -> None:
@@ -99,7 +99,7 @@ class ShardedLandmarks:
             )
         ]
         best = merge_candidates(candidates, top_k)
-        # of every rank's candidates the K best scores are those of the K best chunks
+        # the K best of all candidates are the K best of all chunks
         scores = torch.cat([own.scores for own in candidates], dim=-1)
         return BestChunks(best, scores.sort(dim=-1, descending=True, stable=True).values[:, :top_k])
 
@@ -170,7 +170,7 @@ class _Exchange:
         """Gather rows of tensors from the processes that hold them.
 
         Args:
-            numbers: Of chunks, [U], distinct and ascending.
+            numbers: Of the chunks, [U], distinct and ascending.
             read: Returns rows of this process's tensors, by local numbers.
         """
         like = read(numbers[:0])

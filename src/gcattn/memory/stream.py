@@ -1,8 +1,9 @@
 """What a forward call continues from and leaves behind: the carried states, all in one place.
 
-Every call runs on a stream. This one keeps nothing, as in training; `DRTCache` does.
-To add a carried state: a file with its class, a line in `Stream.__init__`, a line where the model
-extends it. Row selection, byte counts, saving, loading and rollback then work without more code.
+Every call runs on a stream. This one keeps nothing, as in training; `DRTCache` keeps all that the
+next call needs. To add a carried state: a file with its class, a line in `Stream.__init__`, a line
+where the model extends it. Row selection, byte counts, saving, loading and rollback then work
+without more code.
 """
 
 from contextlib import AbstractContextManager, nullcontext
@@ -95,7 +96,7 @@ class ReadingStream(Stream):
 
     def __init__(self, config: "DRTConfig") -> None:
         super().__init__(config)
-        self.log = TokenLog(remembers=False)  # nobody needs a log of a billion tokens
+        self.log = TokenLog(remembers=False)  # a log of a billion tokens would serve nothing
 
     def begin_at(self, position: int, num_rows: int = 1) -> None:
         """Begin within a document, whose earlier tokens are unknown or follow as a halo.

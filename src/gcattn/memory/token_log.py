@@ -1,7 +1,7 @@
 """Which tokens a stream has read, and in which chunk each of them is.
 
-It finds the text of a retrieved chunk, and tells a prompt that repeats what was read from one that
-holds new tokens only.
+With it the text of a retrieved chunk is found, and a prompt that repeats what was read is told from
+one that holds new tokens only.
 
 Shapes: B batch, T tokens of a call, P tokens read, padding included.
 """
@@ -13,12 +13,12 @@ from gcattn.memory.carried import CarriedState
 
 # unknown id: the token came as an embedding
 UNKNOWN = -1
-# the last token that `generate` returned for a row has been read; an id: not yet
+# in place of an id: the last token that `generate` returned for a row has been read
 NOTHING_GENERATED, LAST_IS_READ = -1, -2
 
 
 class TokenLog(CarriedState):
-    """Ids [B, P] beside the model, chunk numbers [B, P] on the CPU; -1 for padding's chunk.
+    """Ids [B, P] on the model's device, chunk numbers [B, P] on the CPU, -1 for padding.
 
     Both are extended in place, like the chunk memory.
 
@@ -95,7 +95,7 @@ class TokenLog(CarriedState):
             width: S - 1, the most tokens of a chunk.
 
         Returns:
-            int32 [n, S - 1], row by row; `UNKNOWN` where tokens came as embeddings, and behind the
+            int32 [n, S - 1], row by row; `UNKNOWN` where tokens came as embeddings, and after the
             last token of a chunk.
         """
         found = torch.full((int(counts.sum()), width), UNKNOWN, dtype=torch.int32)
@@ -103,7 +103,7 @@ class TokenLog(CarriedState):
         for row, (start, count) in enumerate(zip(first.tolist(), counts.tolist(), strict=True)):
             if not count:
                 continue
-            # chunks are consecutive: the wanted ones are near the end, or the log is short
+            # chunks are consecutive, so the wanted ones are near the end unless the log is short
             size = 2 * width * (count + 1)
             while size < self.num_tokens:
                 numbers = self.chunks[row, -size:]

@@ -76,16 +76,16 @@ class WindowCache(CarriedState):
     def _last(self, x: Tensor) -> Tensor:
         """Take the columns that stay, [B, P + L, …] → [B, P', …]."""
         kept = x[:, x.shape[1] - self._num_kept :]
-        # a view keeps the whole tensor alive: fine after one token, not after a segment of a prompt
+        # a view keeps the whole tensor alive: harmless after one token, not after a long segment
         return kept.clone() if x.shape[1] > 2 * self._window_size else kept
 
     @property
     def is_all_used(self) -> bool:
-        """Whether every row uses every column that is kept, as far as the host knows."""
+        """Whether every row is known, on the host, to use every column that is kept."""
         return self._all_used
 
     def replace(self, tensors: dict[str, Tensor], *, all_used: bool = False) -> None:
-        """Hold other tensors by the same names; all their columns are used if `all_used`."""
+        """Replace the tensors, by name; `all_used` says that every row uses all their columns."""
         super().replace(tensors)
         self._all_used = all_used
 

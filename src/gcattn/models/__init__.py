@@ -1,4 +1,4 @@
-"""The models; transformers' Auto classes know them since `gcattn` was imported."""
+"""The models; importing `gcattn` registers them with transformers' Auto classes."""
 
 from gcattn.models.call_plan import plan_ahead
 from gcattn.models.causal_lm import DRTForCausalLM

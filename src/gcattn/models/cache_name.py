@@ -1,4 +1,4 @@
-"""The name that a cache goes by: the installed transformers has one, callers may use either.
+"""Both names of the cache argument: callers may use either, the installed transformers uses one.
 
 Place in the data flow: arguments and outputs of models, and what `generate` keeps between calls.
 """
@@ -11,7 +11,7 @@ from transformers.modeling_outputs import CausalLMOutputWithPast
 from gcattn.memory.cache import DRTCache
 
 # transformers 5.24 renamed "past_key_values" to "cache"; `generate` passes the cache by the name of
-# its version and looks for it in the output by that name only
+# its version, and finds it in the output only by that name
 CACHE_NAME = next(
     field.name
     for field in fields(CausalLMOutputWithPast)
@@ -25,7 +25,7 @@ def named_cache(cache: object) -> dict[str, Any]:
 
 
 def given_cache(cache: DRTCache | None, past_key_values: DRTCache | None) -> DRTCache | None:
-    """Return the cache that a caller passed by either name, None without one.
+    """Return the cache that a caller passed by either name; None if there is none.
 
     Raises:
         ValueError: Both were passed, or one that is not a DRT's.

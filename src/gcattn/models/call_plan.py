@@ -1,9 +1,9 @@
-"""What one forward call has to do: its layout, its blocks, what the upper decoder sees of it.
+"""The plan of one forward call: its layout, its blocks, and which columns the upper decoder sees.
 
-The memory depends on the lower decoder and the chunk encoder only. To give the last tokens'
-logits, and to leave valid windows behind, the upper decoder needs no more than its receptive
-field: the last num_upper_layers · (W - 1) + R · S columns. A prompt of any length costs it that
-much and no more.
+The memory depends only on the lower decoder and the chunk encoder. For the logits of the last
+tokens, and for valid windows after the call, the upper decoder needs no more than its receptive
+field: the last num_upper_layers · (W - 1) + R · S columns. That is its cost for a prompt of any
+length.
 
 Shapes: B batch, T tokens, L columns, S slots per chunk, W window, R retrieval groups.
 """
@@ -82,10 +82,10 @@ def plan_ahead(
     chunk_breaks: Tensor | None = None,
     document_ids: Tensor | None = None,
 ) -> CallPlan:
-    """Lay out whole rows before the model sees them: in the processes that load the data, say.
+    """Lay out whole rows before the model sees them, for example in the data loader's processes.
 
-    A model on a GPU that plans its own call has to wait for breaks and documents to come back from
-    the device, and the device waits for the plan.
+    A model on a GPU that plans its own call has to wait until breaks and documents have been copied
+    from the device, and the device waits for the plan.
 
     Args:
         config: The model's configuration.
@@ -123,7 +123,7 @@ def check_plan(
     """Check that a plan made ahead fits a call.
 
     Raises:
-        ValueError: It does not, or what it holds is passed again.
+        ValueError: It does not fit, or the call passes what the plan already holds.
     """
     if attention_mask is not None or chunk_breaks is not None:
         raise ValueError(
@@ -160,7 +160,7 @@ def plan_call(
         shape: (B, T).
         device: Where the model computes.
         stream: What the call continues from.
-        attention_mask: 0 where a token is padding, [B, T], or over all that was read and T more.
+        attention_mask: 0 where a token is padding, [B, T], or [B, P + T] for P tokens read before.
         chunk_breaks: True where the chunk closes after this token, bool [B, T], or [B, T + 1]
             whose first column closes the chunk that is open before the call.
         document_ids: Document of each token, [B, T].
@@ -178,7 +178,7 @@ def plan_call(
         ("chunk_breaks", chunk_breaks, 1),
         ("document_ids", document_ids, 0),
     ):
-        # a mask may cover what the stream has read too, breaks may close what is open before
+        # a mask may cover what was read before, and breaks may close the chunk that is open before
         if x is not None and x.shape not in ((B, num_tokens), (B, num_tokens + more)):
             wide = f" or {[B, num_tokens + more]}" if more else ""
             raise ValueError(
@@ -194,7 +194,7 @@ def plan_call(
         )
         raise ValueError(f"The cache is of batch size {rows}, the call of {B}{hint}.")
     S, from_landmark = config.chunk_size, config.retrieval_serves == "from_landmark"
-    # every token takes a column, and a landmark at most
+    # every token takes a column, and at most one landmark more
     num_upper = 2 * num_tokens + 1
     has_receptive_field = config.self_attention == "window" and not config.num_recurrent_states
     if num_logits is not None and has_receptive_field:
@@ -210,10 +210,10 @@ def plan_call(
         lengths = tuple(before.open_length.tolist())
         grid = S, from_landmark, num_upper, device
         if not any(lengths):
-            # rows that all begin with a chunk differ in where they stand, and in nothing else
-            return _row_plan(num_tokens, *grid).expand(B).behind(before)
+            # rows that all begin with a chunk differ only in their positions
+            return _row_plan(num_tokens, *grid).expand(B).continuing(before)
         if num_tokens == 1:
-            return _token_plan(lengths, *grid).behind(before)
+            return _token_plan(lengths, *grid).continuing(before)
     layout, state = plan_chunks(
         *shape,
         S,
@@ -243,7 +243,7 @@ def _views(
 
 @dataclass(frozen=True)
 class _KeptPlan:
-    """A plan for the beginning of a stream; other streams only stand elsewhere."""
+    """A plan for the beginning of a stream; elsewhere in a stream only positions differ."""
 
     layout: TableLayout
     upper: TableLayout
@@ -263,8 +263,8 @@ class _KeptPlan:
         num_upper: int,
         device: torch.device,
     ) -> Self:
-        # kept from call to call: made in inference mode it could not serve where gradients are
-        # recorded
+        # kept from call to call: tensors made in inference mode could not be used where gradients
+        # are recorded
         with torch.inference_mode(False):
             layout, after = plan_chunks(len(start.open_length), num_tokens, chunk_size, state=start)
             views = _views(layout, from_landmark, num_upper, device)
@@ -283,13 +283,13 @@ class _KeptPlan:
             after=self.after.select(torch.zeros(B, dtype=torch.long)),
         )
 
-    def behind(self, before: ChunkState) -> CallPlan:
-        """Return the plan of rows that stand there, with open chunks as long."""
+    def continuing(self, before: ChunkState) -> CallPlan:
+        """Return the plan of rows that continue from `before`, whose open chunks are as long."""
         layout, upper = self.layout, self.upper
-        stands = torch.stack([before.num_chunks, before.next_position, before.document])
-        if stands.any():
+        moved_by = torch.stack([before.num_chunks, before.next_position, before.document])
+        if moved_by.any():
             # a copy that blocks would wait for all that the device still computes
-            chunk, position, document = stands.to(layout.positions.device, non_blocking=True)
+            chunk, position, document = moved_by.to(layout.positions.device, non_blocking=True)
             shift = chunk, position, document if before.document.any() else None
             layout = layout.moved(*shift)
             upper = layout if self.upper is self.layout else upper.moved(*shift)
@@ -310,7 +310,7 @@ class _KeptPlan:
         )
 
 
-# a plan of 64K tokens takes some MB of the device: few are kept
+# few are kept: a plan of 64K tokens takes some MB of the device
 @lru_cache(maxsize=4)
 def _row_plan(num_tokens: int, *grid: Any) -> _KeptPlan:
     """Plan one row that begins with a chunk."""
@@ -326,5 +326,5 @@ def _token_plan(open_lengths: tuple[int, ...], *grid: Any) -> _KeptPlan:
 
 def _receptive_field(config: "DRTConfig", num_logits: int) -> int:
     reach = config.num_upper_layers * (config.window_size - 1)
-    # chunks closed early may put a landmark after each of the wanted tokens
+    # if chunks close early, a landmark may follow each of the wanted tokens
     return reach + config.num_retrieval_groups * config.chunk_size + 2 * num_logits

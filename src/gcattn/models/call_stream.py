@@ -1,4 +1,4 @@
-"""Which stream a call runs on: a cache that remembers, or one that keeps nothing."""
+"""Which stream a call runs on: a cache, or a stream that keeps nothing."""
 
 from typing import TYPE_CHECKING
 
@@ -26,7 +26,7 @@ def stream_of_call(
         use_cache: Whether to return a cache; by default only where no gradients are recorded.
 
     Raises:
-        ValueError: The cache, or the memory that it stands on, is of other sizes or weights.
+        ValueError: The cache, or the memory under it, is of a model of other sizes or weights.
     """
     if use_cache is None:
         use_cache = model.config.use_cache and not torch.is_grad_enabled()
@@ -45,6 +45,6 @@ def stream_of_call(
 
 
 def _is_checkpointing(model: "DRTPreTrainedModel") -> bool:
-    """Say whether layers will run again, which a cache cannot take back."""
+    """Say whether layers will run twice, which would extend a cache twice."""
     layers = (m for m in model.modules() if hasattr(m, "gradient_checkpointing"))
     return any(layer.gradient_checkpointing for layer in layers)

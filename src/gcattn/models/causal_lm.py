@@ -56,40 +56,41 @@ class DRTForCausalLM(DRTPreTrainedModel, DRTGenerationMixin):
         return_dict: bool | None = None,
         **kwargs: Any,
     ) -> DRTCausalLMOutput | tuple[Any, ...]:
-        """Predict the next token of every token; landmarks come and go inside.
+        """Predict the token after every token; landmarks are inserted and removed inside.
 
         Args:
             input_ids: Plain token ids, [B, T]; with a cache, the tokens after those it holds.
             attention_mask: 0 where a token is padding, [B, T] or longer (its last T columns count);
                 padding may be on either side and changes nothing.
-            position_ids: Where they start again a document begins, as collators that pack without
-                padding mean it; otherwise positions follow from the layout, and gaps are refused.
+            position_ids: A document begins where they restart, which is how collators that pack
+                without padding mark it; otherwise positions follow from the layout, and gaps are
+                refused.
             past_key_values: A `DRTCache`; it is extended in place.
             inputs_embeds: Embeddings in place of ids, [B, T, E].
             labels: Ids to predict, [B, T], not shifted; -100 where there is no loss. Any other
-                number that is no id is refused (on a GPU, where looking would mean waiting, the
-                loss is NaN).
+                number outside the vocabulary is refused (on a GPU, where a check would mean
+                waiting, the loss becomes NaN).
             use_cache: Return a cache; on by default when no gradients are recorded.
-            logits_to_keep: Compute the logits of the last so many tokens only (0: all); the upper
+            logits_to_keep: Compute logits only for this many last tokens (0: all); the upper
                 decoder then reads no more than its receptive field.
             return_logits: False: with `labels`, return the loss only; the logits of all tokens are
                 then never in memory, which makes training faster and longer rows possible.
             chunk_breaks: True where the chunk closes after this token, bool [B, T].
             document_ids: Document of each token, [B, T]: packed documents do not see each other.
-            retrieval: How to retrieve in this call; without it the configuration's top-k, and its
-                noise while training.
+            retrieval: How to retrieve in this call; by default with the configuration's top-k, and
+                with its noise while training.
             output_retrieval: Return what every landmark retrieved.
-            output_hidden_states: Return the hidden states of the tokens after every layer; the
-                configuration's choice without it.
+            output_hidden_states: Return the hidden states of the tokens after every layer; by
+                default the configuration decides.
             cache: The same as `past_key_values`, by the name that transformers 5.24 gave it.
-            shift_labels: What each token predicts, [B, T], for labels that were shifted before
-                rows were cut; in place of `labels`.
-            plan: What `plan_ahead` made of `chunk_breaks` and `document_ids`, in place of the
-                breaks; for calls without a cache.
-            return_dict: False: return a tuple; the configuration's choice without it.
+            shift_labels: The id that each token predicts, [B, T], in place of `labels`: for labels
+                that were shifted before rows were cut.
+            plan: What `plan_ahead` returned for these breaks and documents, in place of
+                `chunk_breaks`; for calls without a cache.
+            return_dict: False: return a tuple; by default the configuration decides.
             **kwargs: `num_items_in_batch`, the number of labels that the loss is divided by;
-                `seq_idx` or `cu_seq_lens_q`, which say documents as other collators do; and what
-                asks for nothing but the default.
+                `seq_idx` or `cu_seq_lens_q`, by which other collators mark documents; and arguments
+                that only ask for the default.
 
         Returns:
             Loss, logits [B, T, V], cache; see `DRTCausalLMOutput`.
@@ -100,7 +101,9 @@ class DRTForCausalLM(DRTPreTrainedModel, DRTGenerationMixin):
         num_items = kwargs.pop("num_items_in_batch", None)
         learns = labels is not None or shift_labels is not None
         if not learns and not return_logits:
-            raise ValueError("return_logits=False needs labels: without them nothing is left.")
+            raise ValueError(
+                "return_logits=False needs labels: without them there is nothing to return."
+            )
         for wanted in (labels, shift_labels):
             if wanted is not None:
                 check_ids("labels", wanted, self.config.vocab_size)

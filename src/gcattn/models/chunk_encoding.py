@@ -1,4 +1,4 @@
-"""The half of a model that makes a memory: what a text's chunks are retrieved by, and hold.
+"""The half of a model that makes a memory: the landmarks, keys and values of a text's chunks.
 
 Shapes: B batch, T tokens.
 """
@@ -38,9 +38,9 @@ class EncodesChunks(DRTPreTrainedModel):
     ) -> EncodedChunks:
         """Return the landmarks, keys and values of the chunks that a text fills; for inference.
 
-        They depend on the lower decoder and the chunk encoder alone, so nothing else runs: this is
-        the quick way to make a memory. See `DRTForCausalLM.forward` for the arguments; a `stream`
-        is what a text that comes in segments continues from.
+        They depend only on the lower decoder and the chunk encoder, so nothing else runs: this is
+        the quick way to make a memory. See `DRTForCausalLM.forward` for the arguments; pass a
+        `stream` to read a text in segments.
 
         Raises:
             ValueError: The model retrieves nothing, the stream keeps chunks itself, or an argument

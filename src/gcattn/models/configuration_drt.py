@@ -30,7 +30,7 @@ RetrievalMethod = Literal["learned", "random", "fixed", "off", "none"]
 RetrievalServes = Literal["next_chunk", "from_landmark"]
 ResidualWiring = Literal["bypass", "ordinary"]
 
-# fields that may be left out: None at first, filled in from the other fields at construction
+# fields that may be left out: None until construction fills them in from other fields
 if TYPE_CHECKING:
     DerivedInt = int
 else:
@@ -58,76 +58,75 @@ class DRTConfig(PreTrainedConfig):
     """Sizes and choices of a DRT; the defaults are those of the paper's 128M model.
 
     Args:
-        vocab_size: Token ids, as many as the tokenizer has and as there are logits. The landmark is
-            none of them: it has an embedding of its own.
+        vocab_size: Number of token ids, of the tokenizer and of the logits. The landmark is not one
+            of them: it has an embedding of its own.
         hidden_size: E.
         intermediate_size: Width of the feed-forward blocks.
         num_attention_heads: Query heads H.
-        num_key_value_heads: Key/value heads G of self-attention and of the chunk pool; H without
-            it.
-        head_dim: D; hidden_size / H without it.
+        num_key_value_heads: Key/value heads G of self-attention and chunk pool; by default H.
+        head_dim: D; by default hidden_size / H.
         num_lower_layers: Layers before retrieval.
         num_upper_layers: Layers that read retrieved chunks, a multiple of `num_retrieval_groups`.
         num_encoder_layers: Bidirectional layers of the chunk encoder; without any, landmarks, keys
             and values are made of the lower decoder's output (the paper's ablation).
         num_retrieval_groups: R, retrievals per chunk; each serves its share of the upper layers.
-        cross_attention_interval: Upper layers from one that reads what was retrieved to the next,
-            counted back from the last of each group, which always reads; 1 is the paper's: all do.
+        cross_attention_interval: Every n-th upper layer reads what was retrieved, counted back from
+            the last of each group, which always reads; in the paper all do (1).
         chunk_size: S, slots per chunk: S - 1 tokens and the landmark.
         retrieval_top_k: K, chunks retrieved per chunk and group.
         window_size: W, columns that self-attention sees, its own included.
         self_attention: "window", the last W columns, or "landmark", a peer: Landmark Attention, in
             which every token reads all earlier chunks through their landmarks. It needs
             `retrieval_method` to be "none".
-        landmark_top_k: With "landmark" attention, the chunks that each token of each head reads;
-            all without it, as in training.
+        landmark_top_k: With "landmark" attention, the chunks that each token reads in each head; by
+            default all, as in training.
         num_recurrent_states: State vectors of the Block-Recurrent Transformer, a peer: they carry
-            the past from chunk to chunk through the last lower layer. 0: there are none; as many
-            as slots in a chunk, both 512, is that paper's setting. It needs `retrieval_method` to
-            be "none".
-        retrieval_method: "learned" by the language-model loss, "random" chunks (the paper's
-            ablation), "fixed": a peer, chunks are compared by an encoder of text that does not
-            learn, "off": the weights of a DRT with nothing retrieved, which shows what retrieval is
-            worth to them, or "none": no chunk encoder and no cross-attention, a sliding-window
+            the past from chunk to chunk through the last lower layer. 0: none. That paper has 512,
+            as many as slots in a chunk. It needs `retrieval_method` to be "none".
+        retrieval_method: "learned": trained by the language-model loss; "random": random chunks
+            (the paper's ablation); "fixed": a peer, in which a text encoder that does not learn
+            compares chunks; "off": the weights of a DRT, but nothing is retrieved, which shows what
+            retrieval is worth; "none": no chunk encoder and no cross-attention, a sliding-window
             Transformer.
-        fixed_retriever: Folder of the encoder of text, or its name on the hub, with "fixed"
-            retrieval; scores are cosines divided by `retrieval_temperature`.
+        fixed_retriever: Folder of the text encoder of "fixed" retrieval, or its name on the hub;
+            scores are cosines divided by `retrieval_temperature`.
         retrieval_noise: Noise on the scores while training, "gumbel" or "none".
-        retrieval_serves: "next_chunk" (the paper's): what chunk c retrieved serves chunk c + 1;
-            "from_landmark": it serves the landmark of chunk c already.
+        retrieval_serves: "next_chunk" (the paper's): what chunk c retrieved is read by chunk c + 1;
+            "from_landmark": the landmark of chunk c reads it already.
         chunk_mixing: "separate" (the paper's): each retrieved chunk is attended on its own, then
             mixed by retrieval weight; "joint": one softmax over all retrieved slots, with the
             logarithm of the chunk's weight added to its logits.
         softmax_off_by_one: Add 1 to the softmax denominators of cross-attention, so that a token
             may attend to nothing; on for language modelling, off for needle tuning (paper,
             appendix).
-        sink_logit: What `softmax_off_by_one` adds is exp(sink_logit), the paper's 1 by default. 64
-            slots that match nothing add up to about a hundred: a sink above that, and below what a
-            match adds up to (6 in gcattn-12m), keeps out chunks that were retrieved for nothing.
+        sink_logit: `softmax_off_by_one` adds exp(sink_logit), by default the paper's 1. 64 slots
+            that match nothing add up to about a hundred, so a sink above that and below what a
+            match adds up to (6 in gcattn-12m) keeps out chunks without a match.
         residual_wiring: "bypass" (the paper's): what is read feeds the MLP only; "ordinary": it
             enters the residual stream.
         cross_attention_init: "aligned": embeddings dominate the stream, with or without retrieval,
-            and cross-attention starts as content matching and copying, which lets retrieval begin
-            to learn; "plain": all maps start at random.
-        initial_score_scale: The retriever's scores begin, with "aligned", at so many times the
-            cosine of query and landmark: enough to prefer the better chunks, not so much as to shut
-            the others out.
+            and cross-attention starts as content matching and copying, from which retrieval can
+            learn; "plain": all maps start at random.
+        initial_score_scale: With "aligned", the retriever's scores start as this multiple of the
+            cosine of query and landmark: large enough to prefer the better chunks, small enough to
+            leave the others some weight.
         retrieval_temperature: The retriever's scores are divided by it; below 1 the better chunks
-            weigh more, so what the others hold in common drowns them less.
-        embedding_convolution_size: Columns whose embeddings enter the decoder as one, each column's
-            own and those before it, mixed channel by channel; 1 is the paper's.
-        key_convolution_size: Slots that a key is made of, its own and those before it in the chunk
-            (before the first the last token of the chunk before), mixed channel by channel; 1
-            is the paper's.
-        landmark_pooling: Gather landmarks from all slots of their chunk, by attention that begins
-            as the mean; the paper's are the encoder's output at the landmark alone.
-        landmark_overlap: Last tokens of the chunk before that are gathered too, with
-            `landmark_pooling`.
+            get more of the weight.
+        embedding_convolution_size: Columns whose embeddings are mixed, channel by channel, into
+            what enters the decoder: a column's own and those before it. In the paper 1.
+        key_convolution_size: Slots that are mixed, channel by channel, into a key: its own and
+            those before it in the chunk; before the first slot comes the last token of the chunk
+            before. In the paper 1.
+        landmark_pooling: Pool landmarks from all slots of their chunk, by attention that starts as
+            the mean; the paper takes the encoder's output at the landmark alone.
+        landmark_overlap: With `landmark_pooling`, how many of the last tokens of the chunk before
+            are pooled too.
         rope_theta: Base of the rotary positions.
         rms_norm_eps: Added to the variance in every norm.
         initializer_range: Standard deviation of the random start.
-        memory_tier: Where generation keeps the keys and values of past chunks: "device", "host"
-            memory, in 8 bits in "host-int8", on "disk", or nowhere: "recompute" makes them again.
+        memory_tier: Where generation keeps the keys and values of past chunks: "device"; "host",
+            in host memory; "host-int8", there in 8 bits; "disk"; or "recompute", which keeps only
+            token ids and makes them again.
         use_cache: Return a cache when no gradients are recorded.
 
     Raises:
@@ -178,7 +177,7 @@ class DRTConfig(PreTrainedConfig):
     pad_token_id: int | None = None
     bos_token_id: int | None = None
     eos_token_id: int | list[int] | None = None
-    # filled in when a model is saved; libraries look into it without asking whether it is there
+    # filled in when a model is saved; libraries read it without asking whether it is there
     auto_map: dict = field(default_factory=dict)
 
     def __post_init__(self, **kwargs: Any) -> None:
@@ -198,10 +197,10 @@ class DRTConfig(PreTrainedConfig):
 
     @classmethod
     def from_dict(cls, config_dict: dict[str, Any], **kwargs: Any) -> Any:
-        """Make a configuration of what a file says, and keep what others wrote into it.
+        """Make a configuration from what a file says, and keep what others wrote into it.
 
-        Keys that are no field may be notes of users or of other libraries: they become attributes
-        and are saved again. One that looks like a misspelt field is warned of.
+        Keys that are not fields may be notes of users or of other libraries: they become attributes
+        and are saved again. One that looks like a misspelt field gets a warning.
 
         Raises:
             ValueError: A value is refused, or one of `kwargs` is a misspelt field.
@@ -321,7 +320,7 @@ class DRTConfig(PreTrainedConfig):
     def flops_per_token(self, *, training: bool = True) -> int:
         """Return floating-point operations per token, three times the forward's when training.
 
-        The number does not depend on the context length, but for the scan of the landmarks.
+        Apart from the scan of the landmarks they do not depend on the context length.
         """
         return estimates.flops_per_token(self, training=training)
 
@@ -346,7 +345,7 @@ def _hint(name: str) -> str:
     return f"; did you mean {close[0]}?" if close else ""
 
 
-# what transformers takes besides fields, and takes care of itself
+# what transformers accepts besides fields and handles itself
 _ACCEPTED = frozenset(
     {"attn_implementation", "experts_implementation", "landmark_token_id", "return_unused_kwargs"}
 )

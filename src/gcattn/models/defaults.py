@@ -1,4 +1,4 @@
-"""Arguments that transformers passes to every model, and that ask for nothing but the default."""
+"""Arguments that transformers passes to every model and that only ask for the default."""
 
 from typing import Any
 
@@ -6,7 +6,7 @@ from transformers.modeling_outputs import ModelOutput
 
 from gcattn.models.configuration_drt import DRTConfig
 
-# positions in a cache follow from the cache; what a harness counts is its own affair
+# positions in a cache follow from the cache; a harness counts tokens for itself
 _IGNORED = frozenset({"cache_position", "use_cache", "num_items_in_batch", "position_ids"})
 
 
@@ -24,6 +24,6 @@ def check_defaults(kwargs: dict[str, Any], model_name: str) -> None:
 
 
 def in_wanted_form(output: Any, return_dict: bool | None, config: DRTConfig) -> Any:
-    """Return a model's output, or the tuple of what it holds where that is asked for."""
+    """Return a model's output, or its values as a tuple where that is asked for."""
     wanted = config.return_dict if return_dict is None else return_dict
     return output if wanted or not isinstance(output, ModelOutput) else output.to_tuple()

@@ -21,7 +21,7 @@ def count_parameters(config: "DRTConfig", *, embeddings: bool) -> int:
         matrices += sum(_recurrent_sizes(config))
         norms += E * (2 + 2 * config.num_recurrent_states)  # a norm, the gate, starts and ids
     convolutions = E * sum(taps for taps in _taps(config) if taps > 1)
-    # the landmark's embedding stands beside the table and never in the head
+    # the landmark's embedding is outside the table, and the head has none
     rows = (1 if config.tie_word_embeddings else 2) * config.vocab_size + 1
     return matrices + norms + convolutions + (rows * E if embeddings else 0)
 
@@ -34,12 +34,12 @@ def flops_per_token(config: "DRTConfig", *, training: bool) -> int:
     forward += 4 * query_size * config.window_size * config.num_hidden_layers
     if n := config.num_recurrent_states:
         of_columns, of_states = _recurrent_sizes(config)
-        # states move once in a chunk; they read themselves and its slots, and every column them
+        # states are updated once in a chunk, from themselves and its slots; every column reads them
         forward += 2 * (of_columns + of_states * n // S) + 4 * query_size * (n + n * (n + S) // S)
     if config.retrieval_method != "none":
         forward += 4 * query_size * S * config.num_encoder_layers
         forward += 4 * query_size * S * config.retrieval_top_k * config.num_reading_layers
-    forward = forward * S // (S - 1)  # the landmark is one column more in every S - 1
+    forward = forward * S // (S - 1)  # the landmark adds a column to every S - 1 tokens
     return 3 * forward if training else forward
 
 

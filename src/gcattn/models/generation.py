@@ -28,11 +28,11 @@ class DRTGenerationMixin(GenerationMixin):
     """What `generate` has to know about chunks and their cache."""
 
     def generate(self, *args: Any, **kwargs: Any) -> Any:
-        """Generate as transformers does; if it fails, a given cache is as it was before.
+        """Generate as transformers does; if it fails, a given cache is left as it was.
 
-        With a cache the prompt is all tokens, or those that the cache has not read: a prompt that
-        begins with exactly what was read is the former. `attention_mask` of P + T columns says that
-        it is the latter.
+        With a cache the prompt holds either all tokens or only new ones. It holds all of them if it
+        begins with exactly what was read, unless an `attention_mask` of P + T columns says that its
+        T tokens are new.
 
         Args:
             *args: As in transformers.
@@ -114,16 +114,16 @@ class DRTGenerationMixin(GenerationMixin):
     def _read_beams(
         self, cache: DRTCache, turn: Turn, generated: Tensor, config: "GenerationConfig"
     ) -> None:
-        """Let the cache hold the sequences that are returned, not the beams that were alive last.
+        """Make the cache hold the returned sequences instead of the beams that were alive last.
 
         Args:
             cache: Its rows are the beams.
-            turn: Holds the cache as it was after the prompt.
+            turn: Has the snapshot of the cache after the prompt.
             generated: The returned sequences without the prompt, [B · returned, T].
             config: Says how many there are, and what ends a row.
         """
-        assert turn.behind_prompt is not None
-        cache.roll_back(turn.behind_prompt)
+        assert turn.after_prompt is not None
+        cache.roll_back(turn.after_prompt)
         items = torch.arange(len(generated)) // config.num_return_sequences
         cache.reorder_cache(items * config.num_beams)
         valid = torch.ones_like(generated, dtype=torch.bool)
@@ -145,7 +145,7 @@ class DRTGenerationMixin(GenerationMixin):
         model_kwargs: dict[str, Any],
         is_first_iteration: bool = True,
     ) -> Any:
-        # transformers' own tells new tokens from old ones by their number alone
+        # transformers' own method tells new tokens from old ones only by how many there are
         model: Any = self
         close_prompt = model_kwargs.pop("close_prompt", True)
         cache, turn = model_kwargs.get(CACHE_NAME), model_kwargs.get("turn")
@@ -154,12 +154,12 @@ class DRTGenerationMixin(GenerationMixin):
             model_kwargs.pop("attention_mask", None),
             model_kwargs.pop("chunk_breaks", None),
         )
-        # a mask without a zero was taken out, but its width says which tokens came
+        # a mask without a zero was removed, but its width says which tokens were passed
         width = getattr(generation_config, "_mask_length", None) if mask is None else mask.shape[1]
         prompt = unread_prompt(cache, input_ids if embeds is None else embeds, mask, width, breaks)
         if prompt.breaks is None and close_prompt:
             prompt = prompt.closed()
-        if cache is None:  # every call runs everything
+        if cache is None:  # every call reads everything again
             breaks = None if prompt.breaks is None else prompt.breaks[:, 1:]
             model_kwargs |= {
                 "attention_mask": mask,
@@ -185,7 +185,7 @@ class DRTGenerationMixin(GenerationMixin):
             )
             outputs = model(**inputs, return_dict=True)
         if turn is not None:
-            turn.behind_prompt = cache.snapshot()
+            turn.after_prompt = cache.snapshot()
         return outputs
 
     def prepare_inputs_for_generation(
@@ -205,7 +205,7 @@ class DRTGenerationMixin(GenerationMixin):
 
         Args:
             input_ids: All ids, or the new ones only, [B, T].
-            next_sequence_length: Take the last so many columns.
+            next_sequence_length: Take only this many last columns.
             attention_mask: 0 where a token is padding.
             inputs_embeds: Embeddings of the prompt, used once.
             is_first_iteration: Whether the prompt is being read.
@@ -229,7 +229,7 @@ class DRTGenerationMixin(GenerationMixin):
         if turn is not None and inputs.get(CACHE_NAME) is not None and not is_first_iteration:
             inputs["attention_mask"] = turn.mask(input_ids.shape[0], input_ids.device)
         if chunk_breaks is not None and inputs.get("input_ids") is not None:
-            # without a cache everything runs again: what was generated closes nothing
+            # without a cache everything is read again: generated tokens close no chunk early
             more = max(inputs["input_ids"].shape[1] - chunk_breaks.shape[1], 0)
             inputs["chunk_breaks"] = F.pad(chunk_breaks, (0, more)) if chunk_breaks.any() else None
         elif chunk_breaks is not None:
@@ -245,7 +245,7 @@ class DRTGenerationMixin(GenerationMixin):
 
 
 def _known(kwargs: dict[str, Any]) -> dict[str, Any]:
-    """Leave out what transformers passes to a decoding loop that has no use for it."""
+    """Drop what transformers passes to every decoding loop and this one does not use."""
     return {k: v for k, v in kwargs.items() if k not in ("tokenizer", "assistant_tokenizer")}
 
 
@@ -255,7 +255,7 @@ def _sequences(result: Any) -> Tensor:
 
 
 def _collects(config: "GenerationConfig", kwargs: dict[str, Any]) -> list[Any] | None:
-    """Return where to collect what is retrieved; None if nobody asked."""
+    """Return where to collect what is retrieved; None if it is not asked for."""
     if not kwargs.get("output_retrieval"):
         return None
     if not config.return_dict_in_generate:

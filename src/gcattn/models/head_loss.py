@@ -1,4 +1,4 @@
-"""The loss of an output layer: in slices where it is a plain one, through the layer where not.
+"""The loss of an output layer: computed in slices if the layer is plain, by calling it if not.
 
 Shapes: B batch, T tokens, E hidden size, V vocabulary.
 """
@@ -12,10 +12,10 @@ from gcattn.ops.linear_cross_entropy import linear_cross_entropy
 
 
 def summed_loss(head: nn.Module, hidden: Tensor, targets: Tensor, logits: Tensor | None) -> Tensor:
-    """Return the summed cross-entropy of what `head` makes of hidden states [B, T, E].
+    """Return the summed cross-entropy of the logits that `head` gives for hidden states [B, T, E].
 
-    A plain linear layer need not run: its table and a slice of tokens at a time give the same. An
-    adapter, a quantised table, or hooks that fetch it from elsewhere count only when it does run.
+    A plain linear layer need not be called: its weight times a slice of tokens at a time gives the
+    same. An adapter, a quantised weight, or hooks that fetch it take part only in a call.
 
     Args:
         head: The output layer.

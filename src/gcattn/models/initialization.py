@@ -1,7 +1,7 @@
 """How a DRT starts: the aligned start lets cross-attention match and copy from the first step.
 
 With all maps at a standard deviation of 0.02 the signal through query · key and value → output is
-too weak for retrieval to begin; `docs/training.md` has what was measured.
+too weak for retrieval to start learning; `docs/training.md` has the measurements.
 
 Shapes: H query heads, G key/value heads, D head dim, E hidden size.
 """
@@ -34,9 +34,9 @@ QUIET = (
 def align_embeddings(tokens: nn.Embedding, landmark: nn.Embedding) -> None:
     """Start with tokens that dominate the residual stream and landmarks that are empty.
 
-    Matching content needs the stream to hold the token: embeddings start at a standard deviation of
-    1 / sqrt(E), well above what the layers add to them. An embedding of the landmark would be what
-    all landmarks have in common; without it a landmark is what attention gathered from its
+    To match content the stream must hold the token, so embeddings start at a standard deviation of
+    1 / sqrt(E), well above what the layers add to them. The landmark's embedding starts at zero: it
+    would be common to all landmarks. Without it a landmark is what attention gathered from its
     neighbourhood, and the retriever compares contents from the first step.
     """
     init.normal_(tokens.weight, std=tokens.embedding_dim**-0.5)
@@ -46,8 +46,8 @@ def align_embeddings(tokens: nn.Embedding, landmark: nn.Embedding) -> None:
 def quiet_layers(model: nn.Module, initializer_range: float) -> None:
     """Start with layers that add little, so that the stream holds the tokens at any width.
 
-    Embeddings have a root mean square of 1 / sqrt(E), while what a feed-forward block adds at the
-    plain start does not shrink with the width: from E = 512 on it would drown them.
+    Embeddings have a root mean square of 1 / sqrt(E), but what a feed-forward block adds at the
+    plain start does not shrink with the width: from E = 512 on it would outweigh them.
     """
     for name, weight in model.named_parameters():
         if name.endswith(QUIET) or ("chunk_encoder" in name and name.endswith(".o_proj.weight")):
@@ -55,10 +55,10 @@ def quiet_layers(model: nn.Module, initializer_range: float) -> None:
 
 
 def align_retrievers(retrievers: list[Retriever], score_scale: float) -> None:
-    """Start with scores that are `score_scale` times the cosine, so that all chunks are heard of.
+    """Start with scores of `score_scale` times the cosine, so that every chunk gets some weight.
 
-    Scores of normed vectors grow with sqrt(E): a wide model would begin with weights of 0 and 1 on
-    chunks chosen by chance, and never hear of the others.
+    Scores of normed vectors grow with sqrt(E): a wide model would start with weights of 0 and 1 on
+    chunks chosen by chance, and no gradient would reach the others.
     """
     for retriever in retrievers:
         weight = retriever.norm.weight
@@ -68,10 +68,11 @@ def align_retrievers(retrievers: list[Retriever], score_scale: float) -> None:
 def align_cross_attention(encoder: ChunkEncoder, modules: list[GroupedCrossAttention]) -> None:
     """Start cross-attention as content matching and copying.
 
-    Queries use the map of the keys, so a token attends to slots that hold what it holds; values are
-    an orthogonal map and the output is its transpose, so what is read comes back as it was written.
-    That holds for the last layer; the others start with a tenth of it. If each of them read, a
-    layer would ask with what the one before it read, and so find what follows the answer.
+    Queries use the map of the keys, so a token attends to slots with the same content. The map of
+    the values is orthogonal and that of the output is its transpose, so what is read comes back as
+    it was written. That is the last layer; the others start with a tenth of it: if each of them
+    read in full, a layer would query with what the layer before it read, and find what follows the
+    answer.
 
     Args:
         encoder: Holds the maps of the pool's keys and values, [G · D, E] each.
@@ -82,7 +83,7 @@ def align_cross_attention(encoder: ChunkEncoder, modules: list[GroupedCrossAtten
     init.normal_(key_weight, std=KEY_SCALE * key_weight.shape[1] ** -0.5)
     init.orthogonal_(value_weight)
     if encoder.key_convolution is not None:
-        # a key is what stands before its slot: what is read is what followed
+        # a key holds the token before its slot, so what is read is the token that followed
         weight = encoder.key_convolution.weight
         init.copy_(weight, _taps(weight, own=1.0, others=0.0).roll(1, 0))
     if encoder.landmark_pool is not None:
@@ -106,7 +107,7 @@ def initialize_module(module: nn.Module, initializer_range: float) -> None:
     elif isinstance(module, RecurrentAttention):
         init.constant_(module.gate, GATE_BIAS)
     elif isinstance(module, SlotConvolution):
-        # a key is what its slot holds, until it is aligned
+        # a key holds its own slot, until it is aligned
         init.copy_(module.weight, _taps(module.weight, own=1.0, others=0.0))
 
 

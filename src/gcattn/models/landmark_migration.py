@@ -1,8 +1,8 @@
-"""Rewrite a model that was saved while the landmark still was an id of its vocabulary.
+"""Rewrite a model that was saved when the landmark was still an id of its vocabulary.
 
-`python -m gcattn.models.landmark_migration FOLDER NEW_FOLDER`: the landmark's row leaves the
-embedding table and the head and becomes the embedding of its own that models have now. Every other
-number stays as it is, so logits of text do not change. The tokenizer loses the token
+`python -m gcattn.models.landmark_migration FOLDER NEW_FOLDER`: the landmark's row is taken out of
+the embedding table and the head, and becomes the separate embedding that models have today. Every
+other number stays as it is, so the logits of text do not change. The tokenizer loses the token
 `<|landmark|>`, which never stood for text.
 
 Shapes: V vocabulary, E hidden size.
@@ -32,7 +32,7 @@ def migrate_checkpoint(folder: Path, new_folder: Path) -> None:
     Raises:
         FileNotFoundError: There is no saved model.
         FileExistsError: `new_folder` is there already.
-        ValueError: The model needs no rewriting, or its landmark is not the last id.
+        ValueError: The model is up to date, or its landmark is not the last id.
     """
     if not (folder / "config.json").is_file():
         raise FileNotFoundError(f"{folder} holds no saved model (it has no config.json).")

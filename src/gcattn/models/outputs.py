@@ -16,7 +16,7 @@ from gcattn.ops.chunk_topk import ChunkSelection
 class DRTModelOutput(BaseModelOutputWithPast):
     """Hidden states [B, T, E], the cache, and on request what each group's landmarks retrieved.
 
-    `document_ids` [B, T] are those that the call was given, in whatever form.
+    `document_ids` [B, T] are the documents of the call, in whatever form it was given them.
     """
 
     retrieval: tuple[ChunkSelection, ...] | None = None
@@ -39,8 +39,8 @@ class HiddenStates:
     """Collects the hidden states of the tokens after every layer, if they are wanted.
 
     Args:
-        embeds: Embeddings of the tokens, [B, T, E]: the first entry, which gradients flow through.
-            Later entries are copies without the landmarks, taken beside the path of the gradient.
+        embeds: Embeddings of the tokens, [B, T, E]: the first entry, through which gradients flow.
+            Later entries are copies without the landmarks, through which none flow.
         wanted: Whether to collect anything.
     """
 

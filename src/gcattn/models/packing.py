@@ -1,7 +1,7 @@
-"""Packed documents as transformers, TRL and FlashAttention say them, turned into `document_ids`.
+"""Packed documents as transformers, TRL and FlashAttention mark them, turned into `document_ids`.
 
-Collators that pack rows without padding mark documents by positions that start again, by `seq_idx`,
-or by the places where documents begin. All say the same, and a DRT needs it once.
+Collators that pack rows without padding mark documents by positions that restart, by `seq_idx`, or
+by the places where documents begin. All of them say the same.
 
 Shapes: B batch, T tokens.
 """
@@ -11,7 +11,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-# what collators pass besides, with the arguments of attention kernels that follow from it
+# arguments of attention kernels that collators pass besides and that follow from these
 PACKING_ARGUMENTS = frozenset(
     {"cu_seq_lens_q", "cu_seq_lens_k", "max_length_q", "max_length_k", "seq_idx"}
 )
@@ -25,7 +25,7 @@ def packed_documents(
     continues: bool,
     packing: dict[str, Any],
 ) -> Tensor | None:
-    """Return the document of each token [B, T], None where nothing says that there are several.
+    """Return the document of each token [B, T]; None if nothing says that there are several.
 
     Args:
         shape: (B, T).
@@ -57,7 +57,7 @@ def packed_documents(
         )
     begins = torch.zeros_like(valid)
     begins[:, 1:] = valid[:, 1:] & (step <= 0)
-    # after padding on the left the first document begins, and it stays the only one
+    # padding on the left precedes the first document, which is the only one
     several = begins & (valid.cumsum(1) > 1)
     if not bool(several.any()):
         return None
@@ -70,7 +70,7 @@ def packed_documents(
 
 
 def _whole(x: Tensor, shape: tuple[int, int], name: str) -> Tensor:
-    """Return [B, T] of what may be one row for all."""
+    """Return [B, T] from what may be one row for all."""
     if x.shape[-1] != shape[1] or x.dim() > 2 or (x.dim() == 2 and x.shape[0] not in (1, shape[0])):
         raise ValueError(
             f"{name} must have shape [B, T] = {list(shape)}, or [1, T], got {list(x.shape)}."

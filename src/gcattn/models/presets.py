@@ -13,7 +13,7 @@ _LEARNS_SOONEST: dict[str, Any] = {
     "landmark_overlap": 16,
     "softmax_off_by_one": False,
     "residual_wiring": "ordinary",
-    # contents are compared from the first step, and noise drowns that
+    # contents are compared from the first step; noise would drown that
     "retrieval_noise": "none",
 }
 
@@ -30,7 +30,7 @@ _SHALLOW: dict[str, Any] = {
 
 
 def drt_tiny(**overrides: Any) -> DRTConfig:
-    """Return a model for a CPU and a few minutes: 16-slot chunks, a 32-column window."""
+    """Return a model that a CPU trains in minutes: 16-slot chunks, a 32-column window."""
     sizes: dict[str, Any] = {
         "hidden_size": 64,
         "intermediate_size": 192,
@@ -41,7 +41,7 @@ def drt_tiny(**overrides: Any) -> DRTConfig:
         "chunk_size": 16,
         "retrieval_top_k": 4,
         "window_size": 32,
-        # chunks of 15 tokens are told apart by their landmarks' own slots (results/recipes.jsonl)
+        # chunks of 15 tokens are told apart by the landmark's own slot (results/recipes.jsonl)
         "landmark_pooling": False,
         "landmark_overlap": 0,
     }

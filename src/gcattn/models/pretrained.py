@@ -1,7 +1,7 @@
 """What transformers asks of the model's classes: loading, starting, resizing.
 
-Weights are refused when they are not those of the configuration; a start joins modules (see
-`initialization`).
+Weights that are not those of the configuration are refused. The initial weights of a module may
+depend on other modules (see `initialization`).
 """
 
 from collections.abc import Mapping
@@ -28,7 +28,7 @@ HEADS = ("lm_head.", "score.")
 
 
 def check_loading_report(report: Mapping[str, Any]) -> None:
-    """Refuse weights that are not those of the configuration, heads aside.
+    """Refuse weights that are not those of the configuration; heads may differ.
 
     Raises:
         ValueError: The file holds tensors that would be ignored, or lacks some of the decoder.
@@ -66,7 +66,7 @@ class DRTPreTrainedModel(PreTrainedModel):
         pad_to_multiple_of: int | None = None,
         mean_resizing: bool = True,
     ) -> nn.Embedding:
-        """Change how many ids there are; see transformers for the arguments.
+        """Change the size of the vocabulary; see transformers for the arguments.
 
         Raises:
             ValueError: A special token of the configuration would be left outside.
@@ -78,14 +78,14 @@ class DRTPreTrainedModel(PreTrainedModel):
 
     @classmethod
     def from_pretrained(cls, *args: Any, **kwargs: Any) -> Any:
-        """Load as transformers does, but no weights that are not those of the configuration.
+        """Load as transformers does, but refuse weights that are not those of the configuration.
 
         Raises:
             ValueError: The file holds tensors that would be ignored, or lacks some of the decoder.
         """
         wanted = kwargs.pop("output_loading_info", False)
         loaded: Any = super().from_pretrained(*args, output_loading_info=True, **kwargs)
-        if wanted:  # whoever asks for the report reads it
+        if wanted:  # a caller who asks for the report checks it
             return loaded
         model, report = loaded
         check_loading_report(report)
@@ -99,8 +99,8 @@ class DRTPreTrainedModel(PreTrainedModel):
         initialize_module(module, self.config.initializer_range)
 
     def initialize_weights(self) -> None:
-        """Give every weight that was not loaded its start, then align the modules."""
-        # aligning joins several modules; `_init_weights` is never given one that holds them all
+        """Initialize every weight that was not loaded, then align the modules."""
+        # aligning involves several modules, and `_init_weights` never sees one that holds them all
         model: Any = self.base_model
         # loading marks weights, which may be quantised by now; a start marks modules
         marked = (model.norm, model.norm.weight)

@@ -1,7 +1,7 @@
 """What `trust_remote_code=True` runs: a file beside the weights that says where the classes are.
 
 Programs that never import gcattn, such as lm-evaluation-harness, load a model by `auto_map` in its
-config.json. The file that this names holds no model, it imports gcattn.
+config.json. That names this file, which only imports gcattn.
 """
 
 from os import PathLike

@@ -4,7 +4,7 @@ from pathlib import Path
 
 from gcattn.storage.manifest import SMALL_BYTES, check_folder
 
-# people change these by hand; a flipped byte keeps the size, an edit hardly ever does
+# people edit these by hand; an edit hardly ever keeps the size, a flipped byte does
 EDITED_BY_HAND = ("config.json", "generation_config.json", "tokenizer_config.json", "README.md")
 
 
@@ -13,7 +13,7 @@ def check_saved_model(folder: str | Path, *, hash_up_to: int | None = SMALL_BYTE
 
     Args:
         folder: What `gcattn train` saved.
-        hash_up_to: Read files of at most so many bytes, None: all.
+        hash_up_to: Hash only files of at most this many bytes; None: all.
 
     Raises:
         DamagedFolderError: The first file that differs, by name.

@@ -1,4 +1,4 @@
-"""A DRT that sorts whole documents into classes, or gives them numbers.
+"""A DRT that assigns classes or numbers to whole documents.
 
 Shapes: B batch, T tokens, E hidden size.
 """
@@ -18,7 +18,7 @@ from gcattn.nn.retriever import Retrieval
 
 
 class DRTForSequenceClassification(DRTPreTrainedModel):
-    """DRT with a linear map of each row's last token: documents in, a score for each class out."""
+    """DRT with a linear head on each row's last token: documents in, a score for each class out."""
 
     def __init__(self, config: DRTConfig) -> None:
         super().__init__(config)
@@ -52,7 +52,8 @@ class DRTForSequenceClassification(DRTPreTrainedModel):
             retrieval: How to retrieve in this call.
             output_hidden_states: Return the hidden states of the tokens after every layer.
             return_dict: False: return a tuple.
-            **kwargs: What transformers passes to every model and asks for nothing.
+            **kwargs: Arguments that transformers passes to every model and that only ask for the
+                default.
 
         Returns:
             Loss and logits [B, labels].

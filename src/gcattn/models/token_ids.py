@@ -1,4 +1,4 @@
-"""Which numbers are ids of the vocabulary: the check of what users pass as ids and labels."""
+"""Check that ids and labels lie within the vocabulary."""
 
 from typing import TYPE_CHECKING
 
@@ -14,8 +14,8 @@ if TYPE_CHECKING:
 def check_ids(name: str, ids: Tensor, vocab_size: int) -> None:
     """Refuse ids outside the vocabulary; for "labels", -100 stands for no loss.
 
-    On a GPU, where looking would mean waiting for it, nothing is checked: there the embedding stops
-    the program, and a label outside makes the loss NaN.
+    On a GPU, where a check would mean waiting, nothing is checked: there such an id fails in the
+    embedding, and such a label makes the loss NaN.
 
     Raises:
         ValueError: One is outside; it is named.
@@ -32,7 +32,7 @@ def check_ids(name: str, ids: Tensor, vocab_size: int) -> None:
 
 
 def check_special_ids(config: "DRTConfig", vocab_size: int) -> None:
-    """Refuse special tokens outside the vocabulary: generation would never meet its end.
+    """Refuse special tokens outside the vocabulary, with which generation would never end.
 
     Raises:
         ValueError: One is outside; it is named.

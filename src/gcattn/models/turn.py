@@ -1,4 +1,4 @@
-"""One call of `generate`: which rows have ended, what was retrieved, what is left unread.
+"""One call of `generate`: which rows have ended, what was retrieved, what has not been read.
 
 Shapes: B rows, T tokens.
 """
@@ -38,16 +38,16 @@ class EndedRows(StoppingCriteriaList):
 
 @dataclass
 class Turn:
-    """What one call of `generate` has to know beyond what transformers passes along.
+    """What one call of `generate` keeps beyond what transformers passes along.
 
     Attributes:
         ended: Rows that have ended; None for beams, whose rows change places.
-        behind_prompt: The cache as it was after the prompt.
-        retrieval: What the landmarks of every call retrieved; None if nobody asked.
+        after_prompt: The cache as it was after the prompt.
+        retrieval: What the landmarks of every call retrieved; None if it is not asked for.
     """
 
     ended: EndedRows | None = None
-    behind_prompt: dict[str, Snapshot] | None = None
+    after_prompt: dict[str, Snapshot] | None = None
     retrieval: list[Any] | None = None
 
     def mask(self, num_rows: int, device: torch.device) -> Tensor | None:
@@ -55,7 +55,7 @@ class Turn:
         if self.ended is None or self.ended.before_last is None:
             return None
         running = ~self.ended.before_last.to(device)
-        # if all have ended, other processes still run, and this one only keeps step with them
+        # if all have ended, this process only keeps step with others that still run
         return None if running.all() or not running.any() else running.long()[:, None]
 
     def collect(self, outputs: Any) -> None:
@@ -70,9 +70,9 @@ class Turn:
         return result
 
     def note_last(self, cache: DRTCache, sequences: Tensor) -> None:
-        """Tell the cache of each row's last token, which no call has read.
+        """Tell the cache each row's last token, which no call has read.
 
-        That of a row which ended before others was read while they continued.
+        In rows that ended before others it has been read, while the others continued.
         """
         last = sequences[:, -1]
         if self.ended is not None and self.ended.before_last is not None:

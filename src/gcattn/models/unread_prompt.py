@@ -35,7 +35,7 @@ class UnreadPrompt:
 
     def closed(self) -> Self:
         """Close the prompt before its last token, as `prompt_breaks` says."""
-        # a row that was read while others continued closes where it would have closed alone
+        # rows read while others continued close their chunk where they would have closed it alone
         whole = torch.cat([self.last_is_read[:, None], self.valid], dim=1)
         return replace(self, breaks=prompt_breaks(whole))
 
@@ -44,9 +44,9 @@ class UnreadPrompt:
         return None if bool(self.valid.all()) else self.valid.long().to(self.new.device)
 
     def pieces(self, size: int | None, chunk_size: int) -> Iterator[Self]:
-        """Cut the prompt into pieces of at most `size` tokens, whole chunks if that holds one.
+        """Cut the prompt into pieces of at most `size` tokens, of whole chunks if one fits.
 
-        None for `size`: one piece.
+        With None for `size` there is one piece.
 
         Raises:
             ValueError: `size` is below 1.
@@ -55,7 +55,7 @@ class UnreadPrompt:
         if size is not None and size < 1:
             raise ValueError(f"prefill_chunk_size must be at least 1, got {size}.")
         size = num_tokens if size is None else whole_chunks(size, chunk_size)
-        # to ask about a piece on the device would be to wait for the pieces before it
+        # looking at a piece on the device would mean waiting for the pieces before it
         valid = self.valid.cpu()
         all_breaks = None if self.breaks is None else self.breaks.cpu()
         for start in range(0, num_tokens, size):
@@ -73,12 +73,12 @@ def unread_prompt(
     mask_width: int | None,
     breaks: Tensor | None,
 ) -> UnreadPrompt:
-    """Tell what is new in a prompt.
+    """Return what is new in a prompt.
 
-    A prompt is either whole, and begins with everything that the cache has read, or continues from
-    there. It continues if its mask has P + T columns, or if it is no longer than what was read.
-    Otherwise the ids decide. The last generated token, which no call has read, comes before a
-    prompt that continues, and is put there unless the prompt begins with it.
+    A prompt is either whole, so that it begins with everything that the cache has read, or holds
+    new tokens only. It holds new tokens only if its mask has P + T columns, or if it is no longer
+    than what was read. Otherwise the ids decide. The last generated token, which no call has read,
+    is put in front of new tokens unless they begin with it.
 
     Args:
         cache: What was read; None: nothing.
@@ -133,7 +133,7 @@ def unread_prompt(
 
 
 def _begins_with(cache: DRTCache, given: Tensor) -> bool:
-    """Tell whether a prompt that is longer than what was read begins with it.
+    """Return whether a prompt that is longer than what was read begins with it.
 
     Raises:
         ValueError: It begins with most of it.
@@ -141,7 +141,7 @@ def _begins_with(cache: DRTCache, given: Tensor) -> bool:
     read = cache.log.ids
     past = read.shape[1]
     if given.dim() == 3 or bool((read == UNKNOWN).any()):
-        return True  # embeddings can't be compared; to transformers such a prompt is whole
+        return True  # embeddings can't be compared; transformers takes such a prompt as whole
     same = (given[:, :past].to(read.device) == read).long().cumprod(1).sum(1)  # [B]
     if bool((same == past).all()):
         return True

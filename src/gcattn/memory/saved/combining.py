@@ -1,7 +1,7 @@
 """New memories from old ones: several merged, or one without its deleted documents.
 
-Parts never change, so a part that is kept whole is hard-linked rather than copied, where the file
-system allows.
+Parts never change, so a part that is kept whole is hard-linked rather than copied where the file
+system allows it.
 
 Shapes: n chunks of a part, d documents of a part, E hidden size.
 """
@@ -126,8 +126,8 @@ def _finished(folder: Path) -> Description:
 def _new_memory(folder: Path) -> Iterator[Path]:
     """Yield an empty folder for parts; it is removed if the block fails.
 
-    The description is written last, so what a killed process leaves is no memory, and is removed by
-    the next one.
+    The description is written last: what a killed process leaves behind is no memory, and the next
+    process removes it.
     """
     with sole_writer(folder):
         remove_unfinished(folder / DESCRIPTION)

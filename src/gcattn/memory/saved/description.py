@@ -11,8 +11,8 @@
     }
 
 The last line is the SHA-256 of every byte before it, so any change to the file is noticed. The
-file is replaced as a whole: the memory is what it lists; a part that it does not list was left by a
-killed process.
+file is replaced as a whole. The memory consists of the parts that it lists; any other part was left
+by a killed process.
 """
 
 import hashlib

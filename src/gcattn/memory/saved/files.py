@@ -40,13 +40,13 @@ class PartFiles:
     def __len__(self) -> int:
         return int(self.starts[-1])
 
-    def place(self, number: int) -> tuple[Part, int]:
+    def locate(self, number: int) -> tuple[Part, int]:
         """Return a chunk's part, and its number within it."""
         n = int(np.searchsorted(self.starts, number, side="right")) - 1
         return self.parts[n], number - int(self.starts[n])
 
     def runs(self, first: int, end: int) -> Iterator[tuple[Part, int, int]]:
-        """Yield where chunks `first` … `end - 1` are: parts, first and end within them."""
+        """Yield the parts of chunks `first` … `end - 1`, with first and end within each part."""
         n = int(np.searchsorted(self.starts, first, side="right")) - 1
         while first < end:
             start, stop = int(self.starts[n]), int(self.starts[n + 1])
@@ -56,22 +56,22 @@ class PartFiles:
 
     def read(self, number: int, out: Tensor) -> None:
         """Read a chunk into `out`, after checking its checksum."""
-        part, at = self.place(number)
+        part, at = self.locate(number)
         part.read_chunk(at, out)
 
     def prefetch(self, number: int) -> None:
         """Ask the operating system to bring a chunk into its page cache."""
-        part, at = self.place(number)
+        part, at = self.locate(number)
         part.prefetch_chunk(at)
 
     def lengths(self, numbers: Tensor) -> Tensor:
         """Return the tokens of chunks [U]."""
-        places = [self.place(n) for n in numbers.tolist()]
+        places = [self.locate(n) for n in numbers.tolist()]
         return torch.tensor([int(part.lengths[at]) for part, at in places], dtype=torch.long)
 
     def token_ids(self, number: int) -> Tensor:
         """Return the ids of a chunk, int64 [t]."""
-        part, at = self.place(number)
+        part, at = self.locate(number)
         return torch.from_numpy(part.token_ids(at, at + 1)).long()
 
     def previous(self, number: int) -> int:

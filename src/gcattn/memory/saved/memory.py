@@ -165,8 +165,8 @@ class SavedMemory:
     def bind(self, model: nn.Module) -> None:
         """Register the model that reads; a stream does this itself.
 
-        The first one determines the device of landmarks, and of keys and values in the tiers that
-        load them.
+        The first model decides on which device landmarks are kept, and keys and values in the tiers
+        that load them.
 
         Raises:
             ValueError: It did not make the memory.
@@ -190,7 +190,7 @@ class SavedMemory:
             DamagedFolderError: Its token ids have changed since they were written.
         """
         document = self.documents.of_chunk(chunk)
-        part, at = self._files.place(chunk)
+        part, at = self._files.locate(chunk)
         before = sum(
             int(run.first_tokens[end] - run.first_tokens[first])
             for run, first, end in self._files.runs(document.first_chunk, chunk)
@@ -232,7 +232,7 @@ class _Bound:
             device = model.embed_tokens.weight.device
             if self._device not in (None, device):
                 raise ValueError(
-                    f"The memory lies beside a model on {self._device}, this one is on {device}: "
+                    f"The memory serves a model on {self._device}, this one is on {device}: "
                     "open it once for each device."
                 )
             self._device = device

@@ -1,9 +1,9 @@
 """Landmarks in 8 bits on the model's device and exact ones in host memory: the same choice.
 
-A score from rounded landmarks is off by at most |q| · |l - l'|, whatever their directions (Cauchy
-and Schwarz), so it has an upper bound. Candidates are the chunks with the highest bounds; they are
-scored exactly. Where the K-th exact score is above every other chunk's bound, the K best are found;
-else there are more candidates. At the end all chunks are, so the choice is always the exact one.
+A score from a rounded landmark is off by at most |q| · |l - l'| (Cauchy and Schwarz), which bounds
+the exact score from above. The chunks with the highest bounds are candidates and are scored
+exactly. If the K-th exact score is above the bound of every other chunk, the K best are found;
+otherwise more candidates are taken, in the end all chunks, so the choice is always the exact one.
 
 Shapes: N chunks, n of a block, Q queries, K chosen chunks, M candidates, E hidden size.
 """
@@ -13,7 +13,7 @@ from torch import Tensor
 
 from gcattn.ops.chunk_topk.running_best import BestChunks, nothing_yet, with_block
 
-# landmarks whose bounds are computed at a time: few, to fit the caches of a CPU
+# landmarks whose bounds are computed at once: so few that they fit the caches of a CPU
 CPU_BLOCK, DEVICE_BLOCK = 2**11, 2**16
 # candidates for each chosen chunk at first
 CANDIDATES = 4

@@ -42,8 +42,9 @@ class MemoryWriter:
     Args:
         folder: Created if missing.
         model: The model that makes the chunks.
-        keys_values: Store keys and values; without them chunks are recomputed from token ids when
-            they are read, at about a tenth of the bytes. An existing memory keeps its own choice.
+        keys_values: Store keys and values. Without them the memory takes about a tenth of the
+            bytes, and chunks are recomputed from token ids when they are read. An existing memory
+            keeps its own choice.
         part_bytes: Minimum size of every part but the last.
 
     Raises:

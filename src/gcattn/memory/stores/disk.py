@@ -1,7 +1,7 @@
 """The tier "disk": keys and values are read from a file when they are retrieved.
 
-The page cache of the operating system keeps what was read recently as long as it has room; the
-chunks read last also stay in host memory, up to a budget.
+The operating system's page cache keeps what was read recently as long as it has room; the chunks
+that were read last also stay in host memory, up to a budget.
 
 Shapes: n new chunks, U chunks asked for, S slots per chunk, G key/value heads, D head dim.
 """

@@ -1,7 +1,7 @@
 """The tier "recompute": chunks are recomputed from their token ids when they are retrieved.
 
-A column of the lower decoder depends on the last num_lower_layers · (W - 1) columns, and the
-convolution over embeddings on a few more: a chunk is recomputed by reading it after that much
+A column of the lower decoder depends on the last num_lower_layers · (W - 1) columns, and through
+the convolution over embeddings on a few more: a chunk is recomputed by reading it after that much
 of its document. Rotary embeddings depend only on differences of positions, so reading may start at
 position 0.
 
@@ -74,7 +74,7 @@ class RecomputeReader(ChunkReader):
         return len(self._tokens)
 
     def num_bytes(self) -> dict[str, int]:
-        """Bytes in use by place; token ids aside."""
+        """Bytes in use by place, without token ids."""
         return {"device": self.recent.num_bytes}
 
     def bind(self, model: nn.Module) -> None:

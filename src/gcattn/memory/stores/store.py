@@ -1,7 +1,7 @@
 """Where the keys and values of chunks are kept: one interface for every tier.
 
-A store numbers chunks in the order in which they were added. It knows nothing of rows, landmarks
-or documents; the chunk memory does.
+A store numbers chunks in the order in which they were added. Rows, landmarks and documents are the
+business of the chunk memory.
 
 Shapes: n new chunks, U chunks asked for, S slots per chunk, G key/value heads, D head dim.
 """
@@ -52,7 +52,7 @@ class ChunkReader(ABC):
 
     @abstractmethod
     def num_bytes(self) -> dict[str, int]:
-        """Bytes in use by place: "device", "host" and "disk", as far as there are any."""
+        """Bytes in use by place, "device", "host" and "disk"; empty places may be left out."""
 
     def prefetch(self, numbers: Tensor) -> None:  # noqa: B027
         """Announce that these chunks [U] will be read; a tier with a slow source fetches them."""

@@ -18,7 +18,7 @@ def make_store(tier: MemoryTier, device: torch.device | None = None) -> ChunkSto
 
     Args:
         tier: Its name.
-        device: Where the model is; a store learns it from the first chunks without it.
+        device: Where the model is; by default the device of the first chunks.
 
     Raises:
         ValueError: There is no such tier.

@@ -1,4 +1,4 @@
-"""What only peers need; most of them are configurations of the library's own parts."""
+"""Parts that only peers need; most peers are configurations of the library's own parts."""
 
 from gcattn.models.baselines.fixed_retriever import TextEncoder, attach_text_encoder
 

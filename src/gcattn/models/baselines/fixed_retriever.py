@@ -1,8 +1,7 @@
 """A retriever that does not learn, a peer: chunks are compared by an off-the-shelf text encoder.
 
-The text of every finished chunk gets an embedding, which is the chunk's landmark and its query at
-once. Everything else is a DRT: what the peer lacks is that the language-model loss trains what is
-retrieved.
+The embedding of a finished chunk's text is both its landmark and its query. Everything else is a
+DRT: the difference is that the language-model loss does not train the retrieval.
 
 Shapes: B batch, T tokens, F finished chunks, S slots per chunk, P size of the embeddings.
 """
@@ -24,7 +23,7 @@ if TYPE_CHECKING:
 # tokens of each chunk, [n, S - 1], -1 after a short one → embeddings, [n, P]
 ChunkEmbedder = Callable[[Tensor], Tensor]
 
-# word pieces that the encoders of sentences were trained with
+# word pieces that sentence encoders were trained with
 _MOST_PIECES = 256
 
 
@@ -54,11 +53,11 @@ def chunk_embeddings(
 
 
 class TextEncoder:
-    """Embed chunks with a model of sentences: the mean of its states, of length 1.
+    """Embed chunks with a sentence encoder: the mean of its states, scaled to length 1.
 
     Args:
         tokenizer: Turns the chunks' tokens into text.
-        source: Folder of the encoder, or its name on the hub; it computes where the tokens are.
+        source: Folder of the encoder, or its name on the hub; it runs on the tokens' device.
     """
 
     def __init__(self, tokenizer: Any, source: str) -> None:
