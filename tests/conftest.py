@@ -36,8 +36,9 @@ def pytest_configure(config: pytest.Config) -> None:
         quicken(check_overflow=not is_quick)
 
 
-def pytest_collection_finish() -> None:
-    """Keep what was imported out of garbage collection: each full one would walk it again."""
+@pytest.fixture(scope="module", autouse=True)
+def _imports_are_not_collected() -> None:
+    """Keep what was imported so far out of garbage collection, which would walk it each time."""
     gc.collect()
     gc.freeze()
 

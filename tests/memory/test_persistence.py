@@ -16,10 +16,19 @@ from gcattn.testing import random_config, random_model, random_tokens
 TIERS = ["device", "host", "disk"]
 
 
+SIZES = {
+    "chunk_size": 6,
+    "window_size": 7,
+    "num_attention_heads": 2,
+    "num_key_value_heads": 1,
+    "num_retrieval_groups": 2,
+    "num_upper_layers": 4,
+}
+
+
 @pytest.fixture(scope="module")
 def model():
-    sizes = {"chunk_size": 6, "window_size": 7, "num_attention_heads": 2, "num_key_value_heads": 1}
-    return random_model(random_config(3, **sizes, num_retrieval_groups=2, num_upper_layers=4))
+    return random_model(random_config(3, **SIZES))
 
 
 def read_document(model, tier):
@@ -75,7 +84,7 @@ def test_what_cannot_be_saved_or_loaded_is_refused_with_a_reason(model, tmp_path
         save_cache(read_document(model, "device"), folder)
     with pytest.raises(FileNotFoundError, match="no saved cache"):
         load_cache(tmp_path, model.config)
-    other = random_config(3, chunk_size=7, num_retrieval_groups=2, num_upper_layers=4)
+    other = random_config(3, **(SIZES | {"chunk_size": 7}))
     with pytest.raises(ValueError, match="a model with chunk_size = 6, this one has 7"):
         load_cache(folder, other)
     memory = folder / "parts" / "000000.safetensors"

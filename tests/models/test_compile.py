@@ -6,26 +6,24 @@ import torch
 from gcattn.nn.retriever import Retrieval
 from gcattn.testing import random_config, random_model, random_tokens
 
+ONE_GROUP = {"num_retrieval_groups": 1, "num_upper_layers": 1, "num_lower_layers": 1}
+TWO_GROUPS = {"num_retrieval_groups": 2, "num_upper_layers": 2}
+# "eager" runs the graph as it was traced, "aot_eager" traces its backward pass too
 CASES = [
-    pytest.param(
-        {"retrieval_serves": "next_chunk", "num_retrieval_groups": 1, "num_upper_layers": 1},
-        marks=pytest.mark.slow,
+    ("eager", ONE_GROUP | {"num_encoder_layers": 1, "retrieval_serves": "next_chunk"}),
+    *(
+        pytest.param("aot_eager", case, marks=pytest.mark.slow)
+        for case in (
+            ONE_GROUP | {"retrieval_serves": "next_chunk"},
+            TWO_GROUPS | {"retrieval_serves": "from_landmark"},
+            ONE_GROUP | {"retrieval_method": "none"},
+        )
     ),
-    pytest.param(
-        {"retrieval_serves": "from_landmark", "num_retrieval_groups": 2, "num_upper_layers": 2},
-        marks=pytest.mark.slow,
-    ),
-    {
-        "retrieval_method": "none",
-        "num_retrieval_groups": 1,
-        "num_upper_layers": 1,
-        "num_lower_layers": 1,
-    },
 ]
 
 
-@pytest.mark.parametrize("case", CASES, ids=str)
-def test_training_compiles_without_graph_breaks(case):
+@pytest.mark.parametrize(("backend", "case"), CASES, ids=str)
+def test_training_compiles_without_graph_breaks(backend, case):
     config = random_config(3, **case)
     model = random_model(config).train()
     ids = random_tokens(config, 2, 3 * config.chunk_size)
@@ -38,7 +36,7 @@ def test_training_compiles_without_graph_breaks(case):
 
     gradients = []
     # fullgraph raises at the first graph break
-    for function in (loss, torch.compile(loss, backend="aot_eager", fullgraph=True)):
+    for function in (loss, torch.compile(loss, backend=backend, fullgraph=True)):
         model.zero_grad()
         function(ids).backward()
         gradients.append([p.grad.clone() for p in model.parameters()])

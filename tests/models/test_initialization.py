@@ -24,6 +24,7 @@ def test_aligned_start_uses_the_keys_map_for_queries_and_gives_values_back(model
         num_key_value_heads=2,
         head_dim=8,
         cross_attention_init="aligned",
+        cross_attention_interval=1,
     )
     encoder, modules = maps(model_class(config))
     x = torch.randn(500, 32)

@@ -62,7 +62,8 @@ def test_what_has_no_token_is_refused(model):
 
 def test_it_trains_with_the_trainer_on_rows_of_unequal_length(tmp_path):
     pytest.importorskip("accelerate")
-    config = random_config(5, num_labels=2, pad_token_id=0)
+    sizes = {"window_size": 4, "num_lower_layers": 1, "num_retrieval_groups": 1}
+    config = random_config(5, num_upper_layers=1, num_labels=2, pad_token_id=0, **sizes)
     model = DRTForSequenceClassification(config)
 
     def row(i):

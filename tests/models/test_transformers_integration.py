@@ -134,6 +134,7 @@ def test_every_parameter_gets_a_gradient(method, groups):
         retrieval_method=method,
         num_retrieval_groups=groups,
         num_upper_layers=2,
+        window_size=7,  # tokens see the landmark
         retrieval_top_k=3,  # of a single chunk the weight is always 1
     )
     model = random_model(config).train()
