@@ -21,6 +21,7 @@ KEPT_OF_TOKENS = (
     *("p90_ms", "closing_median_ms", "tokens_per_second", "mean_tokens_per_second"),
     *("peak_mib", "unavailable"),
 )
+KEPT_OF_MEMORIES = (*KEPT_OF_TOKENS, "p99_ms", "first_token_ms", "fetch_ms")
 
 
 def main() -> None:
@@ -77,6 +78,8 @@ def lines_of(result: dict[str, Any], method: str, seed: int | None = None) -> li
         "presets": _training,
     }
     found = next((lines for key, lines in kinds.items() if key in metrics), None)
+    if found is None and all("tiers" in of for of in metrics.values()):
+        found = _memories
     if found is None:
         found = _recipes if _is_recipes(metrics) else _by_preset
     origin = _origin(result)
@@ -92,8 +95,8 @@ def lines_of(result: dict[str, Any], method: str, seed: int | None = None) -> li
 def _origin(result: dict[str, Any]) -> Line:
     hardware = result["hardware"]
     return {
-        # where results go is no part of what was measured
-        "command": re.sub(r" --out[= ]\S+", "", result["command"]),
+        # where results and memories go is no part of what was measured
+        "command": re.sub(r" --(out|folder)[= ]\S+", "", result["command"]),
         "trials": result["trials"],
         "hardware": hardware.get("gpu") or f"{hardware['cpu']}, {hardware['cores']} cores",
         "torch": result["software"]["torch"],
@@ -118,7 +121,16 @@ def _needles(result: dict[str, Any]) -> Iterator[Line]:
             "device_bytes": row.get("device_bytes"),
             "host_bytes": row.get("host_bytes"),
             "parameters": config["parameters"],
-        }
+        } | (_reading(result, row) if config.get("read_once") else {})
+
+
+def _reading(result: dict[str, Any], row: dict[str, Any]) -> Line:
+    """Return what reading one context for all questions took."""
+    return {
+        "reading_seconds": row["prefill_seconds"],
+        "disk_bytes": row["disk_bytes"],
+        "gpus": result["hardware"].get("gpus", 0),
+    }
 
 
 def _losses(result: dict[str, Any]) -> Iterator[Line]:
@@ -232,6 +244,20 @@ def _by_preset(result: dict[str, Any]) -> Iterator[Line]:
                 yield line | (_time(row) if "median_ms" in row else {}) | kept | held
 
 
+def _memories(result: dict[str, Any]) -> Iterator[Line]:
+    for preset, measured in result["metrics"].items():
+        built = measured["building"]
+        line = {"method": "building", "preset": preset, "task": "building"}
+        yield line | {"length": built["tokens"], "score": built["tokens_per_second"]}
+        for tier, by_length in measured["tiers"].items():
+            for length, row in by_length.items():
+                line = {"method": tier, "preset": preset, "task": "decoded token"}
+                held = {f"{place}_bytes": n for place, n in row.get("bytes", {}).items()}
+                kept = {key: row[key] for key in KEPT_OF_MEMORIES if key in row}
+                times = _time(row) if "median_ms" in row else {}
+                yield line | {"length": int(length)} | times | kept | held
+
+
 def _comparison(result: dict[str, Any]) -> Iterator[Line]:
     ends = result["metrics"]["positions"]
     for name, model in result["metrics"]["models"].items():
@@ -249,8 +275,9 @@ def _comparison(result: dict[str, Any]) -> Iterator[Line]:
 
 
 def _time(timing: dict[str, Any]) -> Line:
-    keys = {"score": "median_ms", "p20_ms": "p20_ms", "p80_ms": "p80_ms", "wall_ms": "wall_ms"}
-    return {key: timing[name] for key, name in keys.items() if timing.get(name) is not None}
+    keys = ("p20_ms", "p80_ms", "wall_ms", "host_ms")
+    found = {"score": timing["median_ms"]} | {key: timing.get(key) for key in keys}
+    return {key: value for key, value in found.items() if value is not None}
 
 
 if __name__ == "__main__":

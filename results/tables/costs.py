@@ -136,6 +136,53 @@ def bench_decode(comparison: str) -> str:
     return made + source("decoding", lines)
 
 
+def bench_memory() -> str:
+    """Return what a token costs on a saved memory, by model, tier and length."""
+    lines = scores("memory", task="decoded token")
+    rows = [
+        [
+            f"`{line['preset']}`",
+            line["method"],
+            f"{line['length']:,}",
+            f"{line['first_token_ms']:,.0f}",
+            f"{line['score']:.2f}",
+            f"{line['p99_ms']:.0f}",
+            f"{line['fetch_ms']:.1f}",
+            *(f"{line[f'{place}_bytes'] / 2**20:,.0f}" for place in ("device", "host", "disk")),
+        ]
+        for line in lines
+    ]
+    columns = ["model", "tier", "memory, tokens", "first token, ms", "median token, ms"]
+    columns += ["99th percentile, ms", "fetch of 8 chunks, ms", "MiB, device", "host", "disk"]
+    return table(columns, rows) + source("memory", lines)
+
+
+def building() -> str:
+    """Return how fast one GPU makes chunks."""
+    lines = scores("memory", task="building")
+    rows = [[f"`{x['preset']}`", f"{x['length']:,}", f"{x['score']:,.0f}"] for x in lines]
+    return table(["model", "tokens read", "tokens/s"], rows) + source("memory", lines)
+
+
+def operator_wall() -> str:
+    """Return device, host and wall time of one layer, forward and backward, by length."""
+    lines = scores("operator", comparison="wall", task="forward + backward")
+    rows = [
+        [
+            f"{line['length']:,}",
+            line["method"],
+            *(
+                f"{line[field]:.2f}" if field in line else "–"
+                for field in ("score", "host_ms", "wall_ms")
+            ),
+        ]
+        for line in lines
+        if "score" in line
+    ]
+    columns = ["length", "operator", "device, ms", "host, ms", "in a row, ms"]
+    return table(columns, rows) + source("operator", lines)
+
+
 def _times(lines: list[Line]) -> dict[str, dict[str, Line]]:
     """Return the lines with a time, by contestant and pass."""
     found: dict[str, dict[str, Line]] = {}
@@ -148,6 +195,9 @@ def _times(lines: list[Line]) -> dict[str, dict[str, Line]]:
 TABLES: dict[str, tuple[str, Table]] = {
     "bench-op": ("operator", bench_op),
     "bench-op-lengths": ("operator", bench_op_lengths),
+    "bench-op-wall": ("operator", operator_wall),
+    "bench-memory": ("memory", bench_memory),
+    "bench-building": ("memory", building),
     "bench-extremes": ("extremes", bench_extremes),
     "bench-model": ("prefill", bench_model),
     "bench-train": ("training_steps", lambda: training_steps("drt_128m")),

@@ -23,7 +23,7 @@ NOT_MEASURED = "–"
 
 def needles() -> str:
     """Return right answers of gcattn-12m in books, a column a length."""
-    lines = scores("needle_12m", text="data/books/validation")
+    lines = scores("needle_12m", text="data/books/validation") + scores("needle_once")
     lengths = sorted({line["length"] for line in lines})
     rows = [[task, *(_right(lines, task, length) for length in lengths)] for task in NEEDLES]
     columns = ["task", *(f"{format_length(length)} tokens" for length in lengths)]
@@ -39,19 +39,15 @@ def _right(lines: list[Line], task: str, length: int) -> str:
 
 def operator() -> str:
     """Return device and wall time, forward and backward, of one layer by length."""
-    lines = scores("operator", comparison="lengths", task="forward + backward")
-    # the series by length was measured after the fixed shapes, whose first is one of its points
+    lines = scores("operator", comparison="wall", task="forward + backward")
     by_length = {(line["length"], line["method"]): line for line in lines}
     times = {"device": "score", "wall": "wall_ms"}
-    if not any("wall_ms" in line for line in lines):
-        del times["wall"]
     rows = [
         [f"{n:,}", *(_ms(by_length[n, m], field) for m in OPERATORS for field in times.values())]
-        for n in (4096, 16_384, 65_536, 262_144)
+        for n in sorted({n for n, method in by_length if method == "gcattn"})
     ]
     headers = [f"{name}, {time}" for name in OPERATORS.values() for time in times]
-    made = table(["tokens", *headers], rows) + source("operator", lines)
-    return made if "wall" in times else made.rstrip("\n") + " · no wall times\n"
+    return table(["tokens", *headers], rows) + source("operator", lines)
 
 
 def _ms(line: Line, field: str) -> str:

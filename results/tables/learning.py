@@ -145,9 +145,9 @@ def long_range() -> str:
     return table(columns, rows) + source("long_range", lines)
 
 
-def natural_12m() -> str:
+def natural(comparison: str) -> str:
     """Return losses at the start and far into texts, and what retrieval is worth there."""
-    lines = scores("natural_text")
+    lines = scores("natural_text", comparison=comparison)
     models: dict[str, list[Line]] = {}
     for line in lines:
         models.setdefault(line["method"], []).append(line)
@@ -181,5 +181,6 @@ TABLES: dict[str, tuple[str, Table]] = {
     "recipe-later": ("recipes", lambda: recipes("last")),
     "chunks": ("chunk_sizes", chunks),
     "long-range": ("long_range", long_range),
-    "natural-12m": ("natural_text", natural_12m),
+    "natural-12m": ("natural_text", lambda: natural("natural_12m")),
+    "natural-12m-muon": ("natural_text", lambda: natural("natural_12m_muon")),
 }

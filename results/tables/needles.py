@@ -67,6 +67,25 @@ def needle_texts() -> str:
     return score_table(lines) + source("needle_12m", lines)
 
 
+def needle_once() -> str:
+    """Return needles in contexts that were read once into a memory."""
+    lines = scores("needle_once")
+    rows = [
+        [
+            f"{line['length']:,}",
+            f"{line['right']} of {line['asked']}",
+            line["gpus"],
+            f"{line['reading_seconds']:.1f}",
+            f"{line['length'] / line['reading_seconds']:,.0f}",
+            f"{line['device_bytes'] / 2**30:.2f}",
+            f"{line['disk_bytes'] / 2**30:.2f}",
+        ]
+        for line in sorted(lines, key=lambda line: line["length"])
+    ]
+    columns = ["context, tokens", "whole answers right", "GPUs", "reading, s", "tokens/s"]
+    return table([*columns, "GiB on a GPU", "GiB on disk"], rows) + source("needle_once", lines)
+
+
 def needle_tiers() -> str:
     """Return scores of the checkpoint gcattn-12m with memory in eight bits."""
     lines = scores("needle_tiers")
@@ -243,6 +262,7 @@ def _by_seed(lines: Iterable[Line], method: str, task: str) -> str:
 TABLES: dict[str, tuple[str, Table]] = {
     "needle-12m": ("needle_12m", needle_12m),
     "needle-texts": ("needle_12m", needle_texts),
+    "needle-once": ("needle_once", needle_once),
     "needle-tiers": ("needle_tiers", needle_tiers),
     "needle-tiny": ("needle_tiny", needle_tiny),
     "groups": ("retrieval_groups", groups),

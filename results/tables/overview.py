@@ -10,6 +10,7 @@ TABLES: dict[str, tuple[str, Table]] = (
 # what a study asks
 STUDIES = {
     "needle_12m": "Does the released checkpoint find needles, by task, length and kind of text?",
+    "needle_once": "Does it find them in a billion tokens that were read once into a memory?",
     "needle_tiers": "Does it find them with a memory in eight bits?",
     "needle_tiny": "Does the tiny checkpoint?",
     "retrieval_groups": "How many hops does each number of retrieval groups follow?",
@@ -28,6 +29,7 @@ STUDIES = {
     "prefill": "How fast is a prompt read, by its length?",
     "training_steps": "What does a training step cost beside a sliding window's?",
     "decoding": "What does a generated token cost, by the length of the context?",
+    "memory": "How fast are memories built, and what does a token cost on them, by tier?",
 }
 
 
