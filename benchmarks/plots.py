@@ -188,15 +188,17 @@ def _draw_presets(
     for column, (preset, models) in enumerate(metrics.items()):
         for row, (unit, read) in enumerate(parts):
             axes = panels[row][column]
-            lengths = [int(length) for length in next(iter(models.values()))]
+            # a run that was cut off has no lengths for its last models
+            lengths = sorted({int(length) for found in models.values() for length in found})
             if len(lengths) == 1:
-                bars = {n: read(next(iter(found.values()))) for n, found in models.items()}
+                bars = {n: read(next(iter(x.values()))) for n, x in models.items() if x}
                 _draw_bars(axes, bars, unit)
                 title = f"{preset}, {what}, {format_length(lengths[0])} {over}"
                 axes.set_title(title, fontsize=10, color=INK)
                 continue
             for name, by_length in models.items():
-                points = [read(found) for found in by_length.values()]
+                found = {int(length): read(row) for length, row in by_length.items()}
+                points = [found.get(length) for length in lengths]
                 _draw_curve(axes, name, _colour(name, models), lengths, points)
             _label(axes, f"{preset}, {what}", over, unit, lengths)
     _legend_below(figure, panels.flat)
