@@ -6,6 +6,7 @@ from safetensors.torch import load_file
 
 from gcattn import MemoryWriter, open_memory
 from gcattn.memory.saved import Document
+from gcattn.memory.saved.part import Part
 from gcattn.memory.stream import ReadingStream
 from gcattn.testing import random_config, random_model, random_tokens
 
@@ -77,6 +78,26 @@ def test_a_document_may_go_on_in_the_next_part(model, tmp_path):
     assert list(memory.documents) == [Document(0, "long", {}, 0, 20, 100, False)]
     assert memory.passage(11).first_token == 55
     assert torch.equal(memory.token_ids(0, 20), torch.cat([ids for *_, ids in pieces]))
+
+
+def test_ids_of_chunks_in_a_row_are_read_once_for_each_part(model, tmp_path, monkeypatch):
+    pieces = [chunks_of(model, seed, 20) for seed in range(3)]
+    with MemoryWriter(tmp_path, model, part_bytes=1) as writer:
+        writer.begin("long")
+        for piece in pieces:
+            writer.append(*piece)
+            writer.checkpoint()
+        writer.end()
+    memory, reads = open_memory(tmp_path), []
+    read = Part.token_ids
+    monkeypatch.setattr(Part, "token_ids", lambda *where: reads.append(where[1:]) or read(*where))
+    numbers = [0, 1, 3, 4, 5, 6]  # four chunks a part
+    texts = memory._files.texts(numbers)
+    assert reads == [(0, 2), (3, 4), (0, 3)]
+    assert all(
+        torch.equal(text, memory.token_ids(n, n + 1))
+        for n, text in zip(numbers, texts, strict=True)
+    )
 
 
 def test_a_killed_writer_is_gone_on_from_the_last_part(model, tmp_path):

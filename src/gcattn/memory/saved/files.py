@@ -5,6 +5,7 @@ size.
 """
 
 from collections.abc import Iterator, Sequence
+from itertools import pairwise
 
 import numpy as np
 import torch
@@ -69,10 +70,24 @@ class PartFiles:
         places = [self.locate(n) for n in numbers.tolist()]
         return torch.tensor([int(part.lengths[at]) for part, at in places], dtype=torch.long)
 
+    def num_tokens(self, number: int) -> int:
+        """Return the number of tokens of a chunk."""
+        part, at = self.locate(number)
+        return int(part.lengths[at])
+
+    def texts(self, numbers: Sequence[int]) -> list[Tensor]:
+        """Return the ids of each chunk, int64 [t]; those in a row are read and checked at once."""
+        found: list[Tensor] = []
+        begins = np.flatnonzero(np.diff(numbers, prepend=-2) != 1).tolist()
+        for begin, stop in pairwise([*begins, len(numbers)]):
+            for part, first, end in self.runs(numbers[begin], numbers[stop - 1] + 1):
+                ids = torch.from_numpy(part.token_ids(first, end)).long()
+                found += ids.split(part.lengths[first:end].tolist())
+        return found
+
     def token_ids(self, number: int) -> Tensor:
         """Return the ids of a chunk, int64 [t]."""
-        part, at = self.locate(number)
-        return torch.from_numpy(part.token_ids(at, at + 1)).long()
+        return self.texts([number])[0]
 
     def previous(self, number: int) -> int:
         """Return the number of the chunk before it in the document; -1 for the first."""
