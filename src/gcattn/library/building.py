@@ -12,6 +12,7 @@ import itertools
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import ExitStack
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -25,6 +26,7 @@ from gcattn.library.blocks import (
 )
 from gcattn.library.encoding import EncodedText, EncodingPool, Job, in_words
 from gcattn.library.files import find_files
+from gcattn.library.in_order import InOrder
 from gcattn.library.marked_text import MarkedText, cut
 from gcattn.library.ranks import Ranks
 from gcattn.library.readers import kind_of, read_file
@@ -115,6 +117,7 @@ def read_into(
             return run, place
 
         run, place = ranks.agree(prepare)
+        writing = opened.enter_context(InOrder())
         reading = _Reading(model, tokenizer, run, ranks, num_workers)
         documents = tokens = num_bytes = 0
         if on_progress is not None and writer is not None:
@@ -122,12 +125,11 @@ def read_into(
         for group, segment, block in reading.blocks(sources, place):
             if block is None:
                 continue
-            _write(writer, group, segment, block)
+            place = Place(group.number + 1) if block.is_last else Place(group.number, segment + 1)
+            writing.do(partial(_write, writer, group, segment, block, cursor_of(run, place)))
             for problem in filter(None, block.problems):
                 if on_problem is not None:
                     on_problem(problem)
-            place = Place(group.number + 1) if block.is_last else Place(group.number, segment + 1)
-            writer.checkpoint(cursor_of(run, place))
             documents += len(block.counts) if block.is_last else 0
             tokens += len(block.token_ids)
             num_bytes += (
@@ -138,6 +140,7 @@ def read_into(
             if on_progress is not None:
                 skipped = reading.skipped_bytes
                 on_progress(BuildProgress(documents, tokens, num_bytes, skipped))
+        writing.finish()
         if writer is not None:
             writer.close(cursor_of(run, place))
             run.finished().write(folder)
@@ -237,7 +240,9 @@ def _parts_of(group: FileGroup, pool: EncodingPool) -> Iterator[Job]:
             return
 
 
-def _write(writer: MemoryWriter, group: FileGroup, segment: int, block: ReadBlock) -> None:
+def _write(
+    writer: MemoryWriter, group: FileGroup, segment: int, block: ReadBlock, cursor: Any
+) -> None:
     """Write the documents of a block to the memory; a segment continues the open one."""
     chunk = token = 0
     for number, (count, problem) in enumerate(zip(block.counts, block.problems, strict=True)):
@@ -261,3 +266,4 @@ def _write(writer: MemoryWriter, group: FileGroup, segment: int, block: ReadBloc
         chunk, token = chunk + count, token + num_tokens
         if block.is_last:
             writer.end()
+    writer.checkpoint(cursor)

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable
 from contextlib import ExitStack
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -15,9 +16,10 @@ import numpy as np
 
 from gcattn.library.blocks import segments
 from gcattn.library.encoding import EncodedText
+from gcattn.library.in_order import InOrder
 from gcattn.library.making import default_settings
 from gcattn.library.ranks import Ranks
-from gcattn.library.reading import read_block
+from gcattn.library.reading import ReadBlock, read_block
 from gcattn.library.state import BuildSettings
 from gcattn.storage.home import expand_home
 
@@ -67,7 +69,18 @@ def read_ids(
             )
             return _segments_read(writer, place, name)
 
+        def write(read: ReadBlock, number: int) -> None:
+            if number == 0:
+                writer.begin(name)
+            writer.append(
+                read.landmarks, read.keys, read.values, read.lengths, read.token_ids, read.lines
+            )
+            if read.is_last:
+                writer.end()
+            writer.checkpoint({"stream": name, "segment": number + 1})
+
         num_read = ranks.agree(begin)
+        writing = opened.enter_context(InOrder())
         tokens = 0
         texts = (_encoded(piece) for piece in ids)
         for number, block in enumerate(segments(texts, model.config, chosen.block_tokens)):
@@ -79,14 +92,7 @@ def read_ids(
             read = ranks.hand_over(own, owner)
             if read is None:
                 continue
-            if number == 0:
-                writer.begin(name)
-            writer.append(
-                read.landmarks, read.keys, read.values, read.lengths, read.token_ids, read.lines
-            )
-            if read.is_last:
-                writer.end()
-            writer.checkpoint({"stream": name, "segment": number + 1})
+            writing.do(partial(write, read, number))
             if on_progress is not None:
                 on_progress(tokens)
     ranks.wait()
