@@ -20,6 +20,7 @@ from gcattn.models.modeling_drt import DRTModel
 from gcattn.models.outputs import DRTCausalLMOutput
 from gcattn.models.pretrained import DRTPreTrainedModel
 from gcattn.models.token_ids import check_ids
+from gcattn.nn.projections import project
 from gcattn.nn.retriever import Retrieval
 
 
@@ -127,7 +128,7 @@ class DRTForCausalLM(DRTPreTrainedModel, DRTGenerationMixin):
         )
         hidden = output.last_hidden_state
         kept = slice(-logits_to_keep, None) if isinstance(logits_to_keep, int) else logits_to_keep
-        logits = self.lm_head(hidden[:, kept]) if return_logits else None
+        logits = self._logits(hidden[:, kept]) if return_logits else None
         loss = None
         if learns:
             targets = shift_labels
@@ -159,6 +160,11 @@ class DRTForCausalLM(DRTPreTrainedModel, DRTGenerationMixin):
         )
 
     init_continuous_batching = continuous_batching_context_manager = generate_batch
+
+    def _logits(self, hidden: Tensor) -> Tensor:
+        # a GPU's libraries read a large weight at full speed by themselves
+        logits: Tensor = project(hidden, self.lm_head)[0] if hidden.is_cpu else self.lm_head(hidden)
+        return logits
 
     def _loss(
         self,
