@@ -74,25 +74,24 @@ class CapturedModules:
         self._weights = list(model.parameters())
         self._places = [weight.data_ptr() for weight in self._weights]
         self._parts = [
-            (module, type(module), dict(module._modules), _ids(module._parameters))
+            (module, type(module), vars(module), dict(module._modules), _ids(module._parameters))
             for module in model.modules()
         ]
 
     def are_weights_in_place(self) -> bool:
         """Whether the values of every weight lie where they lay."""
-        return [weight.data_ptr() for weight in self._weights] == self._places
+        return [*map(Tensor.data_ptr, self._weights)] == self._places
 
     def are_those_of(self, model: nn.Module) -> bool:
         """Whether the model has the same modules and weights, and none is called otherwise."""
         if model is not self._model or _has_any_global_hook():
             return False
         # the host's time at every column
-        for module, kind, children, weights in self._parts:
-            held = vars(module)
+        for module, kind, held, children, weights in self._parts:
             if (
                 type(module) is not kind
                 or held["_modules"] != children
-                or _ids(held["_parameters"]) != weights
+                or [*map(id, held["_parameters"].values())] != weights
                 or held["_forward_hooks"]
                 or held["_forward_pre_hooks"]
                 or "forward" in held

@@ -6,7 +6,7 @@ result becomes the place that a replay writes the same result into.
 """
 
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from functools import partial
 from typing import Any, NamedTuple
 
@@ -103,17 +103,20 @@ class Recording(TorchDispatchMode):
             type(x) not in (Tensor, nn.Parameter) for x in inputs
         ):
             raise RuntimeError(f"{func} can't be repeated")
-        out = func(*args, **kwargs)
-        self._kept.append((args, kwargs, out))
         read = set(map(_place, inputs))
-        results = [x for x in _tensors(out) if x.numel() and _place(x) not in read]
         written = {_place(x) for x in _written(func, args, kwargs)}
         if written:
-            self.recorded.append(Recorded(_in_place(func, args, kwargs), read, set(), written))
-        elif results:  # else there are only views
+            call, out = _in_place(func, args, kwargs)
+            self._kept.append((args, kwargs))
+            self.recorded.append(Recorded(call, read, set(), written))
+            return out
+        out = func(*args, **kwargs)
+        self._kept.append((args, kwargs, out))
+        results = [x for x in _tensors(out) if x.numel() and _place(x) not in read]
+        if results:  # else there are only views
             call = _into(_tensors(out), func, args, kwargs)
             read = set() if _name(func) in FILLS else read
-            self.recorded.append(Recorded(call, read, set(map(_place, results)), written))
+            self.recorded.append(Recorded(call, read, set(map(_place, results)), set()))
         return out
 
 
@@ -145,12 +148,21 @@ def _written(operator: OpOverload, args: tuple[Any, ...], kwargs: dict[str, Any]
     return _tensors([given.get(p.name) for p in parameters if p.is_write])
 
 
-def _in_place(operator: OpOverload, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Call:
-    """Repeat by a method of the tensor: Python calls it faster than an `OpOverload`."""
+# Python calls methods and functions of torch faster than an `OpOverload`. Few of them take other
+# arguments, which a TypeError tells before anything is computed.
+
+
+def _in_place(
+    operator: OpOverload, args: tuple[Any, ...], kwargs: dict[str, Any]
+) -> tuple[Call, Any]:
+    """Call once; returns what repeats it, and what it returned."""
     method = getattr(args[0], _name(operator), None) if args else None
-    if method is None:
-        return partial(operator, *args, **kwargs)
-    return partial(method, *args[1:], **kwargs)
+    if method is not None:
+        call = partial(method, *args[1:], **kwargs)
+        with suppress(TypeError):
+            return call, call()
+    call = partial(operator, *args, **kwargs)
+    return call, call()
 
 
 def _into(
@@ -164,17 +176,15 @@ def _into(
         function = getattr(functions, name.removeprefix("linalg_"), None)
         if function is not None and len(results) == 1:
             call = partial(function, *args, **kwargs, out=results[0])
-            try:
+            with suppress(TypeError):
                 call()
-            except TypeError:  # without `out`
-                continue
-            return call
+                return call
+    return partial(_copy_all, results, partial(operator, *args, **kwargs))
 
-    def copy() -> None:
-        for held, x in zip(results, _tensors(operator(*args, **kwargs)), strict=True):
-            held.copy_(x)
 
-    return copy
+def _copy_all(results: list[Tensor], call: Call) -> None:
+    for held, x in zip(results, _tensors(call()), strict=True):
+        held.copy_(x)
 
 
 def _name(operator: OpOverload) -> str:
