@@ -106,7 +106,7 @@ def test_a_memory_is_read_once_and_asked_again(evaluate, tmp_path, monkeypatch):
     seconds = json.loads((place / SECONDS_FILE).read_text(encoding="utf-8"))
     assert seconds > 0
 
-    monkeypatch.setattr("gcattn.library.id_streams.read_block", None)  # so reading would fail
+    monkeypatch.setattr("gcattn.library.id_streams.begin_block", None)  # so reading would fail
     assert evaluate() == first
     assert json.loads((place / SECONDS_FILE).read_text(encoding="utf-8")) == seconds
 

@@ -1,6 +1,6 @@
 """Build a memory of files, or add files to one, and continue where a killed run stopped.
 
-find_files ─ group_files ─ EncodingPool ─ segments ─ read_block ─ Ranks ─ MemoryWriter
+find_files ─ group_files ─ EncodingPool ─ segments ─ begin_block ─ Ranks ─ MemoryWriter
 
 What a killed run had not written is read again in the same blocks, so the memory equals, bit for
 bit, that of a run that was never interrupted.
@@ -28,9 +28,9 @@ from gcattn.library.encoding import EncodedText, EncodingPool, Job, in_words
 from gcattn.library.files import find_files
 from gcattn.library.in_order import InOrder
 from gcattn.library.marked_text import MarkedText, cut
-from gcattn.library.ranks import Ranks
+from gcattn.library.ranks import Begun, Ranks
 from gcattn.library.readers import kind_of, read_file
-from gcattn.library.reading import ReadBlock, read_block
+from gcattn.library.reading import ReadBlock, begin_block
 from gcattn.library.runs import Place, check_names, cursor_of, place_of, run_on
 from gcattn.library.state import STATE_FILE, LibraryState
 from gcattn.storage.whole import remove_unfinished
@@ -122,7 +122,7 @@ def read_into(
         documents = tokens = num_bytes = 0
         if on_progress is not None and writer is not None:
             on_progress(BuildProgress(0, 0, 0, 0))
-        for group, segment, block in reading.blocks(sources, place):
+        for (group, segment), block in reading.blocks(sources, place):
             if block is None:
                 continue
             place = Place(group.number + 1) if block.is_last else Place(group.number, segment + 1)
@@ -163,8 +163,13 @@ class _Reading:
 
     def blocks(
         self, sources: Iterable[str], place: Place
-    ) -> Iterator[tuple[FileGroup, int, ReadBlock | None]]:
-        """Yield each block from `place` on: its group, its segment, and in the first process it."""
+    ) -> Iterator[tuple[tuple[FileGroup, int], ReadBlock | None]]:
+        """Yield each block from `place` on: its group and segment, and in the first process it."""
+        return self._ranks.in_turn(self._begun(sources, place))
+
+    def _begun(
+        self, sources: Iterable[str], place: Place
+    ) -> Iterator[Begun[tuple[FileGroup, int]]]:
         groups = self._from(group_files(find_files(sources), self._block_tokens), place)
         with EncodingPool(self._tokenizer, self._num_workers) as pool:
             encoded = pool.encode(self._jobs(groups, pool))
@@ -176,8 +181,8 @@ class _Reading:
                     owner = self._owner(group, segment)
                     own = None
                     if owner == self._ranks.rank:
-                        own = read_block(self._model, block, self._settings)
-                    yield group, segment, self._ranks.hand_over(own, owner)
+                        own = begin_block(self._model, block, self._settings)
+                    yield (group, segment), owner, own
 
     def _from(self, groups: Iterable[FileGroup], place: Place) -> Iterator[FileGroup]:
         for group in groups:

@@ -1,12 +1,12 @@
 """An endless stream of token ids, read into a memory as one document.
 
-The ids come from an iterator, segment by segment; only one segment and its halo are in memory at a
-time. Several processes divide the segments among them, as they do files.
+The ids come from an iterator, segment by segment; only a few segments and their halos are in memory
+at a time. Several processes divide the segments among them, as they do files.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import ExitStack
 from functools import partial
 from pathlib import Path
@@ -18,8 +18,8 @@ from gcattn.library.blocks import segments
 from gcattn.library.encoding import EncodedText
 from gcattn.library.in_order import InOrder
 from gcattn.library.making import default_settings
-from gcattn.library.ranks import Ranks
-from gcattn.library.reading import ReadBlock, read_block
+from gcattn.library.ranks import Begun, Ranks
+from gcattn.library.reading import ReadBlock, begin_block
 from gcattn.library.state import BuildSettings
 from gcattn.storage.home import expand_home
 
@@ -81,15 +81,19 @@ def read_ids(
 
         num_read = ranks.agree(begin)
         writing = opened.enter_context(InOrder())
-        tokens = 0
-        texts = (_encoded(piece) for piece in ids)
-        for number, block in enumerate(segments(texts, model.config, chosen.block_tokens)):
-            tokens += len(block.ids) - block.halo
-            if number < num_read:
-                continue
-            owner = number % ranks.count
-            own = read_block(model, block, chosen) if owner == ranks.rank else None
-            read = ranks.hand_over(own, owner)
+
+        def begun() -> Iterator[Begun[tuple[int, int]]]:
+            tokens = 0
+            texts = (_encoded(piece) for piece in ids)
+            for number, block in enumerate(segments(texts, model.config, chosen.block_tokens)):
+                tokens += len(block.ids) - block.halo
+                if number < num_read:
+                    continue
+                owner = number % ranks.count
+                own = begin_block(model, block, chosen) if owner == ranks.rank else None
+                yield (number, tokens), owner, own
+
+        for (number, tokens), read in ranks.in_turn(begun()):
             if read is None:
                 continue
             writing.do(partial(write, read, number))

@@ -9,9 +9,9 @@ from __future__ import annotations
 import json
 import os
 from collections import deque
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 import torch.distributed as dist
@@ -23,6 +23,9 @@ from gcattn.library.reading import ReadBlock
 _AHEAD = 2
 _TENSORS = ("landmarks", "keys", "values", "lengths", "token_ids", "lines")
 _NOTES = ("counts", "problems", "is_last")
+Key = TypeVar("Key")
+# the name of a block, the process that reads it, and in that process what returns it
+Begun = tuple[Key, int, Callable[[], ReadBlock] | None]
 
 
 @contextmanager
@@ -83,6 +86,31 @@ class Ranks:
             assert block is not None
             self._send(block)
         return self._receive(owner) if self.writes else None
+
+    def in_turn(self, begun: Iterable[Begun[Key]]) -> Iterator[tuple[Key, ReadBlock | None]]:
+        """Hand over blocks in their order, each some blocks after it was begun.
+
+        So a device reads a block while its process finds the next one.
+
+        Args:
+            begun: For each block anything that names it, its owner, and in the owner what returns
+                it.
+
+        Yields:
+            The name and, in the process that writes, the block.
+        """
+        waiting: deque[Begun[Key]] = deque()
+
+        def handed() -> tuple[Key, ReadBlock | None]:
+            key, owner, collect = waiting.popleft()
+            return key, self.hand_over(None if collect is None else collect(), owner)
+
+        for block in begun:
+            waiting.append(block)
+            if len(waiting) > self.count:
+                yield handed()
+        while waiting:
+            yield handed()
 
     def wait(self) -> None:
         """Wait until everything that was sent has arrived, and for all others."""

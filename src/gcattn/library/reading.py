@@ -5,6 +5,7 @@ Shapes: n tokens, F chunks, S slots per chunk, G key/value heads, D head dim, E 
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -46,8 +47,8 @@ class ReadBlock:
     is_last: bool
 
 
-def read_block(model: Any, block: TokenBlock, settings: BuildSettings) -> ReadBlock:
-    """Read a block in one call; the model must be one that retrieves.
+def begin_block(model: Any, block: TokenBlock, settings: BuildSettings) -> Callable[[], ReadBlock]:
+    """Begin to read a block, in one call; the model must be one that retrieves.
 
     The same block gives the same bits in every process with the same device and threads, since the
     call depends on nothing else.
@@ -56,6 +57,10 @@ def read_block(model: Any, block: TokenBlock, settings: BuildSettings) -> ReadBl
         model: A `DRTForCausalLM` in evaluation mode.
         block: With its halo.
         settings: What is kept, and in which dtype.
+
+    Returns:
+        What waits for the device and returns the chunks, so that the caller may do something else
+        while a GPU reads.
     """
     config: DRTConfig = model.config
     dtype: torch.dtype = getattr(torch, settings.dtype)
@@ -65,7 +70,8 @@ def read_block(model: Any, block: TokenBlock, settings: BuildSettings) -> ReadBl
         pool = (0, config.chunk_size, config.num_key_value_heads, config.head_dim)
         nothing, none = torch.zeros(pool, dtype=dtype), torch.zeros(0, dtype=torch.int32)
         landmarks = torch.zeros(0, config.hidden_size, dtype=dtype)
-        return ReadBlock(landmarks, nothing, nothing, none, none, none, counts, problems, True)
+        empty = ReadBlock(landmarks, nothing, nothing, none, none, none, counts, problems, True)
+        return lambda: empty
     ids = torch.from_numpy(block.ids).long().unsqueeze(0)  # [1, n]
     breaks = torch.zeros_like(ids, dtype=torch.bool)
     # the last document's open chunk closes; a segment that continues ends with a whole chunk
@@ -84,13 +90,13 @@ def read_block(model: Any, block: TokenBlock, settings: BuildSettings) -> ReadBl
     halo = block.halo // (config.chunk_size - 1)
     # what is not kept need not leave the device
     kept = slice(halo, None if settings.keys_values else halo)
-    landmarks = chunks.landmarks[0, halo:].to("cpu", dtype)
-    keys, values = (x[0, kept].to("cpu", dtype) for x in (chunks.keys, chunks.values))
-    return ReadBlock(
-        landmarks,
-        keys,
-        values,
-        chunks.lengths[0, halo:].cpu(),
+    keys, values = (x[0, kept] for x in (chunks.keys, chunks.values))
+    landmarks, lengths = chunks.landmarks[0, halo:], chunks.lengths[0, halo:]
+    return lambda: ReadBlock(
+        landmarks.to("cpu", dtype),
+        keys.to("cpu", dtype),
+        values.to("cpu", dtype),
+        lengths.cpu(),
         torch.from_numpy(block.ids[block.halo :]),
         torch.from_numpy(block.places[starts]),
         counts,

@@ -40,11 +40,16 @@ class Haystack:
 
     def read(self, start: int, num_tokens: int) -> np.ndarray:
         """Return `num_tokens` token ids from position `start` on, int64."""
-        parts = [np.empty(0, dtype=np.int64)]
+        parts = []
         place = start % self.num_tokens
         while num_tokens > 0:
             stop = min(place + num_tokens, self.num_tokens)
             parts.append(self.shards.tokens(place, stop).astype(np.int64))
             num_tokens -= stop - place
             place = 0
-        return np.concatenate(parts)
+        return join_parts(parts)
+
+
+def join_parts(parts: list[np.ndarray]) -> np.ndarray:
+    """Join parts of a text, int64; a single one is not copied."""
+    return parts[0] if len(parts) == 1 else np.concatenate([np.empty(0, dtype=np.int64), *parts])

@@ -5,7 +5,7 @@ from collections.abc import Iterator, Sequence
 
 import numpy as np
 
-from gcattn.data.needle_tasks.haystack import EndlessText
+from gcattn.data.needle_tasks.haystack import EndlessText, join_parts
 from gcattn.data.needle_tasks.phrases import TokenIds
 
 
@@ -65,7 +65,7 @@ class InterleavedText:
             place += len(taken)
         if place < stop:
             parts.append(self._text(place, stop, self._inserted_before(place)))
-        return np.concatenate(parts) if parts else np.empty(0, dtype=np.int64)
+        return join_parts(parts)
 
     def segments(self, segment_length: int) -> Iterator[np.ndarray]:
         """Yield the whole text in pieces of `segment_length` tokens, the last one shorter."""
