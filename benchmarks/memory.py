@@ -183,7 +183,7 @@ def _asked(
     first: Tensor = logits[:, -1:].argmax(-1)
     wait_for(device)
     opened = time.perf_counter() - began
-    row = time_tokens(model, cache, 1, num_tokens, None, first)
+    row = time_tokens(model, cache, 1, num_tokens, config.chunk_size - 1, first)
     own = cache.num_bytes()
     shared = memory.reader.num_bytes()
     held = {place: own.get(place, 0) + shared.get(place, 0) for place in ("device", "host")}
