@@ -1,6 +1,7 @@
 """A saved and loaded memory is the memory."""
 
 import json
+from itertools import product
 from pathlib import Path
 
 import pytest
@@ -41,8 +42,17 @@ def read_document(model, tier):
     return cache
 
 
-@pytest.mark.parametrize("loaded_tier", TIERS)
-@pytest.mark.parametrize("tier", TIERS)
+# each tier is saved and loaded once
+QUICK = [("device", "host"), ("host", "disk"), ("disk", "device")]
+
+
+@pytest.mark.parametrize(
+    ("tier", "loaded_tier"),
+    [
+        pytest.param(*pair, marks=[] if pair in QUICK else pytest.mark.slow)
+        for pair in product(TIERS, TIERS)
+    ],
+)
 def test_saved_and_loaded_memory_goes_on_bitwise_like_the_memory(
     model, tier, loaded_tier, tmp_path
 ):

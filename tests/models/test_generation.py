@@ -42,7 +42,9 @@ def continue_greedily(model, ids, num_tokens, **kwargs):
     return ids
 
 
-@pytest.mark.parametrize("length", [1, 2, 5, 6, 7, 40, 64])
+@pytest.mark.parametrize(
+    "length", [1, 2, *(pytest.param(n, marks=pytest.mark.slow) for n in (5, 6, 40)), 7, 64]
+)
 def test_default_equals_full_forward_with_the_prompts_breaks(either, length):
     ids = random_tokens(either.config, 2, length)
     breaks = prompt_breaks(torch.ones_like(ids, dtype=torch.bool))
