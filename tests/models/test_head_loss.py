@@ -24,7 +24,8 @@ class Adapter(nn.Module):
 
 @pytest.fixture
 def model():
-    return random_model(random_config(5, tie_word_embeddings=False))
+    sizes = {"chunk_size": 7, "window_size": 7}
+    return random_model(random_config(5, tie_word_embeddings=False, **sizes))
 
 
 def with_adapter(model):
