@@ -183,8 +183,9 @@ def time_tokens(
     num_tokens: int,
     period: int | None,
     token: Tensor | None = None,
+    read: int = 0,
 ) -> dict[str, Any]:
-    """Generate behind a cache whose open chunk, if it has chunks, is empty.
+    """Generate behind a cache.
 
     Args:
         model: DRT or full attention.
@@ -193,6 +194,7 @@ def time_tokens(
         num_tokens: Timed tokens.
         period: Tokens from one that closes a chunk to the next; None: there are no chunks.
         token: The first one, [B, 1].
+        read: Tokens in the cache's open chunk, if it has chunks.
 
     Returns:
         Milliseconds per token and tokens per second.
@@ -210,7 +212,7 @@ def time_tokens(
         if number < warmup:
             continue
         times.append((time.perf_counter() - began) * 1e3)
-        if period is not None and (number + 1) % period == 0:
+        if period is not None and (read + number + 1) % period == 0:
             closing.append(times[-1])
     closing_ms = float(np.median(closing)) if closing else None
     return _percentiles(times, batch) | {"closing_median_ms": closing_ms}

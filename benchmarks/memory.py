@@ -31,7 +31,7 @@ from benchmarks.options import (
 from benchmarks.report import Keep, ResultFile
 from benchmarks.timing import release_memory, wait_for
 from gcattn import MemoryWriter, open_memory
-from gcattn.chunking import whole_chunks
+from gcattn.chunking import prompt_breaks, whole_chunks
 from gcattn.cli.limits import MOST
 from gcattn.cli.paths import RESULTS
 from gcattn.cli.program import run_command
@@ -173,8 +173,8 @@ def _asked(
     """Open a memory, ask a question of it and generate."""
     config, device = model.config, model.device
     question = random_tokens(config, 1, QUESTION_TOKENS, seed).to(device)
-    breaks = torch.zeros_like(question, dtype=torch.bool)
-    breaks[:, -1] = True  # the question closes its chunk and retrieves
+    # the chunk before the question's last token closes, so the first new token is already served
+    breaks = prompt_breaks(torch.ones_like(question, dtype=torch.bool)).to(device)
     wait_for(device)
     began = time.perf_counter()
     memory = open_memory(folder, tier)
@@ -183,7 +183,7 @@ def _asked(
     first: Tensor = logits[:, -1:].argmax(-1)
     wait_for(device)
     opened = time.perf_counter() - began
-    row = time_tokens(model, cache, 1, num_tokens, config.chunk_size - 1, first)
+    row = time_tokens(model, cache, 1, num_tokens, config.chunk_size - 1, first, read=1)
     own = cache.num_bytes()
     shared = memory.reader.num_bytes()
     held = {place: own.get(place, 0) + shared.get(place, 0) for place in ("device", "host")}
