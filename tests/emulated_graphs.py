@@ -21,6 +21,7 @@ class EmulatedGraphs:
     """
 
     replays, is_stale = 0, False
+    warms_up = True
 
     def beside(self):
         return nullcontext()

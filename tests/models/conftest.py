@@ -13,6 +13,7 @@ def graphs(monkeypatch):
     monkeypatch.setattr(EmulatedGraphs, "replays", 0)
     monkeypatch.setattr(EmulatedGraphs, "is_stale", False)
     monkeypatch.setattr(captured_step, "RecordedCalls", EmulatedGraphs)
+    monkeypatch.setattr(token_step, "LANDMARKS_UNTIL_RECORDING", token_step.LANDMARKS_UNTIL_CAPTURE)
     monkeypatch.setattr(
         token_step,
         "reason_not_to_capture",

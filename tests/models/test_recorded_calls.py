@@ -5,7 +5,7 @@ import torch
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from gcattn import DRTCache
-from gcattn.models import modeling_drt
+from gcattn.models import modeling_drt, token_step
 from gcattn.models.captured_step import CapturedStep
 from gcattn.models.recorded_calls import RecordedCalls
 from gcattn.testing import never_pads, random_config, random_model, random_tokens
@@ -140,6 +140,7 @@ def replays(monkeypatch):
 @pytest.mark.parametrize("sampling", SAMPLING)
 def test_generate_replays_and_gives_the_tokens_of_planned_calls(sampling, replays, monkeypatch):
     # rows are at different phases; the second turn goes on with the same cache
+    monkeypatch.setattr(token_step, "LANDMARKS_UNTIL_RECORDING", 2)
     model = never_pads(random_model(random_config(8, chunk_size=9)))
     ids, more = random_tokens(model.config, 3, 40), random_tokens(model.config, 3, 5, seed=1)
     mask = torch.ones_like(ids)

@@ -122,9 +122,10 @@ def record(
         graphs.begin()
 
     with graphs.beside():
-        with work.taken_by(lambda _: None):
-            compute()  # to warm up
-            undo()
+        if graphs.warms_up:
+            with work.taken_by(lambda _: None):
+                compute()
+                undo()
         graphs.begin()
         try:
             with work.taken_by(cut):
@@ -137,6 +138,8 @@ def record(
 
 class Graphs:
     """Captures one graph after another; their tensors share a pool, as they run in that order."""
+
+    warms_up = True  # libraries allocate in a first run, which no graph may hold
 
     def __init__(self) -> None:
         self._pool = torch.cuda.graph_pool_handle()

@@ -28,6 +28,8 @@ SINGLE_CALLS_BEFORE = 2
 # tokens, and landmarks, in fixed shapes until their computation is captured, which costs as much as
 # computing several
 TOKENS_UNTIL_CAPTURE, LANDMARKS_UNTIL_CAPTURE = 4, 2
+# recording the calls of a landmark on a CPU costs what about ten replays save
+LANDMARKS_UNTIL_RECORDING = 10
 
 logger = logging.get_logger(__name__)
 
@@ -109,7 +111,8 @@ def decode_token(
             fixed.commit_token(input_ids)
             if any(closes):
                 fixed.begin_landmark(closes)
-                _run(model, decoder, fixed, fixed.landmark, LANDMARKS_UNTIL_CAPTURE)
+                patience = LANDMARKS_UNTIL_CAPTURE if embeds.is_cuda else LANDMARKS_UNTIL_RECORDING
+                _run(model, decoder, fixed, fixed.landmark, patience)
                 fixed.commit_landmark()
         except BaseException:  # an interrupt as well
             fixed.roll_back(before)
