@@ -62,6 +62,16 @@ def test_a_share_of_no_gap_is_no_number(books):
     assert books["share_of_gap"]["mean"][0] is None
 
 
+def test_full_attention_that_is_behind_or_not_clearly_ahead_leaves_no_gap():
+    behind = [[5.0, 4.1, None], [4.0, 3.1, None]]
+    ahead_once = [[5.0, 3.2, None], [4.0, 3.0, None]]
+    for full in (behind, ahead_once):
+        runs = [run("window", WINDOW), run("full", full), run("drt", DRT)]
+        report = compare(suite(), runs)["models"]["drt"]["texts"]["books"]
+        assert report["gap"][1] != 0
+        assert report["share_of_gap"]["mean"] == [None, None, None]
+
+
 def test_switching_retrieval_off_costs_what_the_same_weights_lose(books):
     assert books["off"]["mean"] == [0.0, 0.5, None]
     assert "random" not in books

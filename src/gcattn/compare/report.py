@@ -28,7 +28,8 @@ def compare(suite: Suite, evaluations: Sequence[dict[str, Any]]) -> dict[str, An
         the loss of each text by position with every seed, and, against the window model, the gain
         by position (`gain`), what of it grows with position (`long_range_gain`: gain in the last
         range that the text reaches less gain in the first), the share of the gap to full attention
-        (`share_of_gap`), and what switching retrieval off or making it random costs (`off`,
+        (`share_of_gap`; None where full attention is not ahead of the window by two standard errors
+        over documents), and what switching retrieval off or making it random costs (`off`,
         `random`); `learning_rates`: the mean loss of every run.
     """
     by_model: dict[str, list[dict[str, Any]]] = {}
@@ -97,8 +98,12 @@ def _text(
             error = float(torch.stack(grows).mean(0).std()) / math.sqrt(len(base))
             text["long_range_gain"]["standard_error"] = error
         if full:
-            gap = (base - torch.stack([_losses(run, name) for run in full]).mean(0)).mean(0)
-            shares = [x.mean(0) / gap for x in gains]
+            gaps = base - torch.stack([_losses(run, name) for run in full]).mean(0)  # [N, P]
+            gap = gaps.mean(0)
+            # full attention that is not clearly ahead leaves no gap to win a share of
+            error = gaps.std(0) / math.sqrt(len(gaps)) if len(gaps) > 1 else torch.zeros(1)
+            is_gap = gap > 2 * error
+            shares = [(x.mean(0) / gap).masked_fill(~is_gap, math.nan) for x in gains]
             text["gap"] = _numbers(gap)
             text["share_of_gap"] = _by_position(shares)
     return text
