@@ -101,8 +101,8 @@ def _text(
             gaps = base - torch.stack([_losses(run, name) for run in full]).mean(0)  # [N, P]
             gap = gaps.mean(0)
             # full attention that is not clearly ahead leaves no gap to win a share of
-            error = gaps.std(0) / math.sqrt(len(gaps)) if len(gaps) > 1 else torch.zeros(1)
-            is_gap = gap > 2 * error
+            gap_error = gaps.std(0) / math.sqrt(len(gaps)) if len(gaps) > 1 else torch.zeros(1)
+            is_gap = gap > 2 * gap_error
             shares = [(x.mean(0) / gap).masked_fill(~is_gap, math.nan) for x in gains]
             text["gap"] = _numbers(gap)
             text["share_of_gap"] = _by_position(shares)
