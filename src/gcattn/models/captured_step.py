@@ -86,12 +86,13 @@ class CapturedModules:
         """Whether the model has the same modules and weights, and none is called otherwise."""
         if model is not self._model or _has_any_global_hook():
             return False
-        # the host's time at every column
+        # the host's time at every column; most modules have either children or weights
         for module, kind, held, children, weights in self._parts:
+            parameters = held["_parameters"]
             if (
                 type(module) is not kind
                 or held["_modules"] != children
-                or [*map(id, held["_parameters"].values())] != weights
+                or ((parameters or weights) and _ids(parameters) != weights)
                 or held["_forward_hooks"]
                 or held["_forward_pre_hooks"]
                 or "forward" in held
