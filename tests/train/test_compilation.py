@@ -1,5 +1,6 @@
 """Compiled by layer: one graph for each kind, the same numbers, whatever is wrapped around it."""
 
+import gc
 from functools import partial
 from pathlib import Path
 
@@ -146,6 +147,9 @@ def step_wrapped(rank: int, store: str, results: Path, wrapper: str) -> None:
     }
     if rank == 0:
         torch.save((found, backend.num_graphs), results)
+    # a reducer that owns the group last may wait for a thread that waits for the interpreter
+    del trained, found
+    gc.collect()
     dist.destroy_process_group()
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import signal
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -57,6 +58,9 @@ def end_run(outcome: TrainingOutcome, console: Console) -> None:
         else:
             message = f"Done: {outcome.step} steps, model in {outcome.model_folder}"
         console.print(message, highlight=False, soft_wrap=True)
+    if state.use_distributed:
+        # what DDP left is freed before the group: as the group's last owner it may hang at the exit
+        gc.collect()
     state.destroy_process_group()
     if outcome.interrupted_by:
         raise typer.Exit(128 + outcome.interrupted_by)
