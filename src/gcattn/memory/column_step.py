@@ -15,7 +15,7 @@ class Captured(Protocol):
     """A computation on the tensors of a fixed stream that can be replayed."""
 
     def replay(self, model: nn.Module) -> Tensor | None:
-        """Compute a column, hidden states [B, 1, E]; None if the model would compute another."""
+        """Compute a column, hidden states [B, 1, E]; None if the model has changed since."""
 
 
 class ColumnRows:
@@ -23,9 +23,9 @@ class ColumnRows:
 
     Attributes:
         which: Whether each row has one.
-        counts: The same as numbers, int64 [B], on the CPU.
+        counts: The same as 0 and 1, int64 [B], on the CPU.
         reads: The same on the model's device.
-        numbers: Of the rows that have one, [n], on the model's device.
+        numbers: The rows that have one, [n], on the model's device.
     """
 
     def __init__(self, num_rows: int, device: torch.device) -> None:
@@ -49,9 +49,9 @@ class ColumnStep:
         layout: Of the column.
 
     Attributes:
-        rows: Which have one.
-        captured: The column's computation, for whoever captures it.
-        num_computed: Columns since it could have been captured.
+        rows: Which rows have one.
+        captured: The column's captured computation, if there is one.
+        num_computed: Columns that were computed without it.
     """
 
     def __init__(self, layout: TokenLayout) -> None:

@@ -1,8 +1,8 @@
-"""Finished chunks as a stream of fixed shapes sees them: those that serve, in one buffer.
+"""Finished chunks in a stream of fixed shapes: those that are read, in one buffer.
 
-A landmark adds a chunk to the cache's memory and asks it for others. How many there are changes, so
-both are the host's work, done by the cache's own states; what comes of it is copied into tensors
-that stay in place.
+A landmark adds a chunk to the cache's memory and retrieves others. Their number changes, so both
+are the host's work, done by the cache's own states, and the results are copied into tensors that
+stay in place.
 
 Shapes: B batch, F = 1 finished chunk, S slots per chunk, R groups, K retrieved chunks, n tokens of
 a chunk's end, G key/value heads, D head dim, E hidden size.
@@ -40,7 +40,7 @@ class FixedChunks:
         log: Of the tokens.
         num_chunks: R · K.
         closing: The rows whose chunks a step adds.
-        when: Takes the work of appending them.
+        when: Called with the work of appending them.
     """
 
     def __init__(
@@ -75,7 +75,7 @@ class FixedChunks:
         self.memory.append_logged(chunks, self._closing.counts, self._log)
 
     def select(self, queries: Tensor, num_visible: Tensor, choice: Choice) -> ChunkSelection:
-        """Choose nothing yet: what landmarks [B, F, E] ask is kept for `take_question`."""
+        """Choose nothing yet: the queries of landmarks [B, F, E] are kept for `take_question`."""
         if queries.shape[1]:
             self._question = partial(self.memory.select, queries, num_visible, choice)
         nobody = self.lengths[:, :0]
@@ -84,9 +84,9 @@ class FixedChunks:
         return select_by_scan(queries[:, :0], self._landmarks, documents, nobody, nothing)
 
     def take_question(self) -> Callable[[], ChunkSelection]:
-        """Return what answers the last landmarks, with indices and weights [B, F, K]."""
+        """Return the function that chooses for the last landmarks, [B, F, K]."""
         question, self._question = self._question, None
-        assert question is not None  # a group asks before it goes on
+        assert question is not None  # `select` comes first in every group
         return question
 
     def fetch(self, indices: Tensor, weights: Tensor) -> RetrievedChunks:
@@ -104,15 +104,15 @@ def _buffer(like: Tensor, *shape: int) -> Tensor:
 
 
 class FixedRetrieval(LastRetrieval):
-    """Which chunks of the buffer serve a group's column: indices and weights [B, 1, K].
+    """Which chunks of the buffer a group's column reads: indices and weights [B, 1, K].
 
     Args:
         last: Keeps what the group's last landmarks retrieved.
-        group: Its chunks stand at the places of this group in the buffer.
+        group: Number of the group, which decides where its chunks are in the buffer.
         weights: Like the weights, [B, 1, K].
         chunks: The buffer; None: the model retrieves nothing.
-        closing: The rows whose landmarks ask.
-        when: Takes the work of answering them.
+        closing: The rows whose landmarks retrieve.
+        when: Called with the work of retrieving.
     """
 
     def __init__(
@@ -136,14 +136,14 @@ class FixedRetrieval(LastRetrieval):
     def extend(
         self, selection: ChunkSelection, layout: ChunkLayout, num_blocks: int
     ) -> ChunkSelection:
-        """Return what serves the column; landmarks are answered."""
+        """Return what the column reads; a landmark retrieves anew."""
         if layout.num_finished_chunks:
-            assert self._chunks is not None  # they have asked it
+            assert self._chunks is not None  # landmarks have asked it
             self._when(partial(self._answer, self._chunks.take_question(), layout))
         return self._served
 
     def fetch(self, memory: ChunkSource, served: ChunkSelection) -> RetrievedChunks:
-        """Read in place; a CPU reads the group's chunks as they stand."""
+        """Read in place; a CPU reads the group's chunks where they are."""
         chunks = self._chunks
         if chunks is None or not chunks.keys.is_cpu:
             return super().fetch(memory, served)
@@ -171,7 +171,7 @@ class FixedRetrieval(LastRetrieval):
         memory = self._chunks.memory
         if memory.num_shared + memory.documents.shape[1] == 0:
             return
-        # what another document's landmark retrieved serves nobody
+        # no row reads what a landmark of another document retrieved
         serves = (held["documents"][:, None] == documents) & (held["indices"] >= 0)  # [B, K]
         serves = serves[rows]
         wanted = torch.full_like(indices, -1)
@@ -192,8 +192,8 @@ class FixedChunkTail(ChunkTail):
     """The end of each row's last chunk, which the cache's own state keeps.
 
     Args:
-        tail: The cache's.
-        work: What the host does.
+        tail: The state of the cache.
+        work: The host's work.
     """
 
     def __init__(self, tail: ChunkTail, work: HostWork) -> None:

@@ -1,7 +1,7 @@
 """Carried states whose tensors keep their shapes and places, for one column at a time.
 
-Each takes over what the state of its kind holds (`fill`), is extended by one column at a time, and
-hands back what it holds (`settle`). It writes only where nothing is held: until the counters move,
+Each takes over what the cache's state holds (`fill`), is extended by one column at a time, and
+hands back what it holds (`settle`). It writes only to unused places: until the counters move,
 nothing has changed.
 
 Shapes: B batch, W window, S slots per chunk, n taps, G key/value heads, D head dim, E hidden size.
@@ -82,13 +82,13 @@ class RingWindow(WindowCache):
         self.key_documents[self._counters.rows, self._at] = layout.documents[:, 0]
 
     def next_column(self) -> "WindowColumn":
-        """Return what the next column takes the place of."""
+        """Return the column that the next one will overwrite."""
         assert self.key_documents is not None
         rows, at = self._counters.rows, self._place()
         return WindowColumn(at, self.key_documents[rows, at], self._all[:, rows, at])
 
     def put_back(self, column: "WindowColumn") -> None:
-        """Take back that another column took its place."""
+        """Restore a column that has been overwritten."""
         assert self.key_documents is not None
         rows = self._counters.rows
         self.key_documents[rows, column.at] = column.documents
@@ -117,7 +117,7 @@ class RingWindow(WindowCache):
         ends = (self._counters.columns + self._start)[:, None]
         place = (ends + order) % self._window_size  # [B, kept]
         rows = self._counters.rows[:, None]
-        # rows that read fewer tokens reach back to places that nothing was written into
+        # rows that read fewer tokens reach back to places that have not been written
         columns = self._all[:, rows, place].to(self._dtype).contiguous()
         tensors = dict(zip(self._rings, columns, strict=True))
         tensors["documents"] = self.key_documents[rows, place]
@@ -144,8 +144,8 @@ class WindowColumn(NamedTuple):
 class RingColumns(ColumnTail):
     """The last n columns before the convolution and one to spare, [B, n + 1, E].
 
-    A landmark follows its token before the token is committed; it must not take the place of what
-    the token continued from.
+    A landmark follows its token before the token is committed, so it must not overwrite what the
+    token continued from.
     """
 
     def __init__(self, tail: ColumnTail, num_columns: int, counters: Counters) -> None:
@@ -154,7 +154,7 @@ class RingColumns(ColumnTail):
         self._order = torch.arange(num_columns + 1, device=counters.rows.device)
         self._size = num_columns + 2
         self._ring = torch.zeros(0)
-        if "states" in tail.tensors():  # else the model has no convolution
+        if "states" in tail.tensors():  # otherwise the model has no convolution
             states = tail.tensors()["states"]
             self._ring = states.new_zeros(states.shape[0], self._size, states.shape[2])
 

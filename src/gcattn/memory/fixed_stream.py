@@ -1,13 +1,13 @@
 """A stream whose tensors keep their shapes and places, for one token in each row at a time.
 
-Windows are rings, the open chunk is filled in place, the retrieved chunks lie in a buffer: a column
+Windows are rings, the open chunk is filled in place, the retrieved chunks are in a buffer: a column
 needs no plan and no copy from the host, and can be replayed as a captured graph. A token that
 closes a chunk is followed by the landmark, a column like any other; appending the chunk and
-choosing others is the host's work. `settle` hands everything back to the cache, where rows change
-places or somebody looks.
+choosing others is the host's work. `settle` hands everything back to the cache when rows change
+places or the cache is looked at.
 
-A column writes only where nothing is held, and the counters move last: a token that fails has
-changed nothing. What a landmark changes besides is rolled back.
+A column writes only to unused places, and the counters move last, so a token that fails has changed
+nothing. What a landmark changes besides is rolled back.
 
 Shapes: B batch, W window, S slots per chunk, R groups, K retrieved chunks, n taps, G key/value
 heads, D head dim, E hidden size.
@@ -46,18 +46,18 @@ StreamSnapshot: TypeAlias = tuple[Tensor, list[tuple[CarriedState, Snapshot]]]
 
 
 class FixedStream(Stream):
-    """What a remembering stream holds, in fixed shapes.
+    """What a cache holds, in fixed shapes.
 
     Args:
         config: Of the model.
-        stream: Has read something; only its shapes are taken before `fill`.
+        stream: A stream that has read something; until `fill` only its shapes are used.
         memory: Its finished chunks.
 
     Attributes:
         token: The step of a token.
-        landmark: The step of the landmark behind it, in rows that close a chunk.
-        embeds: Where the tokens' embeddings are put, [B, 1, E].
-        work: What the steps have the host do.
+        landmark: The step of the landmark after it, in rows that close a chunk.
+        embeds: The tokens' embeddings are copied here, [B, 1, E].
+        work: What the host has to do during a step.
         top_k: K.
     """
 
@@ -74,7 +74,7 @@ class FixedStream(Stream):
         self.shapes = fixed_shapes(config, stream, memory)
         dtype = self.shapes[2]
         self.counters = counters = Counters(B, device)
-        self._read = Counters(B, torch.device("cpu"))  # of what was read for good
+        self._read = Counters(B, torch.device("cpu"))  # of what has been committed
         self._documents = documents.new_zeros(B, 1)
         self.embeds = torch.zeros(B, 1, config.hidden_size, dtype=dtype, device=device)
         positions, chunks = counters.positions[:, None], counters.chunks
@@ -89,7 +89,7 @@ class FixedStream(Stream):
         self.last_columns = RingColumns(stream.last_columns, taps - 1, counters)
         self.open_chunk = FixedOpenChunk(stream.open_chunk, counters)
         self.log, self.chunk_tail = stream.log, FixedChunkTail(stream.chunk_tail, self.work)
-        # what is retrieved may serve the landmark itself
+        # the landmark itself may read what it retrieves
         is_first = config.retrieval_serves == "from_landmark"
         shared = self.landmark.rows, self.work.do if is_first else self.work.do_last
         self._chunks = (
@@ -105,7 +105,7 @@ class FixedStream(Stream):
         # the cache's own, which the host's work extends
         self._kept: list[CarriedState] = [stream.chunk_tail, memory, *stream.last_retrievals]
         self._overwritten: list[WindowColumn] = []
-        self._numbers: Tensor | None = None  # of the chunks that the tokens stand in, [B, 1]
+        self._numbers: Tensor | None = None  # of the chunks that the tokens are in, [B, 1]
         self._is_served = False  # the buffer holds what the last landmarks retrieved
 
     @property
@@ -175,7 +175,7 @@ class FixedStream(Stream):
             self._is_served = True
 
     def commit_token(self, input_ids: Tensor | None) -> None:
-        """Note that the tokens [B, 1] have been read; they stand in the chunks that are open."""
+        """Note that the tokens [B, 1] have been read, into the open chunks."""
         reads = self.token.rows.counts
         if self._numbers is None:
             self._numbers = torch.where(reads > 0, self._read.chunks, -1)[:, None]
@@ -184,7 +184,7 @@ class FixedStream(Stream):
 
     def begin_landmark(self, closes: list[bool]) -> None:
         """Prepare for the landmarks of rows whose tokens close a chunk."""
-        # until these are committed the windows may have to go back by two columns
+        # until these are committed, windows may have to be rolled back by two columns
         self._overwritten = [w.next_column() for w in (self.lower_window, self.upper_window)]
         self.landmark.set(closes, self._documents)
 
@@ -194,7 +194,7 @@ class FixedStream(Stream):
         self._overwritten, self._numbers = [], None
 
     def finish(self, step: ColumnStep) -> None:
-        """Do what is left of a step; the counters move last."""
+        """Finish a step; the counters move last."""
         if step is self.landmark:
             self.work.finish()
             self.counters.close(step.rows.reads)

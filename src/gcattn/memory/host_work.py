@@ -1,7 +1,7 @@
-"""What a step has the host do between its kernels: look at numbers, append to stores, fetch.
+"""The host's work between the kernels of a step: look at numbers, append to stores, fetch.
 
-A captured graph replays kernels only. So such work is not done in the lines that ask for it but
-handed in here, and whoever captures the lines puts it between two graphs.
+A captured graph replays only kernels. So code that needs such work does not do it but hands it in
+here, and the capture puts it between two graphs.
 """
 
 from collections.abc import Callable, Iterator
@@ -13,18 +13,18 @@ Work: TypeAlias = Callable[[], None]
 
 
 class HostWork:
-    """Does work at once, or hands it to whoever captures the kernels before and after it."""
+    """Does work at once, or hands it to the capture of the kernels before and after it."""
 
     def __init__(self) -> None:
         self._take: Callable[[Work], None] | None = None
         self._later: list[Work] = []
 
     def begin(self) -> None:
-        """Begin a step: nothing is left to do of one that failed."""
+        """Begin a step, and drop the work of one that failed."""
         self._later = []
 
     def do(self, work: Work) -> None:
-        """Do some work now; what it reads and writes are tensors that stay in place."""
+        """Do some work now; it reads and writes only tensors that stay in place."""
         if self._take is None:
             work()
         else:
@@ -35,7 +35,7 @@ class HostWork:
         self._later.append(work)
 
     def finish(self) -> None:
-        """Do what was left for last."""
+        """Do the work that was left for last."""
         later, self._later = self._later, []
         if later:
             self.do(partial(_all, later))

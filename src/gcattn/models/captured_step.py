@@ -1,9 +1,9 @@
 """The computation of a column as CUDA graphs: a few launches instead of some hundred.
 
-A graph replays the kernels of one run on the same tensors, and nothing else of it: no hook, no
-branch of a wrapped module. So it is made only for modules that are known to have neither, and they
-are looked over at every column. Where the host has work to do a graph ends, and another begins
-behind it. On a CPU recorded calls stand in for graphs.
+A graph replays the kernels of one run on the same tensors and nothing else: no hook, no branch of
+a wrapped module. So it is made only for modules that are known to have neither, and these are
+checked again at every column. Where the host has work to do, a graph ends, and another one begins
+after it. On a CPU recorded calls stand in for graphs.
 """
 
 from collections.abc import Callable, Iterator
@@ -13,11 +13,9 @@ from typing import TypeAlias
 import torch
 from torch import Tensor, nn
 
-# the only place that says whether hooks for all modules exist
-from torch.nn.modules.module import _has_any_global_hook
-
 from gcattn.memory.host_work import HostWork, Work
 from gcattn.models.recorded_calls import RecordedCalls
+from gcattn.nn.plain_calls import has_hooks_for_all_modules
 
 # packages whose modules compute the same for every token
 KNOWN_PACKAGES = ("gcattn.", "torch.nn.modules.")
@@ -31,8 +29,8 @@ class CapturedStep:
     Args:
         model: Whose modules run in it.
         compute: Runs the model on tensors that stay in place; returns hidden states.
-        undo: Takes back what the kernels of `compute` changed.
-        work: What the host does in between.
+        undo: Undoes what the kernels of `compute` changed.
+        work: The host's work in between.
     """
 
     def __init__(
@@ -50,10 +48,9 @@ class CapturedStep:
     def replay(self, model: nn.Module) -> Tensor | None:
         """Compute a column; returns hidden states [B, 1, E] of its own.
 
-        Returns None if the model would compute something else now; what the kernels changed has to
-        be undone then, the host has changed nothing. Weights are looked for before, so that no
-        memory is read that may have been given back; modules are looked over while the device
-        computes.
+        Returns None if the model would compute something else now; then the caller must undo what
+        the kernels changed, and the host has changed nothing. Weights are checked before the
+        launch, so that no freed memory is read; modules are checked while the device computes.
         """
         if not self._modules.are_weights_in_place():
             return None
@@ -79,14 +76,14 @@ class CapturedModules:
         ]
 
     def are_weights_in_place(self) -> bool:
-        """Whether the values of every weight lie where they lay."""
+        """Whether the values of every weight are where they were."""
         return [*map(Tensor.data_ptr, self._weights)] == self._places
 
     def are_those_of(self, model: nn.Module) -> bool:
-        """Whether the model has the same modules and weights, and none is called otherwise."""
-        if model is not self._model or _has_any_global_hook():
+        """Whether the model has the same modules and weights, called in the same way."""
+        if model is not self._model or has_hooks_for_all_modules():
             return False
-        # the host's time at every column; most modules have either children or weights
+        # plain code: the host runs it at every column; most modules have either children or weights
         for module, kind, held, children, weights in self._parts:
             parameters = held["_parameters"]
             if (
@@ -102,7 +99,7 @@ class CapturedModules:
 
 
 def _ids(weights: dict[str, nn.Parameter | None]) -> list[int]:
-    # compared by ==, tensors would be compared value by value
+    # by id: == would compare tensors value by value
     return [*map(id, weights.values())]
 
 
@@ -114,7 +111,7 @@ def record(
 ) -> tuple[list[Part], Tensor]:
     """Capture a computation; returns what replays it, and where it leaves its result.
 
-    The parts are graphs, and between them the work of the host, which is not done meanwhile.
+    The parts are graphs and, between them, the host's work, which is not done while capturing.
     """
     parts = list[Part]()
 
@@ -177,7 +174,7 @@ def reason_not_to_capture(model: nn.Module, device: torch.device) -> str | None:
     places = {weight.device for weight in model.parameters()}
     if places != {device}:
         return f"its weights are on {sorted(map(str, places))}"
-    if _has_any_global_hook():
+    if has_hooks_for_all_modules():
         return "there are hooks for all modules"
     for name, module in model.named_modules():
         kind = type(module)

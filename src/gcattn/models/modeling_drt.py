@@ -207,7 +207,7 @@ class DRTModel(EncodesChunks):
             and isinstance(memory, EncodedChunks)
             and not plan.layout.num_finished_chunks
         ):
-            # nothing is added, but the encoder takes part: several processes wait for its gradient
+            # adds zero, so that the encoder has a gradient, for which other processes wait
             hidden = hidden + (memory.landmarks.sum() + memory.keys.sum() + memory.values.sum())
         return hidden, context, memory
 
@@ -228,7 +228,7 @@ class DRTModel(EncodesChunks):
             is_even=layout.is_even,
         )
         if plan.chunk_embeddings is not None:
-            # nothing is added, but what made the landmarks takes part: see _run_lower
+            # adds zero, so that what made the landmarks has a gradient: see _run_lower
             landmarks = plan.chunk_embeddings.to(landmarks.dtype) + 0 * landmarks.sum()
         encoded = EncodedChunks(landmarks, documents, keys, values, lengths)
         return stream.append(encoded, plan.finished)
@@ -250,7 +250,7 @@ class DRTModel(EncodesChunks):
         embeds = self.embed_tokens(input_ids) if inputs_embeds is None else inputs_embeds
         device_type = embeds.device.type
         if torch.is_autocast_enabled(device_type):
-            # the stream between the layers too, or every layer would move twice the bytes
+            # the residual stream too, or every layer would move twice the bytes
             embeds = embeds.to(torch.get_autocast_dtype(device_type))
         if embeds.dim() != 3 or embeds.shape[1] == 0:
             raise ValueError(

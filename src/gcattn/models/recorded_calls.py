@@ -1,8 +1,8 @@
 """The computation of a column as lists of calls: what CUDA graphs are to a GPU, for a CPU.
 
-The operators of a single column are so small that most of their time goes to modules, views and
-allocations. So one run is recorded. Views and constants are kept as they are, and every other
-result becomes the place that a replay writes the same result into.
+The operators of a single column are so small that most of the time goes to modules, views and
+allocations. So one run is recorded. A replay keeps its views and constants, and writes every other
+result into the tensor that held it in the recorded run.
 """
 
 from collections.abc import Callable, Iterator
@@ -17,18 +17,18 @@ from torch.utils._python_dispatch import TorchDispatchMode
 
 Call = Callable[[], Any]
 
-# the host or chance decides what such operators return, so that they can't be repeated
+# what such operators return depends on the host or on chance, so they can't be repeated
 UNREPEATABLE = {
     torch.Tag.data_dependent_output,
     torch.Tag.dynamic_output_shape,
     torch.Tag.nondeterministic_seeded,
 }
-# tagged for their dropout, which a model that generates has not
+# tagged for their dropout, which is off in generation
 ATTENTION = {
     torch.ops.aten._scaled_dot_product_flash_attention_for_cpu.default,
     torch.ops.aten._scaled_dot_product_attention_math.default,
 }
-# read no more of a tensor than its shape
+# these read only the shape of a tensor
 FILLS = {"zeros_like", "ones_like", "full_like", "new_zeros", "new_ones", "new_full"}
 
 
@@ -71,9 +71,9 @@ class Recorded(NamedTuple):
 
     Attributes:
         call: Repeats it on the same tensors.
-        read: Where the values lie that it reads.
-        new: Where the results lie.
-        written: Where it writes besides.
+        read: Storages that it reads.
+        new: Storages of its results.
+        written: Storages that it writes besides.
     """
 
     call: Call
@@ -88,7 +88,7 @@ class Recording(TorchDispatchMode):
     def __init__(self) -> None:
         super().__init__()
         self.recorded: list[Recorded] = []
-        self._kept: list[Any] = []  # no other tensor takes the place of one
+        self._kept: list[Any] = []  # so that no other tensor takes the place of one
 
     def __torch_dispatch__(
         self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: Any = None

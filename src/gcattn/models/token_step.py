@@ -1,7 +1,7 @@
-"""A decoded token and the landmark behind it: the model's own lines, on a stream of fixed shapes.
+"""A decoded token and the landmark after it: the model's own code, on a stream of fixed shapes.
 
 A token that closes a chunk is followed by the landmark as a column of its own. Causality makes that
-the same as both columns in one call, and a token that closes nothing needs no other lines.
+the same as both columns in one call.
 
 Shapes: B batch, E hidden size.
 """
@@ -22,11 +22,11 @@ from gcattn.models.captured_step import CapturedStep, reason_not_to_capture
 from gcattn.models.outputs import HiddenStates
 from gcattn.nn.retriever import Retrieval
 
-# the first calls of one token run as any other: after a prompt there may be only few, and between
-# beams, which change places after every token, fixed shapes would have to be filled each time
+# the first calls of one token run like any others: there may be only few, and beams change places
+# after every token, so that fixed shapes would have to be filled each time
 SINGLE_CALLS_BEFORE = 2
-# tokens, and landmarks, in fixed shapes until their computation is captured, which costs as much as
-# computing several
+# tokens and landmarks that are computed in fixed shapes before their computation is captured, which
+# costs as much as computing several
 TOKENS_UNTIL_CAPTURE, LANDMARKS_UNTIL_CAPTURE = 4, 2
 # recording the calls of a landmark on a CPU costs what about ten replays save
 LANDMARKS_UNTIL_RECORDING = 10
@@ -35,7 +35,7 @@ logger = logging.get_logger(__name__)
 
 
 class Decoder(Protocol):
-    """The diagram of a `DRTModel`."""
+    """What a `DRTModel` computes between embeddings and normed columns."""
 
     def __call__(
         self,
@@ -61,7 +61,7 @@ def decode_token(
 
     Args:
         model: Holds the modules that the decoder runs.
-        decoder: Its diagram.
+        decoder: What it computes.
         stream: What it runs on.
         retrieval: How landmarks retrieve.
         input_ids: Ids, [B, 1]; None: they are not known.
@@ -77,7 +77,7 @@ def decode_token(
     cannot = (
         torch.is_grad_enabled()
         or torch.is_autocast_enabled(embeds.device.type)
-        or stream.config.self_attention != "window"  # a window of everything has no fixed shape
+        or stream.config.self_attention != "window"  # a window over all columns has no fixed shape
         or stream.config.num_recurrent_states
         or stream.config.retrieval_method == "fixed"
     )
@@ -155,7 +155,7 @@ def _run(
 
 
 def _compute(decoder: Decoder, fixed: FixedStream, step: ColumnStep) -> Tensor:
-    """Run the model on the columns in their places; only the host's work asks the device."""
+    """Run the model on the columns in their places; only the host's work waits for the device."""
     fixed.work.begin()
     layout = step.layout
     blocks = layout.blocks(from_landmark=False)
