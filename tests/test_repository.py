@@ -68,6 +68,12 @@ def test_no_file_is_long():
     assert {name: count for name, count in lines.items() if count > 400} == {}
 
 
+def test_no_two_files_of_tests_have_one_name():
+    """Pytest imports them by their names alone."""
+    names = [file.stem for file in (ROOT / "tests").rglob("test_*.py")]
+    assert [name for name in set(names) if names.count(name) > 1] == []
+
+
 def test_every_module_says_what_it_is():
     assert [name for name, tree in trees().items() if not ast.get_docstring(tree)] == []
 
