@@ -6,7 +6,7 @@ from torch import nn
 
 from gcattn.nn import projections
 from gcattn.nn.projections import project
-from gcattn.ops.projections import fits_blocks, project_in_blocks
+from gcattn.ops.projections import blocks, fits_blocks, project_in_blocks
 
 
 @pytest.mark.parametrize("size", [256, 704, 381, 96])
@@ -21,6 +21,7 @@ def test_blocks_compute_every_output_of_every_row(shape, size):
 @pytest.fixture
 def two_threads(monkeypatch):
     monkeypatch.setattr(torch, "get_num_threads", lambda: 2)
+    monkeypatch.setattr(blocks, "MIN_WEIGHT", 8 * 64)
 
 
 @torch.no_grad()
@@ -28,6 +29,7 @@ def test_what_blocks_do_not_suit_is_left_to_the_library(two_threads, monkeypatch
     x, weight = torch.randn(1, 1, 8), torch.randn(64, 8)
     assert fits_blocks(x, weight)
     assert not fits_blocks(torch.randn(5, 1, 8), weight)  # rows
+    assert not fits_blocks(x, torch.randn(48, 8))  # small
     assert not fits_blocks(x, torch.randn(61, 8))  # a prime number of outputs
     assert not fits_blocks(x, weight.T.contiguous().T)
     assert not fits_blocks(x.bfloat16(), weight.bfloat16())

@@ -12,6 +12,9 @@ import torch
 from torch import Tensor
 
 MAX_ROWS = 4
+# cores that are busy with something else keep each other waiting for milliseconds at every product
+# they share: only a large weight is worth that, such as a head's
+MIN_WEIGHT = 2**20
 # blocks of fewer outputs take longer to hand out than to compute
 MAX_BLOCKS, MIN_OUTPUTS = 64, 16
 
@@ -32,6 +35,7 @@ def fits_blocks(x: Tensor, weight: Tensor) -> bool:
         and 1 <= x.shape[:-1].numel() <= MAX_ROWS
         and x.dtype in (torch.float32, torch.float64)
         and weight.dtype == x.dtype
+        and weight.numel() >= MIN_WEIGHT
         and weight.is_contiguous()
         and not torch.is_grad_enabled()
         and not torch.is_autocast_enabled("cpu")
