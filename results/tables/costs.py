@@ -204,5 +204,6 @@ TABLES: dict[str, tuple[str, Table]] = {
     "bench-train-34m": ("training_steps", lambda: training_steps("drt_34m")),
     "bench-train-growth": ("training_steps", lambda: training_steps("growth")),
     "bench-decode": ("decoding", lambda: bench_decode("decoding")),
+    "bench-decode-cpu": ("decoding", lambda: bench_decode("cpu")),
     "bench-decode-batch": ("decoding", lambda: bench_decode("32 rows")),
 }
