@@ -5,6 +5,7 @@ size.
 """
 
 from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from itertools import pairwise
 
 import numpy as np
@@ -13,6 +14,9 @@ from torch import Tensor
 
 from gcattn.memory.saved.documents import DocumentTable
 from gcattn.memory.saved.part import Part
+
+# threads that read landmarks
+READERS = 4
 
 
 class PartFiles:
@@ -95,12 +99,18 @@ class PartFiles:
         return -1 if before[np.searchsorted(before, number)] == number else number - 1
 
     def landmarks(self, hidden_size: int, device: torch.device) -> Tensor:
-        """Read all landmarks, [N, E], to the model's device."""
+        """Read all landmarks, [N, E], to the model's device; parts are read side by side."""
         landmarks = torch.empty(len(self), hidden_size, dtype=self.dtype, device=device)
-        for part, start in zip(self.parts, self.starts, strict=False):
+
+        def read(part: Part, start: int) -> None:
             rows = landmarks[start : start + part.num_chunks]
             here = rows if rows.is_cpu else torch.empty_like(rows, device="cpu")
             part.read_landmarks(here)
             if here is not rows:
                 rows.copy_(here)
+
+        # reading and checking release the interpreter's lock
+        with ThreadPoolExecutor(READERS) as threads:
+            for _ in threads.map(read, self.parts, self.starts.tolist()):
+                pass
         return landmarks
