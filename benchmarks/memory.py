@@ -184,12 +184,8 @@ def _asked(
     wait_for(device)
     opened = time.perf_counter() - began
     row = time_tokens(model, cache, 1, num_tokens, config.chunk_size - 1, first, read=1)
-    own = cache.num_bytes()
-    shared = memory.reader.num_bytes()
-    held = {place: own.get(place, 0) + shared.get(place, 0) for place in ("device", "host")}
-    landmarks = memory.num_chunks * config.hidden_size * model.dtype.itemsize
-    held["device"] += landmarks
-    held["disk"] = sum(file.stat().st_size for file in folder.rglob("*") if file.is_file())
+    own, shared = cache.num_bytes(), memory.num_bytes()
+    held = {place: own[place] + shared[place] for place in ("device", "host", "disk")}
     return row | {
         "first_token_ms": opened * 1e3,
         "fetch_ms": _fetch_ms(cache, memory.num_chunks, config.retrieval_top_k, device, seed),
