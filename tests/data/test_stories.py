@@ -109,7 +109,7 @@ def test_people_are_needles_too(split, tmp_path):
         )
         stream = sample.context.tokens(0, sample.context.num_tokens).tolist()
         assert len(sample.exercise.needles) == 4
-        assert len(sample.questions) == (2 if split == "train" else 1)
+        assert len(sample.questions) == (4 if split == "train" else 1)
         for question in sample.questions:
             (place,) = sample.evidence(question)
             # one token can hold the mark beside a value too

@@ -139,6 +139,23 @@ def test_the_evidence_is_what_the_answer_repeats(name, haystack, vocabularies, t
                 assert said in part
 
 
+@pytest.mark.parametrize("kind", ["multi-key", "variables", "people"])
+def test_training_asks_about_several_keys_and_evaluation_about_one(kind, haystack, vocabularies):
+    for name in (f"free-{kind}", "people" if kind == "people" else f"worded-{kind}"):
+        for split, most in (
+            ("train", {"multi-key": 4, "variables": 2, "people": 4}[kind]),
+            ("validation", 1),
+        ):
+            drawn = [
+                NeedleTask(name).draw(Random(seed), vocabularies[split], haystack).questions
+                for seed in range(40)
+            ]
+            assert max(map(len, drawn)) == most
+            for questions in drawn:
+                asked = [question.evidence for question in questions]
+                assert len(set(asked)) == len(asked)
+
+
 def test_at_least_sixty_wordings_train_and_twenty_others_evaluate():
     training, evaluation = (wordings_of(split).statements for split in SPLITS)
     assert len({w.statement for w in training}) == len(training) >= 60

@@ -57,9 +57,12 @@ class BatchedMuon(torch.optim.Muon):
 def orthogonalize(
     matrices: Tensor, coefficients: tuple[float, float, float], num_steps: int, eps: float
 ) -> Tensor:
-    """Bring the singular values near 1 by Newton-Schulz iteration, in bfloat16: [N, P, Q]."""
+    """Bring the singular values near 1 by Newton-Schulz iteration: [N, P, Q].
+
+    In bfloat16, which is enough; on a CPU in float32, where bfloat16 may take twenty times as long.
+    """
     a, b, c = coefficients
-    x = matrices.bfloat16()
+    x = matrices.float() if matrices.device.type == "cpu" else matrices.bfloat16()
     is_tall = x.shape[1] > x.shape[2]
     if is_tall:
         x = x.mT

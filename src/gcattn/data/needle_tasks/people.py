@@ -15,12 +15,12 @@ from gcattn.data.stories.relations import Relation, Telling
 from gcattn.data.stories.story import Person, ask, draw_people, tell_with_places
 from gcattn.data.words.templates import fill
 
-# of the people of an exercise, those who are asked about in training; evaluation asks about one
-_ASKED_SHARE = 0.5
-
 
 def people(rng: Random, words: NeedleVocabulary, haystack: Haystack, count: int) -> Exercise:
-    """`count` people with a few facts each, a paragraph for each; one fact of some is asked for."""
+    """`count` people with a few facts each, a paragraph for each; a fact of one is asked for.
+
+    In training a fact of each is: questions cost few tokens, and answers teach the most.
+    """
     return _exercise(rng, words, draw_people(rng, words.texts, count, set()))
 
 
@@ -47,7 +47,7 @@ def _telling(wording: Wording) -> Telling:
 
 def _exercise(rng: Random, words: NeedleVocabulary, drawn: list[Person]) -> Exercise:
     split = words.split
-    num_asked = max(1, round(_ASKED_SHARE * len(drawn))) if split == "train" else 1
+    num_asked = len(drawn) if split == "train" else 1
     groups, questions = [], []
     for number, person in enumerate(drawn):
         text, places = tell_with_places(rng, person, split)

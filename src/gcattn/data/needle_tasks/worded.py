@@ -28,6 +28,8 @@ _SAME_WORDING_SHARE = 0.7
 _SECOND_FACT_SHARE = 0.2
 # of several asked keys in training, those asked for one after the other; evaluation asks at once
 _ONE_BY_ONE_SHARE = 0.5
+# questions of a training exercise with several keys, at most
+_MAX_ASKED = 4
 _NUM_CHAINS = 2
 # of variables, whose names hold no space
 _NAME_KINDS = ("letters", "code", "hyphenated", "hex")
@@ -45,18 +47,23 @@ def worded_multi_key(
 ) -> Exercise:
     """`count` keys with a value each, most in the same words; one is asked for.
 
-    At times the asked key is stated a second time, with something else than what is asked.
+    At times the asked key is stated a second time, with something else than what is asked. In
+    training, questions for other keys may follow: they cost few tokens, and answers teach the most.
     """
     wording = source.draw(rng)
     keys, values = _pairs(rng, words, count)
-    groups = _statements(rng, words, source, wording, keys, values)
+    groups, said = _statements(rng, words, source, wording, keys, values)
     if count > 1 and rng.random() < _SECOND_FACT_SHARE:
         other = source.draw(rng)
         if other.noun != wording.noun and other.style != wording.style:
             value = words.texts.draw(rng, words.texts.draw_kind(rng))[0]
             groups.append((_statement(rng, words, other, keys[0], value),))
-    prompt = fill(rng.choice(wording.questions), key=keys[0])
-    return Exercise(tuple(groups), (_question(rng, words, prompt, values[0], (0,)),))
+    num_asked = rng.randint(1, min(count, _MAX_ASKED)) if words.split == "train" else 1
+    questions = []
+    for number in range(num_asked):
+        prompt = fill(rng.choice(said[number].questions), key=keys[number])
+        questions.append(_question(rng, words, prompt, values[number], (number,)))
+    return Exercise(tuple(groups), tuple(questions))
 
 
 def worded_multi_value(
@@ -79,7 +86,7 @@ def worded_multi_query(
     """Twice `count` keys with a value each; `count` are asked for, at once or one by one."""
     wording = source.draw(rng)
     keys, values = _pairs(rng, words, 2 * count)
-    groups = _statements(rng, words, source, wording, keys, values, num_same=count)
+    groups, _ = _statements(rng, words, source, wording, keys, values, num_same=count)
     if words.split == "train" and rng.random() < _ONE_BY_ONE_SHARE:
         form = rng.choice(wording.questions)
         questions = [
@@ -95,7 +102,10 @@ def worded_multi_query(
 def worded_variables(
     rng: Random, words: NeedleVocabulary, source: WordingSource, count: int
 ) -> Exercise:
-    """Two values, each handed on through `count` variables; those of one value are asked for."""
+    """Two values, each handed on through `count` variables; those of one value are asked for.
+
+    In training those of the other value are asked for after them.
+    """
     form = source.draw_assignment(rng)
     kind = rng.choice(_NAME_KINDS)
     names = words.texts.draw(rng, kind, _NUM_CHAINS * count)
@@ -114,9 +124,13 @@ def worded_variables(
                 for text, name in zip(said, chain, strict=True)
             )
         )
-    prompt = fill(form.question, value=values[0])
-    question = _question(rng, words, prompt, joined(names[:count]), tuple(range(count)))
-    return Exercise(tuple(groups), (question,))
+    questions = []
+    for number, value in enumerate(values if words.split == "train" else values[:1]):
+        holders = tuple(range(number * count, (number + 1) * count))
+        answer = joined([names[place] for place in holders])
+        prompt = fill(form.question, value=value)
+        questions.append(_question(rng, words, prompt, answer, holders))
+    return Exercise(tuple(groups), tuple(questions))
 
 
 def _pairs(rng: Random, words: NeedleVocabulary, count: int) -> tuple[list[str], list[str]]:
@@ -132,14 +146,18 @@ def _statements(
     keys: Sequence[str],
     values: Sequence[str],
     num_same: int = 1,
-) -> list[tuple[Needle, ...]]:
-    """State every key; the first `num_same` in the given words, the others mostly so."""
+) -> tuple[list[tuple[Needle, ...]], list[Wording]]:
+    """State every key; the first `num_same` in the given words, the others mostly so.
+
+    Returns the statements, and each one's wording.
+    """
     groups: list[tuple[Needle, ...]] = []
+    wordings: list[Wording] = []
     for number, (key, value) in enumerate(zip(keys, values, strict=True)):
         is_same = number < num_same or rng.random() < _SAME_WORDING_SHARE
-        said = wording if is_same else source.draw(rng)
-        groups.append((_statement(rng, words, said, key, value),))
-    return groups
+        wordings.append(wording if is_same else source.draw(rng))
+        groups.append((_statement(rng, words, wordings[-1], key, value),))
+    return groups, wordings
 
 
 def _statement(
