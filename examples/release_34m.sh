@@ -9,7 +9,7 @@ case $gpus in
   1 | 2 | 4) ;;
   *) echo "release_34m.sh: GPUS must be 1, 2 or 4, got $gpus" >&2; exit 2 ;;
 esac
-for stage in 1 2 3 4; do
+for stage in 1 2 3 4 5; do
   if [ ! -d "runs/release_34m_$stage/model" ]; then
     torchrun --nproc_per_node "$gpus" -m gcattn.cli train "examples/release_34m_$stage.yaml" \
       "training.gradient_accumulation=$((4 / gpus))" "$@" --resume

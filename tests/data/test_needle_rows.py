@@ -148,6 +148,27 @@ def test_labels_are_the_text_and_all_answers_keep_theirs(shards):
     assert 0.15 < kept[~answers].float().mean() < 0.35
 
 
+def test_needles_and_prompts_have_a_loss_share_of_their_own(shards):
+    options = {"include_answer_mask": True, "exercises_per_row": 6, "noisy_text_rate": 1.0}
+    spoiled = needle_rows(shards, T, {"multi-key": 1}, needle_loss_share=1, **options)[0]
+    assert torch.equal(spoiled["labels"] != -100, spoiled["answer_mask"].bool())
+    options["noisy_text_rate"] = 0.0
+    row = needle_rows(shards, T, {"multi-key": 1}, needle_loss_share=0, **options)[0]
+    text = needle_rows(shards, T, {"multi-key": 1}, text_loss_share=0, **options)[0]
+    some = needle_rows(
+        shards, T, {"multi-key": 1}, needle_loss_share=0, text_loss_share=0, **options
+    )[0]
+    answers = row["answer_mask"].bool()
+    assert torch.equal(some["labels"] != -100, answers) and torch.equal(
+        text["labels"] != -100, answers
+    )
+    hidden = row["labels"] == -100
+    # eight sentences and a prompt for each answer, and what closes it has a loss
+    assert 100 < hidden.sum() < T // 2 and not hidden[answers].any()
+    ends = answers[:-1] & ~answers[1:]
+    assert ends.sum() >= 1 and not hidden[1:][ends].any()
+
+
 def test_rows_of_text_alone_keep_all_their_labels(shards):
     rows = needle_rows(shards, T, {"single": 1, "text": 1}, text_loss_share=0.25)
     kept = [(rows[i]["labels"] != -100).float().mean().item() for i in range(12)]
@@ -246,6 +267,7 @@ def test_a_batch_of_rows_trains_a_model(shards):
         ({"three-hop:40": 1}, {}, "lengthen the rows or lower the task's count"),
         ({"single": 1}, {"random_break_rate": 1.0}, "random_break_rate must lie in"),
         ({"single": 1}, {"text_loss_share": 1.5}, "text_loss_share must lie in"),
+        ({"single": 1}, {"needle_loss_share": -1}, "needle_loss_share must lie in"),
         ({"single": 1}, {"exercises_per_row": 0}, "exercises_per_row must be at least 1"),
     ],
 )

@@ -33,6 +33,9 @@ class NeedlePlan:
     text_loss_share: float = 1.0
     """Share of the tokens outside answers that have a label, in rows with questions: 0.25 gives the
     answers four times the weight that they have with 1. Rows of text alone keep all labels."""
+    needle_loss_share: float | None = None
+    """The same for the tokens of needles and of prompts, which nobody can predict: with 0, a model
+    does not learn to write them into its prose. None: `text_loss_share`."""
 
     def __post_init__(self) -> None:
         if not 1 <= self.exercises_per_row <= 10**6:
@@ -40,14 +43,21 @@ class NeedlePlan:
                 "exercises_per_row must be at least 1 and at most a million, got "
                 f"{self.exercises_per_row}."
             )
-        rates = ("question_break_rate", "near_question_rate", "noisy_text_rate", "text_loss_share")
-        for name in rates:
-            if not 0 <= getattr(self, name) <= 1:
-                raise ValueError(f"{name} must lie in [0, 1], got {getattr(self, name)}.")
+        rates = ("question_break_rate", "near_question_rate", "noisy_text_rate")
+        for name in (*rates, "text_loss_share", "needle_loss_share"):
+            value = getattr(self, name)
+            if value is not None and not 0 <= value <= 1:
+                raise ValueError(f"{name} must lie in [0, 1], got {value}.")
         try:
             read_mixture(self.mixture)
         except ValueError as error:
             raise ValueError(f"mixture is refused: {error}") from error
+
+    @property
+    def loss_shares(self) -> tuple[float, float]:
+        """Share of the text and share of the needles and prompts that have a label."""
+        needles = self.needle_loss_share
+        return self.text_loss_share, self.text_loss_share if needles is None else needles
 
 
 def read_mixture(mixture: Mapping[str, float]) -> tuple[dict[NeedleTask, float], float]:

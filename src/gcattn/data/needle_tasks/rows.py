@@ -37,7 +37,7 @@ class NeedleRows(Dataset[dict[str, Tensor]]):
 
     Row i follows from the arguments and i alone; it begins at a random place of the corpus. Needles
     and questions lie at random places, each question after its needles. The labels equal the
-    inputs but where `text_loss_share` leaves them out: the model shifts them.
+    inputs but where the plan's loss shares leave them out: the model shifts them.
 
     Args:
         shards: The text around the needles.
@@ -124,17 +124,18 @@ class NeedleRows(Dataset[dict[str, Tensor]]):
         )
         input_ids = text.tokens(0, length)
         answers, inserted = np.zeros(length, dtype=bool), np.zeros(length, dtype=bool)
-        question_breaks = np.zeros(length, dtype=bool)
+        closings, question_breaks = np.zeros((2, length), dtype=bool)
         for insert, start in zip(inserts, text.starts, strict=True):
             inserted[start : start + len(insert.token_ids)] = True
-            for begin, stop in insert.answers:
+            for begin, stop, end in insert.answers:
                 answers[start + begin : start + stop] = True
+                closings[start + stop : start + end] = True
                 if rng.random() < self.plan.question_break_rate:
                     # where those of a prompt that ends with the question do
                     places = [start + begin - behind for behind in CLOSES_BEFORE_END]
                     question_breaks[[place for place in places if place >= 0]] = True
         draw = np.random.default_rng(rng.getrandbits(63))
-        text_loss_share = self.plan.text_loss_share
+        text_share, needle_share = self.plan.loss_shares
         # only answers have a label in a corrupted row: without any it would teach nothing
         if answers.any() and rng.random() < self.plan.noisy_text_rate:
             spoiled = ~inserted & (draw.random(length) < draw.random())
@@ -146,10 +147,12 @@ class NeedleRows(Dataset[dict[str, Tensor]]):
                 # as lines of a table do: all chunks then say the same
                 noise = noise[np.arange(length) % draw.integers(1, MAX_PERIOD + 1)]
             input_ids[spoiled] = noise[spoiled]
-            text_loss_share = 0.0
+            text_share = needle_share = 0.0
         labels = input_ids.copy()
-        if text_loss_share < 1 and answers.any():  # rows of text alone teach all of it
-            kept = draw.random(length) < text_loss_share
+        # rows of text alone teach all of it
+        if answers.any() and min(text_share, needle_share) < 1:
+            shares = np.where(inserted & ~closings, needle_share, text_share)
+            kept = draw.random(length) < shares
             labels[~(kept | answers)] = IGNORED
         row = {"input_ids": input_ids, "labels": labels}
         if self.random_break_rate or self.plan.question_break_rate:
@@ -184,11 +187,14 @@ class NeedleRows(Dataset[dict[str, Tensor]]):
 
 @dataclass(frozen=True)
 class _Insert:
-    """Ids to put into the text after `gap` of its tokens; answers at [begin, stop) within them."""
+    """Ids to put into the text after `gap` of its tokens.
+
+    Within them answers lie at [begin, stop), and what closes them at [stop, end).
+    """
 
     gap: int
     token_ids: TokenIds
-    answers: list[tuple[int, int]] = field(default_factory=list)
+    answers: list[tuple[int, int, int]] = field(default_factory=list)
 
 
 def _place(
@@ -215,6 +221,6 @@ def _questions(exercise: Exercise, gap: int) -> _Insert:
     answers = []
     for question in exercise.questions:
         begin = len(ids) + len(question.prompt)
-        answers.append((begin, begin + len(question.answer)))
         ids += question.prompt + question.answer + question.closing
+        answers.append((begin, begin + len(question.answer), len(ids)))
     return _Insert(gap, ids, answers)
