@@ -100,3 +100,25 @@ def test_segments_of_whole_chunks_are_planned_once():
         plan = plan_call(config, (2, T), CPU, stream, num_logits=1, **nothing)
         stream.position.move(plan.state)
     assert _row_plan.cache_info().misses == 1 and stream.position.state.num_chunks[0] == 9
+
+
+@pytest.mark.parametrize("serves", ["next_chunk", "from_landmark"])
+@pytest.mark.parametrize("breaks", [[3], [3, 11], [0, 17], []])
+@pytest.mark.parametrize("begins", [False, True])
+def test_a_prompt_whose_chunks_close_early_is_planned_as_any_other_call(breaks, begins, serves):
+    config = drt_tiny(retrieval_serves=serves, chunk_size=7, window_size=3, num_upper_layers=1)
+    stream, B, T = DRTCache(config), 2, 18
+    if not begins:
+        state = replace(state_of(4, B, config.chunk_size), open_length=torch.zeros(B).long())
+        stream.position.move(state)
+    closes = torch.zeros(B, T + 1, dtype=torch.bool)  # the first column closes what is open
+    closes[:, [1 + at for at in breaks]] = True
+    options = {"chunk_breaks": closes, "document_ids": None, "num_logits": 1}
+    _row_plan.cache_clear()
+    assert_same(
+        *(
+            plan_call(config, (B, T), CPU, stream, attention_mask=mask, **options)
+            for mask in (None, torch.ones(B, T))
+        )
+    )
+    assert _row_plan.cache_info().misses == 1

@@ -125,7 +125,8 @@ def test_a_weight_that_is_written_in_place_is_replayed(graphs):
 
 def test_a_failing_capture_changes_nothing(graphs, monkeypatch):
     def fail(compute, undo, work, graphs):
-        compute()
+        with work.taken_by(lambda _: None):
+            compute()
         raise RuntimeError("no memory")
 
     monkeypatch.setattr(captured_step, "record", fail)

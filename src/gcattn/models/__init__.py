@@ -1,8 +1,8 @@
 """The models; importing `gcattn` registers them with transformers' Auto classes."""
 
-from gcattn.models.call_plan import plan_ahead
 from gcattn.models.causal_lm import DRTForCausalLM
 from gcattn.models.configuration_drt import DRTConfig
+from gcattn.models.early_plan import plan_ahead
 from gcattn.models.modeling_drt import DRTModel
 from gcattn.models.presets import (
     PRESETS,

@@ -25,11 +25,16 @@ from gcattn.chunking import (
     TableLayout,
     plan_chunks,
 )
+from gcattn.chunking.breaks import CLOSES_BEFORE_END
 from gcattn.chunking.packing import moved_together
 from gcattn.memory.stream import Stream
 
 if TYPE_CHECKING:
     from gcattn.models.configuration_drt import DRTConfig
+
+
+# tokens of the longest call whose plan is kept: it takes about 100 bytes of the device for each
+LONGEST_KEPT = 2**17
 
 
 @dataclass(frozen=True)
@@ -73,73 +78,6 @@ class CallPlan:
         layout = change(self.layout)
         upper = layout if self.upper is self.layout else change(self.upper)
         return replace(self, layout=layout, upper=upper, blocks=change(self.blocks))
-
-
-def plan_ahead(
-    config: "DRTConfig",
-    shape: tuple[int, int],
-    *,
-    chunk_breaks: Tensor | None = None,
-    document_ids: Tensor | None = None,
-) -> CallPlan:
-    """Lay out whole rows before the model sees them, for example in the data loader's processes.
-
-    A model on a GPU that plans its own call has to wait until breaks and documents have been copied
-    from the device, and the device waits for the plan.
-
-    Args:
-        config: The model's configuration.
-        shape: (B, T) of the rows, none of which has padding.
-        chunk_breaks: True where the chunk closes after this token, bool [B, T].
-        document_ids: Document of each token, [B, T].
-
-    Returns:
-        What `forward(plan=…)` takes in place of the breaks, once it is on the model's device: `to`
-        and `pin_memory` are those of a tensor.
-
-    Raises:
-        ValueError: A shape does not fit.
-    """
-    return plan_call(
-        config,
-        shape,
-        torch.device("cpu"),
-        Stream(config),
-        attention_mask=None,
-        chunk_breaks=chunk_breaks,
-        document_ids=document_ids,
-        num_logits=None,
-    )
-
-
-def check_plan(
-    plan: CallPlan,
-    shape: tuple[int, int],
-    device: torch.device,
-    stream: Stream,
-    attention_mask: Tensor | None,
-    chunk_breaks: Tensor | None,
-) -> None:
-    """Check that a plan made ahead fits a call.
-
-    Raises:
-        ValueError: It does not fit, or the call passes what the plan already holds.
-    """
-    if attention_mask is not None or chunk_breaks is not None:
-        raise ValueError(
-            "A plan made ahead is for rows without padding and holds their breaks: pass neither "
-            "attention_mask nor chunk_breaks beside it."
-        )
-    if stream.remembers:
-        raise ValueError("A plan made ahead is for calls without a cache: pass use_cache=False.")
-    if plan.chunk_of_token.shape != shape:
-        planned = list(plan.chunk_of_token.shape)
-        raise ValueError(f"The plan is for tokens {planned}, the call has {list(shape)}.")
-    if plan.layout.positions.device != device:
-        raise ValueError(
-            f"The plan is on {plan.layout.positions.device}, the model on {device}: pass "
-            "plan.to(device)."
-        )
 
 
 def plan_call(
@@ -194,26 +132,21 @@ def plan_call(
         )
         raise ValueError(f"The cache is of batch size {rows}, the call of {B}{hint}.")
     S, from_landmark = config.chunk_size, config.retrieval_serves == "from_landmark"
-    # every token takes a column, and at most one landmark more
-    num_upper = 2 * num_tokens + 1
-    has_receptive_field = config.self_attention == "window" and not config.num_recurrent_states
-    if num_logits is not None and has_receptive_field:
-        num_upper = _receptive_field(config, num_logits)
+    num_upper = _num_upper(config, num_tokens, num_logits)
     is_plain = all(x is None for x in (attention_mask, chunk_breaks, document_ids))
     if is_plain and before is None and not stream.remembers:
         whole = RegularLayout(S, B, num_tokens, device)
         upper = whole.tail(num_upper)
         blocks = upper.blocks(from_landmark=from_landmark)
         return CallPlan(whole, upper, blocks, num_upper, whole.num_finished, whole.chunk_of_token)
-    if is_plain:
-        before = ChunkState.start(B) if before is None else before
+    before = ChunkState.start(B) if before is None else before
+    if attention_mask is None and document_ids is None:
+        kept = kept_plan(config, shape, device, stream, chunk_breaks, num_logits)
+        if kept is not None:
+            return kept.expand(B).continuing(before)
+    if is_plain and num_tokens == 1:
         lengths = tuple(before.open_length.tolist())
-        grid = S, from_landmark, num_upper, device
-        if not any(lengths):
-            # rows that all begin with a chunk differ only in their positions
-            return _row_plan(num_tokens, *grid).expand(B).continuing(before)
-        if num_tokens == 1:
-            return _token_plan(lengths, *grid).continuing(before)
+        return _token_plan(lengths, S, from_landmark, num_upper, device).continuing(before)
     layout, state = plan_chunks(
         *shape,
         S,
@@ -224,6 +157,45 @@ def plan_call(
     )
     views = _views(layout, from_landmark, num_upper, device)
     return CallPlan(*views, num_upper, layout.num_finished, layout.chunk_of_token, state)
+
+
+def kept_plan(
+    config: "DRTConfig",
+    shape: tuple[int, int],
+    device: torch.device,
+    stream: Stream,
+    chunk_breaks: Tensor | None,
+    num_logits: int | None,
+) -> "KeptPlan | None":
+    """Return the plan of one row of a call, if it is that of all rows and may come again.
+
+    All rows begin with a chunk, and their chunks close at the same places, which the host knows.
+    Rows have neither padding nor documents of their own; see `plan_call` for the arguments.
+    """
+    (B, num_tokens), before = shape, stream.position.state
+    if not stream.remembers or (
+        before is not None and (len(before.open_length) != B or before.open_length.any())
+    ):
+        return None
+    breaks = _common_breaks(chunk_breaks, shape)
+    if breaks is None or num_tokens > LONGEST_KEPT:
+        return None
+    num_upper = _num_upper(config, num_tokens, num_logits)
+    from_landmark = config.retrieval_serves == "from_landmark"
+    return _row_plan(num_tokens, breaks, config.chunk_size, from_landmark, num_upper, device)
+
+
+def _common_breaks(chunk_breaks: Tensor | None, shape: tuple[int, int]) -> tuple[int, ...] | None:
+    """Return after which tokens the chunks of all rows close early; None: they differ, or many."""
+    if chunk_breaks is None:
+        return ()
+    B, num_tokens = shape
+    fits = chunk_breaks.shape in (shape, (B, num_tokens + 1))
+    if not fits or not chunk_breaks.is_cpu or (chunk_breaks != chunk_breaks[:1]).any():
+        return None
+    at = (chunk_breaks[0].nonzero().flatten() + num_tokens - chunk_breaks.shape[1]).tolist()
+    # before the first token no chunk is open
+    return tuple(at) if len(at) <= len(CLOSES_BEFORE_END) and min(at, default=0) >= 0 else None
 
 
 def _views(
@@ -242,9 +214,10 @@ def _views(
 
 
 @dataclass(frozen=True)
-class _KeptPlan:
+class KeptPlan:
     """A plan for the beginning of a stream; elsewhere in a stream only positions differ."""
 
+    grid: tuple[Any, ...]  # what it was made of
     layout: TableLayout
     upper: TableLayout
     blocks: TableBlocks
@@ -258,17 +231,23 @@ class _KeptPlan:
         cls,
         start: ChunkState,
         num_tokens: int,
+        breaks: tuple[int, ...],
         chunk_size: int,
         from_landmark: bool,
         num_upper: int,
         device: torch.device,
     ) -> Self:
+        """Plan rows that stand at `start`; for the rest see `plan_call` and `_views`."""
         # kept from call to call: tensors made in inference mode could not be used where gradients
         # are recorded
         with torch.inference_mode(False):
-            layout, after = plan_chunks(len(start.open_length), num_tokens, chunk_size, state=start)
+            B = len(start.open_length)
+            closes = torch.zeros(B, num_tokens, dtype=torch.bool)
+            closes[:, list(breaks)] = True
+            layout, after = plan_chunks(B, num_tokens, chunk_size, chunk_breaks=closes, state=start)
             views = _views(layout, from_landmark, num_upper, device)
-            return cls(*views, num_upper, layout.num_finished, layout.chunk_of_token, after)
+            grid = num_tokens, breaks, chunk_size, from_landmark, num_upper, device
+            return cls(grid, *views, num_upper, layout.num_finished, layout.chunk_of_token, after)
 
     def expand(self, B: int) -> Self:
         """Return the plan of one row for `B` rows, without copying."""
@@ -285,46 +264,65 @@ class _KeptPlan:
 
     def continuing(self, before: ChunkState) -> CallPlan:
         """Return the plan of rows that continue from `before`, whose open chunks are as long."""
-        layout, upper = self.layout, self.upper
         moved_by = torch.stack([before.num_chunks, before.next_position, before.document])
+        shift = None
         if moved_by.any():
             # a copy that blocks would wait for all that the device still computes
-            chunk, position, document = moved_by.to(layout.positions.device, non_blocking=True)
+            device = self.layout.positions.device
+            chunk, position, document = moved_by.to(device, non_blocking=True)
             shift = chunk, position, document if before.document.any() else None
+        plan = self.moved(shift)
+        return replace(
+            plan, chunk_of_token=self.chunks_after(before), state=self.state_after(before)
+        )
+
+    def moved(self, shift: tuple[Tensor, Tensor, Tensor | None] | None) -> CallPlan:
+        """Return the plan of rows that stand so many chunks, columns and documents on, [B].
+
+        Nothing in it is computed on the host, where the rows' own chunk numbers and state are.
+        """
+        layout, upper = self.layout, self.upper
+        if shift is not None:
             layout = layout.moved(*shift)
             upper = layout if self.upper is self.layout else upper.moved(*shift)
-        return CallPlan(
-            layout,
-            upper,
-            self.blocks,
-            self.num_upper_columns,
-            self.finished,
-            self.chunk_of_token + before.num_chunks[:, None],
-            replace(
-                before,
-                open_length=self.after.open_length,
-                num_chunks=before.num_chunks + self.after.num_chunks,
-                next_position=before.next_position + self.after.next_position,
-                started=self.after.started,
-            ),
+        finished, numbers = self.finished, self.chunk_of_token
+        return CallPlan(layout, upper, self.blocks, self.num_upper_columns, finished, numbers)
+
+    def chunks_after(self, before: ChunkState) -> Tensor:
+        """Return the number of each token's chunk, [B, T], for rows that continue from `before`."""
+        return self.chunk_of_token + before.num_chunks[:, None]
+
+    def state_after(self, before: ChunkState) -> ChunkState:
+        """Return where rows that continue from `before` stand after the call."""
+        after = self.after
+        return replace(
+            before,
+            open_length=after.open_length.expand_as(before.open_length).clone(),
+            num_chunks=before.num_chunks + after.num_chunks,
+            next_position=before.next_position + after.next_position,
+            started=after.started.expand_as(before.started).clone(),
         )
 
 
-# few are kept: a plan of 64K tokens takes some MB of the device
+# few are kept: each may take some MB of the device
 @lru_cache(maxsize=4)
-def _row_plan(num_tokens: int, *grid: Any) -> _KeptPlan:
+def _row_plan(num_tokens: int, *grid: Any) -> KeptPlan:
     """Plan one row that begins with a chunk."""
-    return _KeptPlan.make(ChunkState.start(1), num_tokens, *grid)
+    return KeptPlan.make(ChunkState.start(1), num_tokens, *grid)
 
 
 @lru_cache(maxsize=128)
-def _token_plan(open_lengths: tuple[int, ...], *grid: Any) -> _KeptPlan:
+def _token_plan(open_lengths: tuple[int, ...], *grid: Any) -> KeptPlan:
     """Plan a token in each row: once for all rows whose open chunks are as long."""
     start = ChunkState.start(len(open_lengths))
-    return _KeptPlan.make(replace(start, open_length=torch.tensor(open_lengths)), 1, *grid)
+    return KeptPlan.make(replace(start, open_length=torch.tensor(open_lengths)), 1, (), *grid)
 
 
-def _receptive_field(config: "DRTConfig", num_logits: int) -> int:
+def _num_upper(config: "DRTConfig", num_tokens: int, num_logits: int | None) -> int:
+    """Return how many of the last columns the upper decoder reads."""
+    has_receptive_field = config.self_attention == "window" and not config.num_recurrent_states
+    if num_logits is None or not has_receptive_field:
+        return 2 * num_tokens + 1  # every token takes a column, and at most one landmark more
     reach = config.num_upper_layers * (config.window_size - 1)
     # if chunks close early, a landmark may follow each of the wanted tokens
     return reach + config.num_retrieval_groups * config.chunk_size + 2 * num_logits

@@ -1,8 +1,8 @@
-"""The computation of a column as CUDA graphs: a few launches instead of some hundred.
+"""A column, or a segment of a prompt, as CUDA graphs: a few launches instead of some hundred.
 
 A graph replays the kernels of one run on the same tensors and nothing else: no hook, no branch of
 a wrapped module. So it is made only for modules that are known to have neither, and these are
-checked again at every column. Where the host has work to do, a graph ends, and another one begins
+checked again at every call. Where the host has work to do, a graph ends, and another one begins
 after it. On a CPU recorded calls stand in for graphs.
 """
 
@@ -46,7 +46,7 @@ class CapturedStep:
         self._parts, self._hidden = record(compute, undo, work, graphs)
 
     def replay(self, model: nn.Module) -> Tensor | None:
-        """Compute a column; returns hidden states [B, 1, E] of its own.
+        """Compute a call; returns hidden states of its own.
 
         Returns None if the model would compute something else now; then the caller must undo what
         the kernels changed, and the host has changed nothing. Weights are checked before the
@@ -83,7 +83,7 @@ class CapturedModules:
         """Whether the model has the same modules and weights, called in the same way."""
         if model is not self._model or has_hooks_for_all_modules():
             return False
-        # plain code: the host runs it at every column; most modules have either children or weights
+        # plain code: the host runs it at every call; most modules have either children or weights
         for module, kind, held, children, weights in self._parts:
             parameters = held["_parameters"]
             if (

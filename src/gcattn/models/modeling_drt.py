@@ -21,13 +21,15 @@ from gcattn.memory.stream import Stream
 from gcattn.memory.window import WindowCache
 from gcattn.models.baselines.fixed_retriever import ChunkEmbedder, chunk_embeddings
 from gcattn.models.cache_name import given_cache, named_cache
-from gcattn.models.call_plan import CallPlan, check_plan, plan_call
+from gcattn.models.call_plan import CallPlan, plan_call
 from gcattn.models.call_stream import stream_of_call
 from gcattn.models.chunk_encoding import EncodesChunks
 from gcattn.models.configuration_drt import DRTConfig
 from gcattn.models.defaults import check_defaults, in_wanted_form
+from gcattn.models.early_plan import check_plan
 from gcattn.models.outputs import DRTModelOutput, HiddenStates
 from gcattn.models.packing import PACKING_ARGUMENTS, packed_documents
+from gcattn.models.prompt_segment import SegmentGraphs, read_segment
 from gcattn.models.retrieval_group import RetrievalGroup
 from gcattn.models.token_ids import check_ids
 from gcattn.models.token_step import decode_token
@@ -65,6 +67,7 @@ class DRTModel(EncodesChunks):
         )
         self.norm = RMSNorm(config.hidden_size, eps=config.rms_norm_eps)
         self.chunk_embedder: ChunkEmbedder | None = None  # of a fixed retriever
+        self.segment_graphs = SegmentGraphs()
         self.post_init()
 
     def forward(
@@ -111,23 +114,27 @@ class DRTModel(EncodesChunks):
         keep, wants_more = 0, output_hidden_states or output_retrieval
         if isinstance(logits_to_keep, int) and not wants_more:
             keep = min(logits_to_keep, embeds.shape[1])
-        if (
-            embeds.shape[1] == 1
-            and chunk_breaks is None
-            and document_ids is None
-            and plan is None
-            and not wants_more
-        ):
+        is_simple = document_ids is None and plan is None and not wants_more
+        if is_simple and embeds.shape[1] == 1 and chunk_breaks is None:
             token = decode_token(
                 self, self._run, stream, retrieval, input_ids, embeds, attention_mask
             )
             if token is not None:
-                return DRTModelOutput(last_hidden_state=token, **named_cache(stream))
+                output = DRTModelOutput(last_hidden_state=token, **named_cache(stream))
+                return in_wanted_form(output, return_dict, self.config)
         missing = embeds.shape[1] - (0 if chunk_breaks is None else chunk_breaks.shape[1])
         if chunk_breaks is not None and inputs_embeds is not None and missing > 0:
             chunk_breaks = F.pad(chunk_breaks, (missing, 0))  # a soft prompt stands in front
         shape, device = (embeds.shape[0], embeds.shape[1]), embeds.device
         with stream.call():
+            if is_simple and attention_mask is None:
+                graphs, breaks = self.segment_graphs, chunk_breaks
+                read = read_segment(
+                    self, self._run, graphs, stream, retrieval, input_ids, embeds, breaks, keep
+                )
+                if read is not None:
+                    output = DRTModelOutput(last_hidden_state=read, **named_cache(stream))
+                    return in_wanted_form(output, return_dict, self.config)
             if plan is None:
                 plan = plan_call(
                     self.config,
