@@ -144,7 +144,8 @@ class ChunkMemory(CarriedState):
         if not self.is_ready:
             self._rows = ChunkRows.empty(len(counts), self._index_device)
             self.store.expect(self._expected_chunks * len(counts))
-        self._like = chunks.keys.detach()[0, :0]
+        # no view of the keys: it would keep them alive
+        self._like = chunks.keys.new_empty(0, *chunks.keys.shape[2:])
         self._rows, added = self._rows.extended(
             chunks, counts, self._num_stored, self._expected_chunks
         )
