@@ -40,9 +40,9 @@ def scale() -> str:
                 _bytes(landmarks + pool),
                 f"{ranks:,}",
                 f"{gpu_hours:,.1f}",
-                f"{gpu_hours * GPU_HOUR:,.0f} $",
-                f"{small / 1e12 * TERABYTE_MONTH:,.2f} $",
-                f"{(landmarks + pool) / 1e12 * TERABYTE_MONTH:,.0f} $",
+                f"${gpu_hours * GPU_HOUR:,.0f}",
+                f"${small / 1e12 * TERABYTE_MONTH:,.2f}",
+                f"${(landmarks + pool) / 1e12 * TERABYTE_MONTH:,.0f}",
                 f"{1e3 * _scan_seconds(config, tokens, ranks):,.0f}",
                 f"{_question_seconds(config, tokens, ranks):.2f}",
             ]
@@ -53,13 +53,13 @@ def scale() -> str:
         "landmarks",
         "with token ids",
         "with keys and values",
-        "GPUs that hold the landmarks",
+        "GPUs for the landmarks",
         "GPU hours to build",
-        "to build",
-        "a month, token ids",
-        "a month, keys and values",
-        "ms of a scan",
-        "s of a question",
+        "cost to build",
+        "per month, token ids",
+        "per month, keys and values",
+        "scan (ms)",
+        "question (s)",
     ]
     lines = [*scores("prefill", method="gcattn"), *_scans(), *_tokens()]
     return table(columns, rows) + source("prefill", lines)
@@ -68,14 +68,14 @@ def scale() -> str:
 def assumptions() -> str:
     """Return what is stated rather than measured."""
     rows = [
-        ["a GPU, by the hour", f"{GPU_HOUR:.2f} $"],
-        ["a terabyte of storage, by the month", f"{TERABYTE_MONTH:.0f} $"],
-        ["memory of a GPU that landmarks may take", _bytes(LANDMARK_ROOM)],
+        ["a GPU, per hour", f"${GPU_HOUR:.2f}"],
+        ["a terabyte of storage, per month", f"${TERABYTE_MONTH:.0f}"],
+        ["GPU memory available to landmarks", _bytes(LANDMARK_ROOM)],
         ["one exchange between ranks", f"{EXCHANGE_SECONDS * 1e3:.1f} ms"],
-        ["a question, and its answer", f"{QUESTION} and {ANSWER} tokens"],
+        ["a question and its answer", f"{QUESTION} and {ANSWER} tokens"],
         ["a token id", f"{ID_BYTES} bytes"],
     ]
-    return table(["stated", "value"], rows)
+    return table(["assumption", "value"], rows)
 
 
 def _scan_seconds(config: DRTConfig, tokens: int, ranks: int) -> float:
