@@ -15,12 +15,12 @@ from gcattn.cli.paths import RESULTS, expand
 from gcattn.cli.progress import document_progress
 
 MaxDocuments = Annotated[
-    int | None, typer.Option(min=1, max=MOST, help="Read this many documents.")
+    int | None, typer.Option(min=1, max=MOST, help="Stop after this many documents.")
 ]
 SegmentLength = Annotated[
     int, typer.Option(min=1, max=MOST, help="Tokens read at a time; bounds memory.")
 ]
-Split = Annotated[str | None, typer.Option(help="Split to read, where the source has splits.")]
+Split = Annotated[str | None, typer.Option(help="Split to read, if the source has splits.")]
 
 
 def questions(
@@ -28,13 +28,13 @@ def questions(
     data: Annotated[
         str,
         typer.Argument(
-            callback=expand, help="Rows of document, question, answer (jsonl, json or parquet)."
+            callback=expand, help="Rows of document, question and answer (jsonl, json or parquet)."
         ),
     ],
     split: Split = None,
     max_documents: MaxDocuments = None,
     max_new_tokens: Annotated[
-        int, typer.Option(min=1, max=MOST, help="Longest answer in tokens.")
+        int, typer.Option(min=1, max=MOST, help="Longest answer, in tokens.")
     ] = 64,
     segment_length: SegmentLength = 16_384,
     memory_tier: Tier = None,
@@ -44,7 +44,7 @@ def questions(
     out: Annotated[Path, typer.Option(callback=expand, help="Result file.")] = RESULTS
     / "questions.json",
 ) -> None:
-    """Ask questions about documents: exact match of the line that the model writes.
+    """Ask questions about documents, and count exact matches of the line that the model writes.
 
     Finished documents are kept beside the result until it is complete: the same command resumes an
     interrupted run.
@@ -99,16 +99,18 @@ def summarization(
     ] = None,
     columns: Annotated[
         str | None,
-        typer.Option(metavar="DOCUMENT,SUMMARY", help="Names of the columns, if they are others."),
+        typer.Option(
+            metavar="DOCUMENT,SUMMARY", help="Names of the columns (default: as for fine-tuning)."
+        ),
     ] = None,
     max_documents: MaxDocuments = None,
     length: Annotated[
-        int, typer.Option(min=2, max=MOST, help="Tokens of a document; longer ones are cut.")
+        int, typer.Option(min=2, max=MOST, help="Maximum tokens per document; longer ones are cut.")
     ] = 8190,
     max_new_tokens: Annotated[
-        int, typer.Option(min=1, max=MOST, help="Longest summary in tokens.")
+        int, typer.Option(min=1, max=MOST, help="Longest summary, in tokens.")
     ] = 256,
-    beams: Annotated[int, typer.Option(min=1, max=64, help="Beams of the search.")] = 4,
+    beams: Annotated[int, typer.Option(min=1, max=64, help="Number of beams.")] = 4,
     length_penalty: Annotated[
         float, typer.Option(help="Above 0 favours longer summaries, as in transformers.")
     ] = 1.0,
@@ -118,7 +120,7 @@ def summarization(
     data_label: Annotated[
         str | None, typer.Option(help="Name of the data in tables (default: their folder).")
     ] = None,
-    seed: Annotated[int, typer.Option(min=0, help="Of the bootstrap.")] = 0,
+    seed: Annotated[int, typer.Option(min=0, help="Seed of the bootstrap.")] = 0,
     segment_length: SegmentLength = 16_384,
     memory_tier: Tier = None,
     changes: Changes = None,
@@ -127,7 +129,7 @@ def summarization(
     out: Annotated[Path, typer.Option(callback=expand, help="Result file.")] = RESULTS
     / "summarization.json",
 ) -> None:
-    """Summarize documents with beam search: ROUGE-1, -2 and -L, with bootstrap intervals.
+    """Summarize documents with beam search; report ROUGE-1, -2 and -L with bootstrap intervals.
 
     Finished documents are kept beside the result until it is complete: the same command resumes an
     interrupted run.

@@ -24,13 +24,15 @@ AskedModel = Annotated[
 AskedTier = Annotated[
     Literal["device", "host", "host-int8", "disk", "recompute"] | None,
     typer.Option(
-        help="Where keys and values come from: the folder (disk, the default), or loaded first."
+        help="Where keys and values are: disk (the default) reads them from the folder when they "
+        "are retrieved; other tiers load them first."
     ),
 ]
-NewTokens = Annotated[int, typer.Option(min=1, max=MOST, help="The longest answer, in tokens.")]
+NewTokens = Annotated[int, typer.Option(min=1, max=MOST, help="Longest answer, in tokens.")]
 Shown = Annotated[int, typer.Option(min=0, max=1000, help="Retrieved chunks to show.")]
 Stop = Annotated[
-    str, typer.Option(help="Text that ends an answer, beside the end of text (default: a line).")
+    str,
+    typer.Option(help="Text that ends an answer, besides the end-of-text token (default: \\n)."),
 ]
 
 
@@ -38,7 +40,7 @@ def ask(
     folder: Annotated[
         Path, typer.Argument(metavar="DIR", callback=expand, help="Folder of a memory.")
     ],
-    question: Annotated[str, typer.Argument(help="In words that the model was trained on.")],
+    question: Annotated[str, typer.Argument(help="Question, worded as in training.")],
     sources: Shown = 3,
     max_new_tokens: NewTokens = 64,
     stop: Stop = "\n",
@@ -49,7 +51,7 @@ def ask(
 ) -> None:
     """Answer QUESTION from the memory in DIR, and show the sources of the answer.
 
-    Below the answer are the chunks that were retrieved for it: weight, file and line, and text.
+    Below the answer are the chunks retrieved for it, each with its weight, file, line and text.
     """
     from gcattn.library.asking import open_library
 

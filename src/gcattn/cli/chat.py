@@ -27,9 +27,9 @@ def chat(
     device: Device = "auto",
     dtype: Dtype = "auto",
 ) -> None:
-    """Ask a memory a series of questions; an empty line or Ctrl-D ends.
+    """Ask a memory a series of questions; an empty line or Ctrl-D ends the conversation.
 
-    Each question sees the turns before it; the memory does not change.
+    Each question sees the earlier turns; the memory does not change.
     """
     from rich.console import Console
 

@@ -11,9 +11,9 @@ from gcattn.cli.paths import RESULTS
 
 
 def compare(
-    suite: Annotated[Path, typer.Argument(help="YAML file; examples/ has some.")],
+    suite: Annotated[Path, typer.Argument(help="Suite, a YAML file as in examples/.")],
     overrides: Annotated[
-        list[str] | None, typer.Argument(help="Changes, such as base.training.steps=100.")
+        list[str] | None, typer.Argument(help="Overrides, such as base.training.steps=100.")
     ] = None,
     runs: Annotated[Path, typer.Option(help="Folder of the runs.")] = Path("runs/compare"),
     out: Annotated[
@@ -21,14 +21,14 @@ def compare(
     ] = None,
     models: Annotated[
         str | None,
-        typer.Option(help="Run only these models, separated by commas; all are reported."),
+        typer.Option(help="Train only these models, separated by commas; the report covers all."),
     ] = None,
     devices: Annotated[int | None, typer.Option(min=1, help="GPUs to use (default: all).")] = None,
     runs_per_device: Annotated[
         int,
         typer.Option(
             min=1,
-            help="Runs that share a GPU: more finish, each more slowly, and times mean little.",
+            help="Runs that share a GPU: more finish, but each is slower, and times mean little.",
         ),
     ] = 1,
     report_only: Annotated[
@@ -36,7 +36,7 @@ def compare(
     ] = False,
     run: Annotated[str | None, typer.Option(hidden=True)] = None,
 ) -> None:
-    """Train every model of SUITE on equal tokens and compare their losses by position.
+    """Train every model of SUITE on the same tokens and compare their losses by position.
 
     Finished runs are kept; the same command resumes an interrupted one.
     """

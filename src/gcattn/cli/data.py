@@ -17,7 +17,8 @@ if TYPE_CHECKING:
     from gcattn.data import TokenShards
 
 data_app = typer.Typer(
-    no_args_is_help=True, help="Make tokenizers, and token shards for training and evaluation."
+    no_args_is_help=True,
+    help="Make token shards for training and evaluation, and train tokenizers.",
 )
 
 _SHOWN_REPORTS = 20
@@ -29,13 +30,13 @@ Source = Annotated[
         "quotes, or a Hugging Face dataset name such as emozilla/pg19."
     ),
 ]
-Out = Annotated[Path, typer.Option(callback=expand, help="Folder to make.")]
+Out = Annotated[Path, typer.Option(callback=expand, help="Folder to create.")]
 TextColumn = Annotated[str, typer.Option(help="Field that holds the text.")]
 SourceSplit = Annotated[
     str | None,
     typer.Option(
-        help="Split to read, where the source has splits (default there: train); all reads files "
-        "whatever their names are."
+        help="Split to read, if the source has splits (default: train); `all` reads every file, "
+        "whatever its name."
     ),
 ]
 SkipInvalid = Annotated[
@@ -59,7 +60,9 @@ def prepare(
     out: Out,
     tokenizer: Annotated[
         str | None,
-        typer.Option(callback=expand, help="Folder or hub name (default: the shipped one)."),
+        typer.Option(
+            callback=expand, help="Folder or hub name of a tokenizer (default: the shipped one)."
+        ),
     ] = None,
     text_column: TextColumn = "text",
     split: SourceSplit = None,
@@ -97,10 +100,8 @@ def prepare(
 def synthetic(
     out: Out,
     documents: Annotated[int, typer.Option(min=1, max=MOST, help="Number of documents.")] = 1000,
-    document_tokens: Annotated[
-        int, typer.Option(max=MOST, help="Tokens of every document.")
-    ] = 4096,
-    seed: Annotated[int, typer.Option(help="Fixes the corpus.")] = 0,
+    document_tokens: Annotated[int, typer.Option(max=MOST, help="Tokens per document.")] = 4096,
+    seed: Annotated[int, typer.Option(help="Seed of the corpus.")] = 0,
     split: Annotated[str, typer.Option(help="train or validation: disjoint names and codes.")] = (
         "train"
     ),
@@ -108,7 +109,7 @@ def synthetic(
         tuple[int, int] | None,
         typer.Option(
             metavar="LEAST MOST",
-            help="Tokens between a fact and its recall (default: a third of the document to all).",
+            help="Tokens between a fact and its recall (default: a third to all of the document).",
         ),
     ] = None,
     overwrite: Overwrite = False,
@@ -137,8 +138,8 @@ def stories(
     tokens: Annotated[
         str, typer.Option(help="Maximum tokens per story, such as 2k or 256k; k is 1024.")
     ] = "2k",
-    questions: Annotated[int, typer.Option(min=1, max=MOST, help="Questions about each.")] = 4,
-    seed: Annotated[int, typer.Option(help="Fixes the stories.")] = 0,
+    questions: Annotated[int, typer.Option(min=1, max=MOST, help="Questions per story.")] = 4,
+    seed: Annotated[int, typer.Option(help="Seed of the stories.")] = 0,
     split: Annotated[
         str, typer.Option(help="train or validation: names, numbers and wordings are disjoint.")
     ] = "train",
@@ -146,17 +147,19 @@ def stories(
         str | None,
         typer.Option(
             callback=expand,
-            help="Source of other text between the facts (default: synthetic scenes).",
+            help="Source of the text between the facts (default: synthetic scenes).",
         ),
     ] = None,
-    filler_split: Annotated[str | None, typer.Option(help="Split of that source.")] = None,
+    filler_split: Annotated[str | None, typer.Option(help="Split of the filler to read.")] = None,
     tokenizer: Annotated[
         str | None,
-        typer.Option(callback=expand, help="Counts the tokens (default: the shipped one)."),
+        typer.Option(
+            callback=expand, help="Tokenizer that counts the tokens (default: the shipped one)."
+        ),
     ] = None,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace the file.")] = False,
 ) -> None:
-    """Write stories with questions about their facts, to train and test a model."""
+    """Write stories with questions about their facts, for training and testing."""
     from rich.console import Console
 
     from gcattn.data.stories.story_file import write_stories
@@ -188,9 +191,9 @@ def stories(
 def verify(
     folder: Annotated[Path, typer.Argument(callback=expand, help="Folder of token shards.")],
 ) -> None:
-    """Read all token shards: compare them with their checksums, and every id with the vocabulary.
+    """Check all token shards against their checksums, and every id against the vocabulary.
 
-    Folders that an older release wrote have no checksums; their ids and document ends are checked.
+    Shards written by an older release have no checksums; their ids and document ends are checked.
     """
     from gcattn.data import TokenShards
     from gcattn.storage.manifest import MANIFEST, check_folder
@@ -216,14 +219,16 @@ def tokenizer(
     source: Source,
     out: Out,
     vocab_size: Annotated[
-        int, typer.Option(max=10_000_000, help="Tokens, special ones included.")
+        int, typer.Option(max=10_000_000, help="Number of tokens, special ones included.")
     ] = 16384,
     text_column: TextColumn = "text",
     split: SourceSplit = None,
     config_name: ConfigName = None,
     max_documents: MaxDocuments = None,
     skip_invalid: SkipInvalid = False,
-    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace a tokenizer.")] = False,
+    overwrite: Annotated[
+        bool, typer.Option("--overwrite", help="Replace an existing tokenizer.")
+    ] = False,
 ) -> None:
     """Train a byte-level BPE tokenizer on SOURCE."""
     import itertools

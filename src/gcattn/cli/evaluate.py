@@ -68,12 +68,12 @@ def perplexity(
     device: Device = "auto",
     dtype: Dtype = "auto",
     out: Annotated[
-        Path, typer.Option(callback=expand, help="Result file; the picture goes beside it.")
+        Path, typer.Option(callback=expand, help="Result file; the plot goes beside it.")
     ] = RESULTS / "perplexity.json",
 ) -> None:
     """Measure loss, perplexity and bits per byte by context length and position.
 
-    Each length is measured on the documents that have at least as many tokens.
+    Each length is measured on the documents that have at least that many tokens.
     """
     from gcattn.data import TokenShards
     from gcattn.evals.haystack_run import check_out

@@ -14,13 +14,15 @@ from gcattn.cli.progress import document_progress
 if TYPE_CHECKING:
     from gcattn.train.finetune import FineTuning
 
-finetune_app = typer.Typer(no_args_is_help=True, help="Teach a saved model to answer.")
+finetune_app = typer.Typer(
+    no_args_is_help=True, help="Fine-tune a saved model to answer questions or to summarize."
+)
 
 Overrides = Annotated[
     list[str] | None,
     typer.Argument(
         metavar="[SECTION.KEY=VALUE]...",
-        help="Changes to the training configuration, such as training.batch_size=1.",
+        help="Overrides of the training configuration, such as training.batch_size=1.",
     ),
 ]
 Model = Annotated[
@@ -29,13 +31,13 @@ Model = Annotated[
 Out = Annotated[str, typer.Option(callback=expand, help="Folder of the run.")]
 Epochs = Annotated[float, typer.Option(help="Passes over the examples.")]
 MaxExamples = Annotated[
-    int | None, typer.Option(min=1, max=MOST, help="Use this many training examples.")
+    int | None, typer.Option(min=1, max=MOST, help="Use at most this many training examples.")
 ]
 Resume = Annotated[
-    bool, typer.Option("--resume", help="Continue from the newest checkpoint of the output.")
+    bool, typer.Option("--resume", help="Continue from the newest checkpoint in --out.")
 ]
 Overwrite = Annotated[
-    bool, typer.Option("--overwrite", help="Delete the run that the output holds.")
+    bool, typer.Option("--overwrite", help="Delete the run in --out and start again.")
 ]
 
 
@@ -44,7 +46,7 @@ def questions(
     data: Annotated[
         str,
         typer.Argument(
-            callback=expand, help="Rows of document, question, answer (jsonl, json or parquet)."
+            callback=expand, help="Rows of document, question and answer (jsonl, json or parquet)."
         ),
     ],
     model: Model,
@@ -52,23 +54,24 @@ def questions(
     overrides: Overrides = None,
     validation: Annotated[
         str | None,
-        typer.Option(callback=expand, help="Other rows, whose loss is measured meanwhile."),
+        typer.Option(callback=expand, help="Other rows, to measure the loss on during training."),
     ] = None,
     epochs: Epochs = 3.0,
     sequence_length: Annotated[
         int | None,
         typer.Option(
-            min=2, max=MOST, help="Tokens of a row (default: those of the longest example)."
+            min=2, max=MOST, help="Tokens per row (default: those of the longest example)."
         ),
     ] = None,
     max_examples: MaxExamples = None,
     resume: Resume = False,
     overwrite: Overwrite = False,
 ) -> None:
-    """Teach questions about documents: loss on the answers, chunks closed as prompts close them.
+    """Teach a model to answer questions about documents.
 
-    Rows that follow each other with the same document are one example. Ask the model in the same
-    form: the document, then "Question: …" and "Answer:" on lines of their own.
+    The loss is that of the answers, and chunks close where those of a prompt do. Consecutive rows
+    with the same document are one example. Ask the model in the same form: the document, then
+    "Question: …" and "Answer:" on lines of their own.
 
     On several GPUs: torchrun --nproc_per_node N -m gcattn.cli finetune questions …
     """
@@ -105,11 +108,11 @@ def summarization(
     overrides: Overrides = None,
     validation: Annotated[
         str | None,
-        typer.Option(callback=expand, help="Other rows, whose loss is measured meanwhile."),
+        typer.Option(callback=expand, help="Other rows, to measure the loss on during training."),
     ] = None,
     split: Annotated[
         str | None,
-        typer.Option(help="Split to read, where the source has splits (default there: train)."),
+        typer.Option(help="Split to read, if the source has splits (default: train)."),
     ] = None,
     config_name: Annotated[
         str | None, typer.Option(help="Configuration of a dataset, such as 3.0.0.")
@@ -123,15 +126,16 @@ def summarization(
     ] = None,
     epochs: Epochs = 3.0,
     sequence_length: Annotated[
-        int, typer.Option(min=2, max=MOST, help="Tokens of a row; longer documents are cut.")
+        int, typer.Option(min=2, max=MOST, help="Tokens per row; longer documents are cut.")
     ] = 8190,
     max_examples: MaxExamples = None,
     resume: Resume = False,
     overwrite: Overwrite = False,
 ) -> None:
-    """Teach summaries: loss on the summary alone, the chunk closed where the prompt ends.
+    """Teach a model to summarize documents.
 
-    Any model of this package can be taught: DRTs, windows, full and Landmark Attention.
+    The loss is that of the summary, and the chunk closes where the prompt ends. Every model of
+    this package can be taught: DRTs and those with window, full and Landmark Attention.
 
     On several GPUs: torchrun --nproc_per_node N -m gcattn.cli finetune summarization …
     """

@@ -23,7 +23,7 @@ def generate(
     model: Model,
     prompt: Annotated[str | None, typer.Option(help="Text to continue.")] = None,
     prompt_file: Annotated[
-        Path | None, typer.Option(callback=expand, help="File with that text.")
+        Path | None, typer.Option(callback=expand, help="File with the text to continue.")
     ] = None,
     max_new_tokens: Annotated[
         int, typer.Option(min=1, max=MOST, help="Stop after this many tokens.")
@@ -42,7 +42,7 @@ def generate(
             help="Sample from the most likely tokens that add up to this probability.",
         ),
     ] = 0.95,
-    seed: Annotated[int, typer.Option(min=0, max=2**32 - 1, help="Fixes the sampling.")] = 0,
+    seed: Annotated[int, typer.Option(min=0, max=2**32 - 1, help="Seed of the sampling.")] = 0,
     stream: Annotated[bool, typer.Option(help="Print words as they are generated.")] = True,
     segment_length: Annotated[
         int,

@@ -26,7 +26,7 @@ HaystackFolder = Annotated[
         help="Folder of token shards to hide needles in (default: synthetic text).",
     ),
 ]
-Seed = Annotated[int, typer.Option(help="Fixes all samples.")]
+Seed = Annotated[int, typer.Option(help="Seed of all samples.")]
 SegmentLength = Annotated[
     int, typer.Option(min=1, max=MOST, help="Tokens read at a time; bounds memory.")
 ]

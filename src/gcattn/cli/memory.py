@@ -36,11 +36,13 @@ Files = Annotated[
     ),
 ]
 Folder = Annotated[Path, typer.Argument(metavar="DIR", callback=expand, help="Folder of a memory.")]
-NewFolder = Annotated[Path, typer.Option(callback=expand, help="Folder to make.")]
+NewFolder = Annotated[Path, typer.Option(callback=expand, help="Folder to create.")]
 Workers = Annotated[
     int | None,
     typer.Option(
-        min=0, max=1024, help="Processes that tokenize ahead (default: 0 on a CPU, else 8 at most)."
+        min=0,
+        max=1024,
+        help="Processes that tokenize ahead (default: 0 on a CPU, up to 8 on a GPU).",
     ),
 ]
 BuildDevice = Annotated[
@@ -59,8 +61,8 @@ def build(
     keys_values: Annotated[
         bool,
         typer.Option(
-            help="Keep keys and values; without them a memory has about a hundredth of the bytes, "
-            "and what is retrieved is recomputed."
+            help="Keep keys and values. Without them a memory takes about a hundredth of the "
+            "bytes, and retrieved chunks are recomputed."
         ),
     ] = True,
     block_tokens: Annotated[
@@ -71,9 +73,9 @@ def build(
     device: BuildDevice = "auto",
     dtype: Dtype = "auto",
 ) -> None:
-    """Read FILES into a new memory; after a kill, the same command continues.
+    """Read FILES into a new memory; the same command resumes an interrupted build.
 
-    With `torchrun --nproc-per-node N -m gcattn.cli memory build …` N processes read together.
+    With `torchrun --nproc-per-node N -m gcattn.cli memory build …`, N processes share the reading.
     """
     from dataclasses import replace
 
@@ -108,7 +110,7 @@ def append(
     device: BuildDevice = "auto",
     dtype: Dtype = "auto",
 ) -> None:
-    """Add FILES to the memory in DIR; what it holds stays as it is."""
+    """Add FILES to the memory in DIR; the files already in it are not read again."""
     from gcattn.library.making import append_to_library
 
     with _reading(files, folder) as reports:
@@ -127,10 +129,10 @@ def append(
 def info(
     folder: Folder,
     documents: Annotated[
-        bool, typer.Option("--documents", help="List the files and their numbers too.")
+        bool, typer.Option("--documents", help="Also list the files and their numbers.")
     ] = False,
 ) -> None:
-    """Show what the memory in DIR holds, and which model made it."""
+    """Show what the memory in DIR contains and which model made it."""
     from gcattn.library.state import read_state
     from gcattn.memory.saved import open_memory
 
@@ -151,7 +153,7 @@ def info(
 
 @memory_app.command()
 def verify(folder: Folder) -> None:
-    """Read all of the memory in DIR and compare it with its checksums."""
+    """Check every byte of the memory in DIR against its checksums."""
     from gcattn.library.state import read_state
     from gcattn.memory.saved import open_memory
 
@@ -163,11 +165,12 @@ def verify(folder: Folder) -> None:
 @memory_app.command()
 def merge(
     folders: Annotated[
-        list[Path], typer.Argument(metavar="DIRS…", callback=_expand_all, help="Memories.")
+        list[Path],
+        typer.Argument(metavar="DIRS…", callback=_expand_all, help="Folders of memories."),
     ],
     out: NewFolder,
 ) -> None:
-    """Merge memories of one model into a new one; nothing is read again."""
+    """Join memories made by the same model into a new one; no file is read again."""
     from gcattn.library.combining import merge_libraries
 
     merge_libraries(folders, out)
@@ -181,13 +184,13 @@ def delete(
         list[str],
         typer.Argument(
             metavar="FILES…",
-            help="Paths of files or folders as they were read, or numbers: see info --documents.",
+            help="Paths of files or folders as they were read, or numbers from info --documents.",
         ),
     ],
 ) -> None:
     """Delete FILES from the memory in DIR; they are never retrieved again.
 
-    Their bytes stay in DIR until gcattn memory export makes a memory without them.
+    Their bytes stay in DIR until gcattn memory export writes a memory without them.
     """
     from gcattn.library.deleting import delete_from_library
 
@@ -202,7 +205,7 @@ def delete(
 
 @memory_app.command()
 def export(folder: Folder, out: NewFolder) -> None:
-    """Make a new memory of the files in DIR that are not deleted."""
+    """Write a new memory without the files deleted from DIR."""
     from gcattn.library.combining import export_library
 
     export_library(folder, out)

@@ -55,7 +55,7 @@ def needle(
         typer.Option(
             callback=expand,
             help="Hide all samples of a task and length in one context, read it once into a memory "
-            "in this folder, and ask each question on its own. Under torchrun, processes divide "
+            "in this folder, and ask each question on its own. Under torchrun, processes share "
             "the reading.",
         ),
     ] = None,
@@ -66,7 +66,7 @@ def needle(
         Path, typer.Option(callback=expand, help="Result file; the plot goes beside it.")
     ] = RESULTS / "needle.json",
 ) -> None:
-    """Hide needles in long texts and ask for them: exact match of the whole greedy answer.
+    """Hide needles in long texts and ask for them; the whole greedy answer must match.
 
     The result is written after every cell, and finished cells are kept beside it until it is
     complete: the same command resumes an interrupted evaluation.

@@ -32,7 +32,7 @@ def ruler(
         str, typer.Option(help="Lengths in tokens, such as 4k,64k,1m; k is 1024.")
     ] = "4k",
     samples: Annotated[
-        int, typer.Option(min=1, max=1_000_000, help="Samples of each task and length.")
+        int, typer.Option(min=1, max=1_000_000, help="Samples per task and length.")
     ] = 30,
     haystack: HaystackFolder = None,
     squad: Annotated[
@@ -60,7 +60,7 @@ def ruler(
     """Run RULER's tasks: needles, variable tracking, word counts and questions.
 
     The result is written after every task and length, and finished ones are kept beside it until
-    it is whole: the same command resumes an interrupted run.
+    it is complete: the same command resumes an interrupted run.
     """
     from gcattn.evals.lengths import parse_lengths
     from gcattn.evals.ruler_evaluation import ruler_evaluation

@@ -16,21 +16,23 @@ if TYPE_CHECKING:
 
 
 def train(
-    config: Annotated[Path, typer.Argument(help="YAML file; examples/ has some.")],
+    config: Annotated[Path, typer.Argument(help="Run, a YAML file as in examples/.")],
     overrides: Annotated[
-        list[str] | None, typer.Argument(help="Changes, such as training.steps=100.")
+        list[str] | None, typer.Argument(help="Overrides, such as training.steps=100.")
     ] = None,
     resume: Annotated[
-        bool, typer.Option("--resume", help="Continue from the newest checkpoint of the output.")
+        bool,
+        typer.Option("--resume", help="Continue from the newest checkpoint in the output folder."),
     ] = False,
     overwrite: Annotated[
-        bool, typer.Option("--overwrite", help="Delete the run that the output holds.")
+        bool,
+        typer.Option("--overwrite", help="Delete the run in the output folder and start again."),
     ] = False,
 ) -> None:
     """Train a model.
 
-    Ctrl-C and SIGTERM finish the step, save a checkpoint and end with exit code 130 or 143; the
-    same command with --resume continues.
+    On Ctrl-C or SIGTERM the step finishes, a checkpoint is saved, and the command exits with code
+    130 or 143; the same command with --resume continues.
 
     On several GPUs: torchrun --nproc_per_node N -m gcattn.cli train …
     """

@@ -20,13 +20,13 @@ def verify(
         ),
     ],
     record: Annotated[
-        bool, typer.Option("--record", help="Accept the files as they are now instead.")
+        bool,
+        typer.Option("--record", help="Accept the files as they are now: write new checksums."),
     ] = False,
 ) -> None:
-    """Compare every file with the checksums that were written with it.
+    """Check every file against the checksum recorded when it was written.
 
-    Ends with exit code 2 and the names of the files that have changed, if there are any. Folders
-    below FOLDER are compared too.
+    If files have changed, names them and exits with code 2. Folders inside FOLDER are checked too.
     """
     from gcattn.cli.memory import verify as verify_memory
     from gcattn.memory.saved.description import DESCRIPTION
