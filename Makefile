@@ -43,10 +43,10 @@ types: .venv-test/installed-$(KEY)
 	$(TEST)/mypy
 
 quick: .venv-test/installed-$(KEY)
-	$(TEST)/python -m pytest -n 2 -m "not slow"
+	$(TEST)/python -m pytest -n 2 --dist worksteal -m "not slow"
 
 full: .venv-test/installed-$(KEY)
-	$(TEST)/python -m pytest -n 2
+	$(TEST)/python -m pytest -n 2 --dist worksteal
 
 wheel: .venv-test/installed-$(KEY)
 	rm -rf dist

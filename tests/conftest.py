@@ -27,6 +27,8 @@ def pytest_configure(config: pytest.Config) -> None:
         return  # other processes run the tests; this one needs no torch
     import torch
 
+    # what it guards against, a loss of power, no test can cause; on some disks it takes long
+    os.fsync = lambda descriptor: None
     is_quick = "not slow" in config.option.markexpr
     settings.register_profile("chosen", max_examples=40 if is_quick else 150, deadline=None)
     settings.load_profile("chosen")

@@ -114,7 +114,15 @@ def test_no_file_says(word, texts):
 
 
 def test_importing_the_package_imports_nothing_heavy():
-    heavy = {"transformers", "tokenizers", "triton", "datasets", "matplotlib", "accelerate"}
+    heavy = {
+        "torch",
+        "transformers",
+        "tokenizers",
+        "triton",
+        "datasets",
+        "matplotlib",
+        "accelerate",
+    }
     program = f"import sys, gcattn; sys.exit(' '.join({heavy} & sys.modules.keys()) or None)"
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True)
     assert (done.returncode, done.stderr) == (0, "")

@@ -50,11 +50,11 @@ def run(capsys, monkeypatch):
 def test_scores_failures_and_a_picture(run, model, haystack, tmp_path):
     out = tmp_path / "results" / "small.json"
     options = ["--haystack", haystack, "--tasks", "single,multi-query:2", "--lengths", "256,512"]
-    options += ["--depths", 2, "--samples", 2, "--segment-length", 100, "--out", out]
-    options += ["--batch-size", 3, "--set", "retrieval_top_k=2", "--set", "retrieval_noise=none"]
+    options += ["--depths", 2, "--samples", 1, "--segment-length", 100, "--out", out]
+    options += ["--batch-size", 2, "--set", "retrieval_top_k=2", "--set", "retrieval_noise=none"]
     code, printed, _ = run(model, *options, "--memory-tier", "host", "--device", "cpu")
     assert code == 0
-    for words in ("teacher-forced first token", "wrong chunk", "0/4 = 0.0 %", "multi-query:2"):
+    for words in ("teacher-forced first token", "wrong chunk", "0/2 = 0.0 %", "multi-query:2"):
         assert words in printed
     result = read_result(out)
     assert result["config"]["tasks"] == ["single", "multi-query:2"]
@@ -69,7 +69,7 @@ def test_scores_failures_and_a_picture(run, model, haystack, tmp_path):
         ("multi-query:2", 512),
     ]
     for entry in metrics["by_length"]:
-        assert entry["trials"] == 4 == entry["exact"] + sum(entry["failures"].values())
+        assert entry["trials"] == 2 == entry["exact"] + sum(entry["failures"].values())
         assert 0 <= entry["teacher_forced_first_token"] <= 1
         assert entry["host_bytes"] > 0
         assert 0 < entry["prefill_seconds"] < entry["seconds"]

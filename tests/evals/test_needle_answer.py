@@ -108,7 +108,7 @@ def test_the_answer_is_what_generate_writes(kind, segment_length, draw, models, 
 
 
 @pytest.mark.parametrize("serves", ["next_chunk", "from_landmark"])
-@pytest.mark.parametrize("index", range(3))
+@pytest.mark.parametrize("index", [0, 1, pytest.param(2, marks=pytest.mark.slow)])
 def test_retrieved_chunks_are_those_of_one_forward_call(serves, index, draw, make_drt):
     model = make_drt(retrieval_serves=serves)
     sample = draw(length=300, index=index)
@@ -178,15 +178,14 @@ def test_the_chunks_of_an_answer_are_those_of_the_layout(draw, models):
 def test_what_the_asking_chunk_holds_need_not_be_retrieved(draw, make_drt):
     """With a wide chunk, a needle right in front of the question is in the chunk that asks."""
     model = make_drt(chunk_size=128, window_size=256)
-    by_place = {}
+    inside = []
     for index in range(12):
         sample = draw(length=400, index=index, depth=1.0)
         asking = (sample.context.num_tokens + len(sample.questions[0].prompt) - 2) // 127
-        inside = sample.evidence(sample.questions[0])[0].start // 127 == asking
-        answer = answer_sample(model, sample, index, segment_length=128)
-        by_place.setdefault(inside, []).append(answer.retrieved)
-    assert by_place[True]
-    assert all(by_place[True])
+        if sample.evidence(sample.questions[0])[0].start // 127 == asking:
+            inside.append(answer_sample(model, sample, index, segment_length=128).retrieved)
+    assert inside
+    assert all(inside)
 
 
 @pytest.mark.parametrize("task", ["single", "multi-value", "multi-query:3", "self-copy"])

@@ -76,7 +76,7 @@ def whole(evaluate):
     return evaluate(on_progress=lambda done, total: progress.append((done, total))), progress
 
 
-def test_every_cell_is_evaluated_once(evaluate, whole):
+def test_every_cell_is_evaluated_once(whole):
     cells, progress = whole
     assert [(cell.task, cell.length, cell.depth) for cell in cells] == [
         (str(task), length, depth) for length in LENGTHS for task in TASKS for depth in DEPTHS
@@ -85,7 +85,6 @@ def test_every_cell_is_evaluated_once(evaluate, whole):
     total = 2 * len(TASKS) * len(DEPTHS) * sum(LENGTHS)
     assert progress[-1] == (total, total)
     assert progress == sorted(progress)
-    assert scores(evaluate()) == scores(cells)
 
 
 def test_an_interrupted_evaluation_goes_on(evaluate, whole, tmp_path, monkeypatch):
@@ -158,7 +157,9 @@ def test_more_samples_are_evaluated_anew_and_fewer_are_taken(evaluate, tmp_path,
     assert [cell.answers for cell in one] == [cell.answers[:1] for cell in three]
 
 
-def test_cells_of_another_model_are_refused(evaluate, tmp_path):
+def test_cells_of_another_model_are_refused(evaluate, tmp_path, monkeypatch):
+    monkeypatch.setitem(globals(), "LENGTHS", [140])
+    monkeypatch.setitem(globals(), "DEPTHS", [0.5])
     evaluate(store=CellStore(tmp_path / "cells", {"weights": "a"}), num_samples=1)
     with pytest.raises(ValueError, match="unfinished evaluation with other settings"):
         CellStore(tmp_path / "cells", {"weights": "b"})

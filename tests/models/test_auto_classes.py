@@ -1,15 +1,19 @@
 """Auto classes know DRTs after `import gcattn`, or from the model's own folder."""
 
+import importlib
 import json
 import os
 import subprocess
 import sys
 from pathlib import Path
+from types import ModuleType
 
 import pytest
 import torch
 from transformers import AutoConfig, AutoModelForCausalLM
 
+import gcattn
+from gcattn.auto_classes import register_lazily
 from gcattn.models import DRTConfig, DRTForCausalLM
 from gcattn.testing import random_config, random_model
 
@@ -37,13 +41,9 @@ def folder(tmp_path):
     return tmp_path / "model"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
-    "first",
-    [
-        "gcattn",
-        pytest.param("transformers", marks=pytest.mark.slow),
-        pytest.param("transformers.models.auto.modeling_auto", marks=pytest.mark.slow),
-    ],
+    "first", ["gcattn", "transformers", "transformers.models.auto.modeling_auto"]
 )
 def test_importing_gcattn_is_light_and_enough(folder, first):
     code = f"""
@@ -67,6 +67,31 @@ for auto in (AutoConfig, AutoModel, AutoModelForCausalLM, AutoModelForSequenceCl
         "DRTForSequenceClassification",
     ]
     assert printed[0] == "False"
+
+
+def test_auto_classes_that_are_imported_after_gcattn_load_it_when_asked(folder, monkeypatch):
+    """`import gcattn` itself loads nothing: see tests/test_repository.py."""
+    monkeypatch.setattr(sys, "meta_path", [*sys.meta_path])
+    package = sys.modules["transformers.models.auto"]
+    for name in ("configuration_auto", "modeling_auto"):
+        monkeypatch.delitem(sys.modules, f"{package.__name__}.{name}")
+        monkeypatch.setattr(package, name, getattr(package, name))  # put back afterwards
+    asked = []
+
+    class Package(ModuleType):
+        def __getattr__(self, name):
+            asked.append(name)
+            return getattr(gcattn, name)
+
+    register_lazily(Package("gcattn"))
+    auto = importlib.import_module("transformers.models.auto.modeling_auto")
+    config_auto = importlib.import_module("transformers.models.auto.configuration_auto")
+    assert asked == []
+    assert type(config_auto.AutoConfig.from_pretrained(folder)) is DRTConfig
+    for name in ("", "ForCausalLM", "ForSequenceClassification"):
+        model = getattr(auto, f"AutoModel{name}").from_pretrained(folder)
+        assert type(model) is getattr(gcattn, f"DRT{name or 'Model'}")
+    assert set(asked) >= {"DRTConfig", "DRTModel", "DRTForCausalLM", "DRTForSequenceClassification"}
 
 
 @pytest.mark.slow

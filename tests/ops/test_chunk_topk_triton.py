@@ -102,13 +102,18 @@ def test_blocks_change_neither_choice_nor_noise(monkeypatch):
 
 @interpreter
 @pytest.mark.parametrize(
-    ("top_k", "limit"), [(2, 20), pytest.param(20, 2**24, marks=pytest.mark.slow)]
+    ("num_queries", "top_k", "limit"),
+    [
+        (4, 2, 20),
+        pytest.param(17, 2, 20, marks=pytest.mark.slow),
+        pytest.param(17, 20, 2**24, marks=pytest.mark.slow),
+    ],
 )
-def test_the_best_of_tiles_lead_to_the_best_of_all(top_k, limit, monkeypatch):
+def test_the_best_of_tiles_lead_to_the_best_of_all(num_queries, top_k, limit, monkeypatch):
     from gcattn.ops.chunk_topk import triton_select
 
     torch.manual_seed(top_k)
-    queries, landmarks, num_visible, documents = make(1, 17, 300, 16)
+    queries, landmarks, num_visible, documents = make(1, num_queries, 300, 16)
     landmarks[:, 3::7] = landmarks[:, :1]  # equal scores in many tiles
     monkeypatch.setattr(triton_select, "MAX_KEYS", limit)
     for named in ({}, documents, {"noise": "gumbel"}, {"selection": "random"}):

@@ -23,15 +23,17 @@ pytestmark = pytest.mark.skipif(
 )
 
 LARGER = {"B": 2, "C": 3, "N": 6, "seed": 0}
+# the interpreter is slow: with each case the variants that the quick run takes
+JOINT, SEPARATE = (torch.float32, 1.5, "joint"), (torch.float16, None, "separate")
 SMALL = [
-    {},
-    {"H": 4, "G": 1},
-    {"H": 6, "G": 2, "D": 20, "S": 11, "M": 7, "K": 5},
-    {"B": 2, "H": 3, "G": 3, "D": 3},
-    {"K": 1, "S": 1, "M": 1, "C": 1, "seed": 0},
-    {"K": 9, "N": 2},
-    {"B": 1, "C": 2, "H": 2, "G": 1, "M": 40, "S": 16, "D": 16},
-    pytest.param(LARGER, marks=[] if ON_GPU else pytest.mark.slow),
+    ({}, [JOINT, SEPARATE]),
+    ({"H": 4, "G": 1}, [SEPARATE]),
+    ({"H": 6, "G": 2, "D": 20, "S": 11, "M": 7, "K": 5}, [SEPARATE]),
+    ({"B": 2, "H": 3, "G": 3, "D": 3}, [JOINT]),
+    ({"K": 1, "S": 1, "M": 1, "C": 1, "seed": 0}, [JOINT, SEPARATE]),
+    ({"K": 9, "N": 2}, [JOINT]),
+    ({"B": 1, "C": 2, "H": 2, "G": 1, "M": 40, "S": 16, "D": 16}, [SEPARATE]),
+    (LARGER, []),
 ]
 REAL = [
     {"B": 1, "C": 9, "M": 64, "H": 4, "G": 4, "D": 64, "N": 9, "S": 64, "K": 8},
@@ -44,13 +46,14 @@ REAL = [
     {"B": 1, "C": 3, "M": 16, "H": 2, "G": 2, "D": 16, "N": 300, "S": 16, "K": 256},
     {"B": 1, "C": 1, "M": 1, "H": 8, "G": 8, "D": 64, "N": 40, "S": 64, "K": 8},
 ]
-CASES = SMALL + (REAL if ON_GPU else [])
+CASES = SMALL + ([(case, []) for case in REAL] if ON_GPU else [])
 DTYPES = [torch.float32, torch.float16] + ([torch.bfloat16] if ON_GPU else [])
-# every dtype, sink and mixing; the interpreter is slow, so most of them are
-QUICK = [(torch.float32, 1.5, "joint"), (torch.float16, None, "separate")]
-VARIANTS = [
-    pytest.param(*variant, marks=[] if variant in QUICK or ON_GPU else pytest.mark.slow)
-    for variant in product(DTYPES, (None, 0.0, 1.5), ("separate", "joint"))
+# every case with every dtype, sink and mixing
+VARIANTS = list(product(DTYPES, (None, 0.0, 1.5), ("separate", "joint")))
+MATCHES = [
+    pytest.param(case, variant, marks=[] if variant in quick or ON_GPU else pytest.mark.slow)
+    for case, quick in CASES
+    for variant in VARIANTS
 ]
 MIXINGS = pytest.mark.parametrize(
     "mixing", [pytest.param("separate", marks=[] if ON_GPU else pytest.mark.slow), "joint"]
@@ -86,10 +89,10 @@ def check(inputs, dtype, **kwargs):
     return fast
 
 
-@pytest.mark.parametrize(("dtype", "sink_logit", "mixing"), VARIANTS)
-@pytest.mark.parametrize("case", CASES, ids=str)
-def test_kernels_match_the_reference(case, dtype, sink_logit, mixing):
-    larger = {} if (dtype, sink_logit, mixing) in QUICK else LARGER
+@pytest.mark.parametrize(("case", "variant"), MATCHES, ids=str)
+def test_kernels_match_the_reference(case, variant):
+    larger = {} if variant in (JOINT, SEPARATE) else LARGER
+    dtype, sink_logit, mixing = variant
     check(draw(**larger | case), dtype, sink_logit=sink_logit, mixing=mixing)
 
 

@@ -71,7 +71,7 @@ def data(tmp_path):
 @pytest.fixture
 def task(model, data, tmp_path):
     def make(output="run", **changes):
-        overrides = ("training.batch_size=1", "training.log_every=1", "training.save_every=2")
+        overrides = ("training.batch_size=1", "training.log_every=1", "training.save_every=0")
         settings = {"model": model, "train": data, "read": read_questions, "epochs": 1.0}
         settings |= {"output": str(tmp_path / output), "overrides": overrides} | changes
         return FineTuning(**settings)
@@ -101,7 +101,8 @@ def test_a_run_leaves_what_training_leaves(task, data):
 
 
 def test_passes_decide_the_steps_and_an_override_wins(task):
-    rows = len(AnswerRows(shards_of(task()), config_of(task()).data.sequence_length))
+    one = task(overrides=("training.steps=1",))
+    rows = len(AnswerRows(shards_of(one), config_of(one).data.sequence_length))
     assert fine_tune(task("two", epochs=2.0)).step == 2 * rows
     fixed = task("fixed", overrides=("training.steps=2", "training.batch_size=1"))
     assert fine_tune(fixed).step == 2
@@ -121,7 +122,10 @@ def test_the_loss_is_the_mean_over_the_tokens_of_answers(task):
 
 
 def test_an_interrupted_run_goes_on_bitwise(task, monkeypatch):
-    whole, parted = task("whole", epochs=2.0), task("parted", epochs=2.0)
+    # the second pass begins after the signal
+    overrides = ("training.batch_size=2", "training.log_every=1", "training.save_every=2")
+    options = {"epochs": 2.0, "overrides": overrides}
+    whole, parted = task("whole", **options), task("parted", **options)
     fine_tune(whole)
     outcome = run_and_signal(monkeypatch, parted, signal.SIGTERM, 2, run=fine_tune)
     assert (outcome.step, outcome.interrupted_by) == (2, signal.SIGTERM)
@@ -130,14 +134,15 @@ def test_an_interrupted_run_goes_on_bitwise(task, monkeypatch):
 
 
 def test_a_run_of_other_data_is_not_resumed(task, data):
-    fine_tune(task())
+    fine_tune(task(overrides=("training.steps=1",)))
     with pytest.raises(ValueError, match="already holds a run; add --resume"):
         fine_tune(task())
     lines = Path(data).read_text().splitlines()
     Path(data).write_text("\n".join(lines[:-1]) + "\n")
     with pytest.raises(ValueError, match="were made of other data or options"):
         fine_tune(task(), resume=True)
-    assert fine_tune(task(), overwrite=True).model_folder is not None
+    short = task(overrides=("training.steps=1",))
+    assert fine_tune(short, overwrite=True).model_folder is not None
 
 
 def test_two_runs_cannot_share_an_output(task):
