@@ -76,7 +76,7 @@ def bench_memory(
         folder: Where memories are written, one after the other; nothing is left in it.
         num_tokens: Timed tokens.
         build_tokens: Tokens that are read to see how fast chunks are made.
-        segment_length: Tokens read at a time, rounded down to whole chunks as in a library.
+        segment_length: Tokens read at a time, rounded to whole chunks as in a library.
         with_full_attention: Measure a full-attention Transformer of the same sizes too.
         seed: Of weights, chunks and questions.
         on_progress: Told what begins.

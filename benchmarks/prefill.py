@@ -61,9 +61,10 @@ def bench_prefill(
         device: CPU or CUDA.
         dtype: Of the weights.
         batch: Rows.
-        segment_length: Tokens of a segment, rounded down to whole chunks; bounds memory.
+        segment_length: Tokens of a segment, rounded to whole chunks; bounds memory.
         memory_tier: Where past chunks are kept.
-        trials: Readings of each prompt after one that warms up.
+        trials: Readings of each prompt after two that warm up, the second of which captures what
+            later ones replay. Peak memory is that of the first; graphs then keep about as much.
         with_full_attention: Measure a full-attention Transformer of the same sizes too; it reads a
             prompt in one call, which FlashAttention does at its best.
         slowest_seconds: A model that takes longer for a prompt reads it only once more, and no
@@ -146,10 +147,10 @@ def _measure(
 ) -> dict[str, Any]:
     device = tokens.device
     try:
+        peak = peak_extra_mib(read, device)
         if wall_milliseconds(read, device) > 1e3 * slowest_seconds:
             trials = 1
         timing = Timing.of([wall_milliseconds(read, device) for _ in range(trials)])
-        peak = peak_extra_mib(read, device)
     except torch.OutOfMemoryError:
         return {"unavailable": OUT_OF_MEMORY}
     rate = tokens.numel() / timing.median_ms * 1e3

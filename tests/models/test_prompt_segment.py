@@ -7,7 +7,7 @@ import pytest
 import torch
 from test_captured_step import CHANGES
 
-from gcattn import DRTCache
+from gcattn import DRTCache, MemoryWriter, open_memory
 from gcattn.models import DRTForCausalLM, captured_step, drt_128m, prompt_segment
 from gcattn.nn.retriever import Retrieval
 from gcattn.testing import random_config, random_model, random_tokens
@@ -87,6 +87,24 @@ def test_chunks_may_be_in_any_tier(tier, graphs, planned):
         fast, plain = DRTCache(model.config, tier), DRTCache(model.config, tier)
         found = read(model, fast, ids, [18, 18, 18, 6])
         torch.testing.assert_close(found, planned(read, model, plain, ids, [18, 18, 18, 6]))
+    assert captured(model)
+
+
+def test_chunks_of_a_shared_memory_are_read_too(tmp_path, graphs, planned):
+    model = small_model(3)
+    ids = random_tokens(model.config, 1, 60)
+    with MemoryWriter(tmp_path, model) as writer:
+        got = model.model.encode_chunks(ids)
+        writer.begin("text")
+        writer.append(got.landmarks[0], got.keys[0], got.values[0], got.lengths[0], ids[0])
+        writer.end()
+    memory = open_memory(tmp_path, "host")
+    ids = random_tokens(model.config, 2, 48, 1)
+    for _ in range(2):
+        fast, plain = (DRTCache(model.config, memory=memory) for _ in range(2))
+        found = read(model, fast, ids, [12] * 4)
+        torch.testing.assert_close(found, planned(read, model, plain, ids, [12] * 4), **EXACT)
+        assert_same(fast, plain)
     assert captured(model)
 
 

@@ -22,7 +22,7 @@ def read_contexts(
     Args:
         reader: It must not have read anything yet.
         contexts: One for each row.
-        segment_length: Bounds memory; rounded down to whole chunks.
+        segment_length: Bounds memory; rounded to whole chunks.
         on_tokens: Called with the number of tokens of every finished call.
     """
     segment_length = reader.whole_segment(segment_length)

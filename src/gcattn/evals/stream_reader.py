@@ -59,7 +59,7 @@ class StreamReader:
             self.retrieved = [set() for _ in range(num_rows)]
 
     def whole_segment(self, num_tokens: int) -> int:
-        """Round the tokens to read in one call down to whole chunks, if the model has chunks."""
+        """Round the tokens to read in one call to whole chunks, if the model has chunks."""
         return (
             whole_chunks(num_tokens, self._model.config.chunk_size) if self._is_drt else num_tokens
         )

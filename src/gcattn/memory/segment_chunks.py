@@ -41,6 +41,7 @@ class SegmentChunks:
         self._top_k, self._work = top_k, work
         self._like: EncodedChunks | None = None
         self._buffer: RetrievedChunks | None = None
+        self._places = torch.zeros(0, 0, 0)  # in the buffer, of each block's chunks, [B, C, K]
         self._question: Callable[[DRTCache], ChunkSelection] | None = None
 
     def append(self, chunks: EncodedChunks, counts: Tensor) -> Self:
@@ -90,6 +91,8 @@ class SegmentChunks:
                 torch.full((B, num_blocks, K), -1, device=like.device),
                 like.new_zeros(B, num_blocks, K, dtype=wide),
             )
+            places = torch.arange(num_blocks * K, device=like.device)
+            self._places = places.view(num_blocks, K).expand(B, -1, -1)
         return self._buffer
 
     def _answer(
@@ -109,8 +112,7 @@ class SegmentChunks:
             place = got.indices.clamp_min(0).flatten()
             for held, pool in zip(buffer[:3], got[:3], strict=True):
                 torch.index_select(pool[0], 0, place, out=held.flatten(0, 1))
-        places = torch.arange(buffer.indices[0].numel(), device=got.indices.device)
-        buffer.indices.copy_(torch.where(got.indices >= 0, places.view(num_blocks, -1), -1))
+        torch.where(got.indices >= 0, self._places, got.indices, out=buffer.indices)
         buffer.weights.copy_(got.weights)
 
 

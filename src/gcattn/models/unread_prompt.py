@@ -44,7 +44,7 @@ class UnreadPrompt:
         return None if bool(self.valid.all()) else self.valid.long().to(self.new.device)
 
     def pieces(self, size: int | None, chunk_size: int) -> Iterator[Self]:
-        """Cut the prompt into pieces of at most `size` tokens, of whole chunks if one fits.
+        """Cut the prompt into pieces of about `size` tokens, of whole chunks if one fits.
 
         With None for `size` there is one piece.
 
