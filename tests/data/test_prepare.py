@@ -130,7 +130,7 @@ def test_memory_does_not_grow_with_a_document(tmp_path, monkeypatch):
 
     monkeypatch.setattr(prepare, "_encode", counted)
     monkeypatch.setattr(prepare, "_BATCH_CHARACTERS", 2**17)
-    text = "the house by the river, and the wind\n" * 40_000
+    text = "the house by the river, and the wind\n" * 24_000
     (tmp_path / "a.txt").write_text(text)
     (tmp_path / "a.jsonl").write_text(json.dumps({"text": text}))
     pyarrow.parquet.write_table(pyarrow.table({"text": [text]}), tmp_path / "a.parquet")
@@ -139,5 +139,5 @@ def test_memory_does_not_grow_with_a_document(tmp_path, monkeypatch):
         shards = prepare_shards(str(tmp_path / name), tmp_path / f"out-{name}")
         expected = shards.document(0).tolist() if expected is None else expected
         assert shards.document(0).tolist() == expected
-    assert len(sizes) > 20
+    assert len(sizes) > 15
     assert max(sizes) < 2**17 + 2 * 2**16

@@ -3,7 +3,7 @@
 import itertools
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from tokenizers import Regex, Tokenizer, decoders, models, normalizers, pre_tokenizers, trainers
 
@@ -65,7 +65,6 @@ NAMES = ["shipped", "trained", "composed", *WORDS]
 
 
 @pytest.mark.parametrize("name", NAMES)
-@settings(max_examples=150, deadline=None)
 @given(text=TEXTS)
 def test_every_place_to_cut_keeps_the_ids_untried(tokenizers, name, text):
     """The places alone are safe: what is tried out on the way is a second line of defence."""

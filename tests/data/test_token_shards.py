@@ -8,6 +8,9 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from tokenizers import Tokenizer
+from tokenizers.models import WordLevel
+from transformers import PreTrainedTokenizerFast
 
 from gcattn.data import ShardDataset, TokenShards, TokenShardWriter, load_tokenizer
 
@@ -62,9 +65,11 @@ def test_pickle_holds_the_folder_and_not_the_tokens(shards):
     assert pickle.loads(state).document(0).tolist() == shards.document(0).tolist()
 
 
-def test_a_vocabulary_past_two_bytes_is_stored_in_four(tokenizer, tmp_path):
-    larger = load_tokenizer()
-    larger.add_tokens([f"word{number}" for number in range(2**16)])
+def test_a_vocabulary_past_two_bytes_is_stored_in_four(tmp_path):
+    words = {f"word{number}": number for number in range(70_001)}
+    larger = PreTrainedTokenizerFast(
+        tokenizer_object=Tokenizer(WordLevel(words, unk_token="word0")), eos_token="word1"
+    )
     with TokenShardWriter(tmp_path / "out", larger, "larger") as writer:
         writer.append(np.array([5, 70_000]), 2)
     shards = TokenShards(tmp_path / "out")

@@ -54,9 +54,10 @@ def test_chunks_are_those_of_the_document_alone(whole, texts, model, tokenizer):
         torch.testing.assert_close(held["chunks"][chunks, 1], alone.values[0])
 
 
+@pytest.mark.parametrize("runs", [2, pytest.param(8, marks=pytest.mark.slow)])
 @pytest.mark.parametrize("part_bytes", [1, 6000])
 def test_killed_at_any_moments_and_gone_on_with_it_is_the_same_bitwise(
-    part_bytes, texts, model, tokenizer, settings, tmp_path, monkeypatch
+    part_bytes, runs, texts, model, tokenizer, settings, tmp_path, monkeypatch
 ):
     settings = replace(settings, part_bytes=part_bytes)
     read(tmp_path / "whole", model, tokenizer, settings, [texts])
@@ -71,7 +72,7 @@ def test_killed_at_any_moments_and_gone_on_with_it_is_the_same_bitwise(
         return encode(self, *args, **kwargs)
 
     monkeypatch.setattr(type(model.base_model), "encode_chunks", interrupted)
-    for number in range(4):
+    for number in range(runs):
         kills = 0
         while True:
             left[0] = draw.randint(0, 5)

@@ -81,7 +81,7 @@ def ask(chunks, asked, top_k):
     return *best, landmarks, chunks.landmarks.may_be_chosen, *chunks.reader.gather(numbers)
 
 
-@pytest.mark.parametrize("count", [2, 3, 4])
+@pytest.mark.parametrize("count", [2, 3, pytest.param(4, marks=pytest.mark.slow)])
 def test_several_processes_choose_and_read_what_one_does_ties_included(count, monkeypatch):
     monkeypatch.setattr(sys.modules["gcattn.ops.chunk_topk.reference"], "SCORE_BLOCK", BLOCK)
     cases = [
@@ -139,7 +139,10 @@ def answer_together(rank, folders, form, model, question):
     return answer(ShardedChunks(memory), model, question)
 
 
-@pytest.mark.parametrize(("count", "form"), [(2, "int8"), (3, "exact"), (4, "int8")])
+@pytest.mark.parametrize(
+    ("count", "form"),
+    [(2, "int8"), (3, "exact"), pytest.param(4, "int8", marks=pytest.mark.slow)],
+)
 def test_a_model_answers_from_several_processes_as_from_one(count, form, tmp_path):
     model = random_model(random_config(3, chunk_size=6, num_retrieval_groups=2, num_upper_layers=4))
     folders = [tmp_path / str(rank) for rank in range(count)]

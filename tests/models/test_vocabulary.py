@@ -101,8 +101,17 @@ def test_special_tokens_outside_the_vocabulary_are_refused(name, wrong):
         random_config(5, eos_token_id=[3, 61])
 
 
-@pytest.mark.parametrize("tied", [True, False])
-@pytest.mark.parametrize("size", [40, 64, 70])
+@pytest.mark.parametrize(
+    ("size", "tied"),
+    [
+        (40, True),
+        (70, False),
+        *(
+            pytest.param(size, tied, marks=pytest.mark.slow)
+            for size, tied in ((40, False), (64, True), (64, False), (70, True))
+        ),
+    ],
+)
 def test_resized_embeddings_read_learn_and_generate(size, tied, tmp_path):
     model = random_model(random_config(5, tie_word_embeddings=tied, eos_token_id=2))
     before, kept = model.lm_head.weight.detach().clone(), min(size, 61)

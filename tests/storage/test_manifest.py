@@ -40,9 +40,10 @@ def test_flipped_byte_anywhere_names_its_file(folder):
     check_folder(folder)
 
 
-def test_flipped_byte_of_the_manifest_is_noticed_or_changes_no_meaning(folder):
+@pytest.mark.parametrize("step", [3, pytest.param(1, marks=pytest.mark.slow)])
+def test_flipped_byte_of_the_manifest_is_noticed_or_changes_no_meaning(folder, step):
     meaning = read_manifest(folder)
-    for position in range((folder / MANIFEST).stat().st_size):
+    for position in range(0, (folder / MANIFEST).stat().st_size, step):
         flip(folder / MANIFEST, position)
         assert damages(folder) or read_manifest(folder) == meaning
         flip(folder / MANIFEST, position)
