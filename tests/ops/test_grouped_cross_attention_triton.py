@@ -190,9 +190,9 @@ def test_every_value_is_written(monkeypatch, mixing):
         poisoned.append(out)
         return out.fill_(torch.nan) if out.is_floating_point() else out.fill_(-(2**30))
 
-    for name in ("empty", "empty_like"):
-        real = getattr(torch, name)
-        monkeypatch.setattr(torch, name, lambda *a, real=real, **k: empty(*a, real=real, **k))
+    for owner, name in ((torch, "empty"), (torch, "empty_like"), (torch.Tensor, "new_empty")):
+        real = getattr(owner, name)
+        monkeypatch.setattr(owner, name, lambda *a, real=real, **k: empty(*a, real=real, **k))
     inputs = draw(C=4, S=11, D=20, K=4).to(torch.float32)
     inputs.chunk_indices[:, 2] = -1
     results = run(inputs, "triton", mixing=mixing)

@@ -233,15 +233,15 @@ class CapturedSegment:
         """
         stream, state = self._stream, cache.position.state
         before = ChunkState.start(len(embeds)) if state is None else state
-        untouched = cache.snapshot()
+        read = cache.log.snapshot()
         cache.log.extend(input_ids, self._kept.chunks_after(before))
         try:
             stream.fill(cache, embeds, before)
-            hidden = self._step.replay(model, checks_last=True)
+            hidden = self._step.replay(model)
         finally:
             stream.let_go()
         if hidden is None:
-            cache.roll_back(untouched)
+            cache.log.roll_back(read)
             return None
         stream.settle(cache)
         cache.position.move(self._kept.state_after(before))

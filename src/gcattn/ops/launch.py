@@ -101,12 +101,29 @@ class Launch:
 
     def __call__(self, *tensors: Tensor | None) -> None:
         """Launch on the current stream of the current device."""
-        if self._run is not None:
-            self._run(*tensors, *self._constants)
+        if self._run is None or any([hook.calls for hook in self._hooks]):
+            self._launch_by_triton(tensors)
             return
+        # a number is taken as it is; the driver is asked about each tensor, which only memory of
+        # the host needs: it may not be pinned
+        pointers = [x if x is None or x.is_cpu else x.data_ptr() for x in tensors]
+        stream = self._current_stream(self._device)
+        self._run(*self._grid, stream, *self._binary, *pointers, *self._constants)
+
+    def _launch_by_triton(self, tensors: tuple[Tensor | None, ...]) -> None:
+        """Launch as Triton does, compiling if need be, and keep what the next call needs."""
         binary = self._kernel[self._grid](*tensors, *self._constants, **self._options)
-        if binary is not None:  # Triton's interpreter has none
-            self._run = binary[self._grid]
+        if binary is None:  # Triton's interpreter has none
+            return
+        from triton import knobs
+        from triton.runtime import driver
+
+        self._hooks = knobs.runtime.launch_enter_hook, knobs.runtime.launch_exit_hook
+        self._current_stream = driver.active.get_current_stream
+        self._device = driver.active.get_current_device()
+        # without hooks there is nobody to describe the launch to
+        self._binary = binary.function, binary.packed_metadata, None, None, None
+        self._run = binary.run
 
 
 def make_plan(

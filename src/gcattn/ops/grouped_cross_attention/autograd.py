@@ -21,6 +21,7 @@ from gcattn.ops.launch import (
 )
 from gcattn.ops.registration import operator
 
+Results = tuple[Tensor, Tensor | None, Tensor | None]
 Gradients = tuple[Tensor, Tensor, Tensor, Tensor]
 
 
@@ -73,9 +74,9 @@ class _GroupedCrossAttention(torch.autograd.Function):
         is_joint: bool,
     ) -> Tensor:
         inputs = q, k, v, chunk_indices, chunk_weights, chunk_lengths
-        out, lse = _run_forward(keys, inputs, sink_logit, scale, is_joint, True)
+        out, lse, counts = _run_forward(keys, inputs, sink_logit, scale, is_joint, True)
         ctx.is_traced, ctx.scale = keys is None, scale
-        ctx.save_for_backward(*inputs, out if is_joint else None, lse)
+        ctx.save_for_backward(*inputs, out if is_joint else None, lse, counts)
         return out
 
     @staticmethod
@@ -99,11 +100,9 @@ def _run_forward(
     scale: float,
     is_joint: bool,
     save_lse: bool,
-) -> tuple[Tensor, Tensor]:
+) -> Results:
     if keys is None:
-        results: tuple[Tensor, Tensor] = forward_operator(
-            *inputs, sink_logit, scale, is_joint, save_lse
-        )
+        results: Results = forward_operator(*inputs, sink_logit, scale, is_joint, save_lse)
         return results
     with torch.cuda.device_of(inputs[0]):
         return _forward_plan(keys, sink_logit, scale, is_joint, save_lse)(*inputs)
@@ -121,7 +120,7 @@ def _inference_plan(keys: Keys, *options: Any) -> Callable[..., Tensor]:
 
 
 @lru_cache(MAX_PLANS)
-def _forward_plan(keys: Keys, *options: Any) -> Callable[..., tuple[Tensor, Tensor]]:
+def _forward_plan(keys: Keys, *options: Any) -> Callable[..., Results]:
     from gcattn.ops.grouped_cross_attention.triton_forward import plan_forward
 
     return make_plan(plan_forward, keys, options, num_strided=3)
@@ -145,12 +144,13 @@ def _fake_forward(
     scale: float,
     is_joint: bool,
     save_lse: bool,
-) -> tuple[Tensor, Tensor]:
+) -> tuple[Tensor, Tensor, Tensor]:
     B, C, M, H, _ = q.shape
     G, K = k.shape[3], chunk_indices.shape[2]
     per_row = (B, C, G, M * (H // G)) if is_joint else (B, C, K, G, M * (H // G))
-    shape = per_row if save_lse else (0,)
-    return q.new_empty(q.shape), q.new_empty(shape, dtype=torch.float32)
+    lse = q.new_empty(per_row if save_lse else (0,), dtype=torch.float32)
+    counts = q.new_empty(k.shape[:2] if save_lse else (0,), dtype=torch.int32)
+    return q.new_empty(q.shape), lse, counts
 
 
 @operator("grouped_cross_attention", _fake_forward)
@@ -165,10 +165,13 @@ def forward_operator(
     scale: float,
     is_joint: bool,
     save_lse: bool,
-) -> tuple[Tensor, Tensor]:
-    """Return the output and, if asked for, what the backward pass needs."""
+) -> tuple[Tensor, Tensor, Tensor]:
+    """Return the output and what the backward pass needs: two tensors, empty if not asked for."""
     inputs = q, k, v, chunk_indices, chunk_weights, chunk_lengths
-    return _run_forward(keys_of(inputs), inputs, sink_logit, scale, is_joint, save_lse)
+    out, lse, counts = _run_forward(keys_of(inputs), inputs, sink_logit, scale, is_joint, save_lse)
+    if lse is None or counts is None:
+        return out, q.new_empty(0, dtype=torch.float32), q.new_empty(0, dtype=torch.int32)
+    return out, lse, counts
 
 
 def _fake_backward(
@@ -181,6 +184,7 @@ def _fake_backward(
     chunk_lengths: Tensor | None,
     out: Tensor | None,
     lse: Tensor,
+    counts: Tensor,
     scale: float,
 ) -> Gradients:
     dq, dk, dv, dweights = (x.new_empty(x.shape) for x in (q, k, v, chunk_weights))
@@ -198,9 +202,10 @@ def backward_operator(
     chunk_lengths: Tensor | None,
     out: Tensor | None,
     lse: Tensor,
+    counts: Tensor,
     scale: float,
 ) -> Gradients:
     """Return the gradients; the output is given where chunks were mixed jointly."""
-    inputs = dout, q, k, v, chunk_indices, chunk_weights, chunk_lengths, out, lse
+    inputs = dout, q, k, v, chunk_indices, chunk_weights, chunk_lengths, out, lse, counts
     with torch.cuda.device_of(dout):
         return _backward_plan(keys_of(inputs), scale)(*inputs)

@@ -16,12 +16,14 @@ Letters: see `tiles`.
 # mypy: allow-untyped-defs, allow-incomplete-defs
 
 from collections.abc import Callable
+from typing import Any
 
-import torch
 import triton
 import triton.language as tl
 from torch import Tensor
 
+from gcattn.ops.grouped_cross_attention.readers import index_sizes, place_readers
+from gcattn.ops.grouped_cross_attention.scratch import find_index, lay_out
 from gcattn.ops.grouped_cross_attention.tiles import (
     backward_query_tiles,
     exponentials,
@@ -35,7 +37,7 @@ from gcattn.ops.tiles import LOG2_E, load_rows, store_rows
 Gradients = tuple[Tensor, Tensor, Tensor, Tensor]
 
 
-@triton.jit
+@triton.jit(do_not_specialize=["N", "num_placing", "num_segments", "room", "row_size"])
 def _query_kernel(
     q_ptr,
     k_ptr,
@@ -46,16 +48,22 @@ def _query_kernel(
     lengths_ptr,  # [B, N] or None
     out_ptr,  # [B, C, M, H, D] if mixed jointly, or else None
     lse_ptr,  # [B, C, K, G, rows]; [B, C, G, rows] if mixed jointly
+    counts_ptr,  # readers of each pool chunk, [B, N]
     dq_ptr,  # [B, C, M, H, D]
-    delta_ptr,  # like lse
-    shares_ptr,  # [B, C, K, G, num_tiles], what each tile adds to dweights
+    scratch_ptr,  # delta, shares and index are written
     q_strides,  # of B, C, M, H
     k_strides,  # of B, N, S, G
     v_strides,
     dout_strides,  # of B, C, M, H
     lengths_stride,
+    parts,  # of scratch
     C,
     M,
+    N,
+    num_placing,  # programs before the others that place readers
+    num_segments,
+    room,
+    row_size,
     scale,
     G: tl.constexpr,
     J: tl.constexpr,
@@ -66,10 +74,17 @@ def _query_kernel(
     BLOCK_M: tl.constexpr,
     BLOCK_S: tl.constexpr,
     BLOCK_D: tl.constexpr,
+    BLOCK_P: tl.constexpr,
 ):
     """One program owns one row tile of one (batch, chunk, kv head): its dq."""
     JOINT: tl.constexpr = out_ptr is not None
-    pid = tl.program_id(0)
+    pid = tl.program_id(0) - num_placing
+    if pid < 0:
+        place_readers(
+            indices_ptr, counts_ptr, find_index(scratch_ptr, parts), tl.program_id(0),
+            N, C * K, num_segments, room, row_size, BLOCK_P,
+        )  # fmt: skip
+        return
     num_tiles = tl.cdiv(M * J, BLOCK_M)
     g = pid % G
     tile = (pid // G) % num_tiles
@@ -97,7 +112,7 @@ def _query_kernel(
         out = load_rows(out_ptr + chunk, offsets, used, True, D, BLOCK_D)
         delta = tl.sum(dout.to(tl.float32) * out.to(tl.float32), 1)
         per_row = ((b * C + c) * G + g) * M * J + row
-        tl.store(delta_ptr + per_row, delta, mask=used)
+        tl.store(scratch_ptr + per_row, delta, mask=used)
         lse = tl.load(lse_ptr + per_row, mask=used, other=0.0)
     dq = tl.zeros([BLOCK_M, BLOCK_D], tl.float32)
     for slot in range(0, end):
@@ -124,10 +139,11 @@ def _query_kernel(
             share = tl.sum(attention * (dattention - delta[:, None]), 1)
         else:
             delta = tl.sum(attention * dattention, 1)
-            tl.store(delta_ptr + per_row, delta, mask=used)
+            tl.store(scratch_ptr + per_row, delta, mask=used)
             share = delta
         # rows past the end are zero: neither dattention nor delta has anything of them
-        tl.store(shares_ptr + ((retrieved + slot) * G + g) * num_tiles + tile, tl.sum(share, 0))
+        at = ((retrieved + slot) * G + g) * num_tiles + tile
+        tl.store(scratch_ptr + parts[0] + at, tl.sum(share, 0))
         dscores = attention * (dattention * weight - (delta * weight)[:, None])
         dq = tl.dot(dscores.to(k.dtype), k, dq, input_precision="ieee")
     store_rows(dq_ptr + chunk, offsets, dq * scale, used, D, BLOCK_D)
@@ -143,25 +159,25 @@ def plan_backward(
     chunk_lengths: Layout | None,
     out: Layout | None,
     lse: Layout,
+    counts: Layout,
     scale: float,
 ) -> Callable[..., Gradients]:
     """Prepare the backward pass; arguments as for `plan_forward`, dout of any strides but D's.
 
     Returns:
         A function of dout, q, k, v, chunk_indices, chunk_weights, chunk_lengths, the output (if
-        mixed jointly) and what the forward pass saved. It returns the gradients of q, k, v and
-        chunk_weights.
+        mixed jointly) and the two tensors that the forward pass saved. It returns the gradients of
+        q, k, v and chunk_weights.
     """
-    device = q.device
     B, C, M, H, D = q.shape
     S, G = k.shape[2], k.shape[3]
     K, J = chunk_indices.shape[2], H // G
+    shapes, dtype = (q.shape, k.shape, v.shape, chunk_weights.shape), chunk_weights.dtype
     if min(*q.shape, k.shape[1], K) == 0:
 
-        def give_nothing(*_: Tensor | None) -> Gradients:
-            return tuple(  # type: ignore[return-value]
-                torch.zeros(x.shape, dtype=x.dtype, device=device) for x in (q, k, v, chunk_weights)
-            )
+        def give_nothing(dout: Tensor, *_: Tensor | None) -> Gradients:
+            dq, dk, dv = (dout.new_zeros(shape) for shape in shapes[:3])
+            return dq, dk, dv, dout.new_zeros(shapes[3], dtype=dtype)
 
         return give_nothing
 
@@ -169,13 +185,22 @@ def plan_backward(
     num_tiles = triton.cdiv(M * J, tiles.block_m)
     strides = (q.strides[:4], k.strides[:4], v.strides[:4], dout.strides[:4])
     lengths_stride = 0 if chunk_lengths is None else chunk_lengths.strides[0]
+    readers = index_sizes(chunk_indices, k.shape[1])
+    partial_size = 2 * G * tiles.block_n * tiles.block_d
+    scratch = lay_out(lse.shape.numel(), B * C * K * G * num_tiles, partial_size, readers, batch=B)
     queries = Launch(
         _query_kernel,
-        (B * C * num_tiles * G,),
+        (readers.num_programs + B * C * num_tiles * G,),
         *strides,
         lengths_stride,
+        scratch.parts,
         C,
         M,
+        k.shape[1],
+        readers.num_programs,
+        readers.num_segments,
+        readers.num_partials,
+        readers.row_size,
         scale,
         G,
         J,
@@ -186,30 +211,31 @@ def plan_backward(
         tiles.block_m,
         tiles.block_n,
         tiles.block_d,
+        readers.block_p,
         **tiles.options(),
     )
-    pool = plan_pool_gradients(
-        device,
+    gather, add_up = plan_pool_gradients(
         k,
         chunk_indices,
-        chunk_weights,
         M,
         J,
         G * num_tiles,
         strides,
         lengths_stride,
+        readers,
+        scratch,
         scale,
         out is not None,
     )
-    dq_shape, lse_shape, shares_shape, dtype = q.shape, lse.shape, (B, C, K, G, num_tiles), q.dtype
 
-    def run(*inputs: Tensor | None) -> Gradients:
-        dout, q, k, v, indices, weights, lengths, out, lse = inputs
-        dq = torch.empty(dq_shape, dtype=dtype, device=device)
-        delta = torch.empty(lse_shape, dtype=torch.float32, device=device)
-        shares = torch.empty(shares_shape, dtype=torch.float32, device=device)
-        queries(q, k, v, dout, indices, weights, lengths, out, lse, dq, delta, shares)
-        dk, dv, dweights = pool(q, k, v, dout, indices, weights, lengths, lse, delta, shares)
+    def run(*inputs: Any) -> Gradients:
+        dout, q, k, v, indices, weights, lengths, out, lse, counts = inputs
+        dq, dk, dv = [dout.new_empty(shape) for shape in shapes[:3]]
+        dweights = dout.new_empty(shapes[3], dtype=dtype)
+        passed = lse.new_empty(scratch.size)
+        queries(q, k, v, dout, indices, weights, lengths, out, lse, counts, dq, passed)
+        gather(q, k, v, dout, weights, lengths, lse, passed, dk, dv)
+        add_up(indices, passed, dk, dv, dweights)
         return dq, dk, dv, dweights
 
     return run

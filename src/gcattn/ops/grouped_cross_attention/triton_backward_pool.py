@@ -6,14 +6,11 @@ Letters: see `tiles`; what is computed: see `triton_backward`.
 """
 # mypy: allow-untyped-defs, allow-incomplete-defs
 
-from collections.abc import Callable
-
-import torch
 import triton
 import triton.language as tl
-from torch import Tensor
 
-from gcattn.ops.grouped_cross_attention.readers import partials_of, plan_readers, segments_of
+from gcattn.ops.grouped_cross_attention.readers import Readers, partials_of, segments_of
+from gcattn.ops.grouped_cross_attention.scratch import Scratch, find_index
 from gcattn.ops.grouped_cross_attention.tiles import (
     backward_pool_tiles,
     exponentials,
@@ -35,19 +32,18 @@ def _pool_kernel(
     k_ptr,
     v_ptr,
     dout_ptr,
-    index_ptr,  # [B, row_size], see `readers`
     weights_ptr,  # [B, C, K]
     lengths_ptr,  # [B, N] or None
     lse_ptr,  # [B, C, K, G, rows]; [B, C, G, rows] if JOINT
-    delta_ptr,  # like lse
+    scratch_ptr,  # delta and index are read, partial sums written
     dk_ptr,  # [B, N, S, G, D]
     dv_ptr,
-    partial_ptr,  # [B, room, G, 2, BLOCK_S, BLOCK_D]
     q_strides,  # of B, C, M, H
     k_strides,  # of B, N, S, G
     v_strides,
     dout_strides,  # of B, C, M, H
     lengths_stride,
+    parts,  # of scratch
     C,
     M,
     N,
@@ -70,7 +66,8 @@ def _pool_kernel(
     num_tiles = tl.cdiv(M * J, BLOCK_M)
     g = pid % G
     b = (pid // G // num_segments).to(tl.int64)
-    segments_ptr = segments_of(index_ptr, b, N, C * K, row_size) + (pid // G) % num_segments * 4
+    index_ptr = find_index(scratch_ptr, parts)
+    segments_ptr = segments_of(index_ptr, b, C * K, row_size) + (pid // G) % num_segments * 4
     n = tl.load(segments_ptr).to(tl.int64)
     if n >= 0:
         first = tl.load(segments_ptr + 1)
@@ -105,7 +102,7 @@ def _pool_kernel(
                 softmax = b * C + c
             per_row = (softmax * G + g) * M * J + row
             lse = tl.load(lse_ptr + per_row, mask=used, other=0.0)
-            delta = tl.load(delta_ptr + per_row, mask=used, other=0.0)
+            delta = tl.load(scratch_ptr + per_row, mask=used, other=0.0)
             # slots are rows here, so the results feed the matrix units without being transposed
             scores = tl.dot(k, tl.trans(q), input_precision="ieee")
             dattention = tl.dot(v, tl.trans(dout), input_precision="ieee")
@@ -121,8 +118,8 @@ def _pool_kernel(
             d = tl.arange(0, BLOCK_D)
             at = ((b * room + partial) * G + g) * 2 * BLOCK_S * BLOCK_D
             at += s[:, None] * BLOCK_D + d[None, :]
-            tl.store(partial_ptr + at, dk)
-            tl.store(partial_ptr + at + BLOCK_S * BLOCK_D, dv)
+            tl.store(scratch_ptr + parts[1] + at, dk)
+            tl.store(scratch_ptr + parts[1] + at + BLOCK_S * BLOCK_D, dv)
         else:
             first_slot = ((b * N + n) * S * G + g) * D
             store_rows(dk_ptr + first_slot, s * (G * D), dk, s < S, D, BLOCK_D)
@@ -132,12 +129,11 @@ def _pool_kernel(
 @triton.jit
 def _add_up_kernel(
     indices_ptr,  # [B, C, K]
-    index_ptr,  # [B, row_size], see `readers`
-    partial_ptr,  # [B, room, G, 2, BLOCK_S, BLOCK_D]
-    shares_ptr,  # [B, C, K, num_shares]
+    scratch_ptr,
     dk_ptr,  # [B, N, S, G, D]
     dv_ptr,
     dweights_ptr,  # [B, C, K]
+    parts,  # of scratch
     P,
     N,
     num_segments,
@@ -159,21 +155,24 @@ def _add_up_kernel(
         slot = pid.to(tl.int64) * BLOCK_P + tl.arange(0, BLOCK_P)
         # after the last filled slot nothing was written
         is_filled = tl.load(indices_ptr + slot, mask=slot < num_slots, other=-1) >= 0
+        shares_ptr = scratch_ptr + parts[0] + slot * num_shares
         total = tl.zeros([BLOCK_P], tl.float32)
         for i in range(0, num_shares):
-            total += tl.load(shares_ptr + slot * num_shares + i, mask=is_filled, other=0.0)
+            total += tl.load(shares_ptr + i, mask=is_filled, other=0.0)
         total = total.to(dweights_ptr.dtype.element_ty)
         tl.store(dweights_ptr + slot, total, mask=slot < num_slots)
     else:
         g = chunk % G
         n = (chunk // G) % N
         b = (chunk // G // N).to(tl.int64)
-        partials_ptr = partials_of(index_ptr, b, N, P, num_segments, row_size) + n * 2
+        index_ptr = find_index(scratch_ptr, parts)
+        partials_ptr = partials_of(index_ptr, b, P, num_segments, row_size) + n * 2
         first, count = tl.load(partials_ptr), tl.load(partials_ptr + 1)
         if count > 0:
             s, d = tl.arange(0, BLOCK_S), tl.arange(0, BLOCK_D)
             dk = tl.zeros([BLOCK_S, BLOCK_D], tl.float32)
             dv = tl.zeros([BLOCK_S, BLOCK_D], tl.float32)
+            partial_ptr = scratch_ptr + parts[1]
             for i in range(first, first + count):  # in their order
                 read = ((b * room + i) * G + g) * 2 * BLOCK_S * BLOCK_D
                 read += s[:, None] * BLOCK_D + d[None, :]
@@ -185,43 +184,42 @@ def _add_up_kernel(
 
 
 def plan_pool_gradients(
-    device: torch.device,
     k: Layout,
     chunk_indices: Layout,
-    chunk_weights: Layout,
     num_query_slots: int,
     num_group_heads: int,
     num_shares: int,
     strides: tuple[Strides, Strides, Strides, Strides],
     lengths_stride: int,
+    readers: Readers,
+    scratch: Scratch,
     scale: float,
     is_joint: bool,
-) -> Callable[..., tuple[Tensor, Tensor, Tensor]]:
+) -> tuple[Launch, Launch]:
     """Prepare dk, dv and dweights.
 
     Args:
-        device: Where they go.
-        k, chunk_indices, chunk_weights: Layouts of the pool and of what was retrieved.
+        k, chunk_indices: Layouts of the pool and of what was retrieved.
         num_query_slots, num_group_heads: M and J.
         num_shares: How many programs add to the gradient of a weight.
         strides: Of q, k, v, dout without D.
+        readers, scratch: Sizes of the index, and where it and other parts are.
         lengths_stride, scale, is_joint: As in `plan_backward`.
 
     Returns:
-        A function of q, k, v, dout, chunk_indices, chunk_weights, chunk_lengths, lse, delta and
-        shares.
+        The launch of each kernel.
     """
     B, N, S, G, D = k.shape
     C, K = chunk_indices.shape[1:]
     M, J = num_query_slots, num_group_heads
     tiles = backward_pool_tiles(M * J, k)
-    readers = plan_readers(device, chunk_indices, N)
     room, num_segments, row_size = readers.num_partials, readers.num_segments, readers.row_size
     gather = Launch(
         _pool_kernel,
         (B * num_segments * G,),
         *strides,
         lengths_stride,
+        scratch.parts,
         C,
         M,
         N,
@@ -244,6 +242,7 @@ def plan_pool_gradients(
     add_up = Launch(
         _add_up_kernel,
         (triton.cdiv(num_slots, _BLOCK_SLOTS) + B * N * G,),
+        scratch.parts,
         C * K,
         N,
         num_segments,
@@ -258,29 +257,4 @@ def plan_pool_gradients(
         tiles.block_n,
         tiles.block_d,
     )
-    shape, dtype = k.shape, k.dtype
-    weights_shape, weights_dtype = chunk_weights.shape, chunk_weights.dtype
-    partial_shape = (B, room, G, 2, tiles.block_n, tiles.block_d)
-
-    def run(
-        q: Tensor,
-        k: Tensor,
-        v: Tensor,
-        dout: Tensor,
-        chunk_indices: Tensor,
-        chunk_weights: Tensor,
-        chunk_lengths: Tensor | None,
-        lse: Tensor,
-        delta: Tensor,
-        shares: Tensor,
-    ) -> tuple[Tensor, Tensor, Tensor]:
-        index = readers.run(chunk_indices)
-        dk = torch.empty(shape, dtype=dtype, device=device)
-        dv = torch.empty(shape, dtype=dtype, device=device)
-        dweights = torch.empty(weights_shape, dtype=weights_dtype, device=device)
-        partial = torch.empty(partial_shape, dtype=torch.float32, device=device)
-        gather(q, k, v, dout, index, chunk_weights, chunk_lengths, lse, delta, dk, dv, partial)
-        add_up(chunk_indices, index, partial, shares, dk, dv, dweights)
-        return dk, dv, dweights
-
-    return run
+    return gather, add_up

@@ -10,15 +10,19 @@ Letters: see `tiles`.
 # mypy: allow-untyped-defs, allow-incomplete-defs
 
 from collections.abc import Callable
+from typing import Any
 
 import torch
 import triton
 import triton.language as tl
 from torch import Tensor
 
+from gcattn.ops.grouped_cross_attention.readers import count_readers, index_sizes
 from gcattn.ops.grouped_cross_attention.tiles import forward_tiles, load_slots, row_offsets
 from gcattn.ops.launch import Launch, Layout
 from gcattn.ops.tiles import LOG2_E, LOWEST, load_rows, store_rows
+
+Results = tuple[Tensor, Tensor | None, Tensor | None]
 
 # below this many programs a GPU is mostly idle, and chunks are spread over more of them
 FEW_PROGRAMS = 256
@@ -74,7 +78,7 @@ def _normalise(read, peak, total):
     return read / total[:, None], lse
 
 
-@triton.jit
+@triton.jit(do_not_specialize=["N", "num_counting"])
 def _forward_kernel(
     q_ptr,
     k_ptr,
@@ -86,12 +90,15 @@ def _forward_kernel(
     # base-2 logarithm of each softmax's denominator, [B, C, K, G, rows] or, if JOINT,
     # [splits, B, C, G, rows]; or None
     lse_ptr,
+    counts_ptr,  # readers of each pool chunk, [B, N], or None
     q_strides,  # of B, C, M, H
     k_strides,  # of B, N, S, G
     v_strides,
     lengths_stride,
     C,
     M,
+    N,
+    num_counting,  # programs before the others that count readers
     scale,
     sink_log2,  # or None
     G: tl.constexpr,
@@ -104,10 +111,16 @@ def _forward_kernel(
     BLOCK_M: tl.constexpr,
     BLOCK_S: tl.constexpr,
     BLOCK_D: tl.constexpr,
+    BLOCK_P: tl.constexpr,
 ):
     """One program owns one row tile of one (batch, chunk, kv head) and loops over its chunks."""
     RAGGED: tl.constexpr = (lengths_ptr is not None) or S != BLOCK_S
-    pid, split = tl.program_id(0), tl.program_id(1)
+    pid, split = tl.program_id(0) - num_counting, tl.program_id(1)
+    if counts_ptr is not None:  # noqa: SIM102 (Triton leaves it out only if it stands alone)
+        if pid < 0:
+            if split == 0:
+                count_readers(indices_ptr, counts_ptr, tl.program_id(0), N, C * K, BLOCK_P)
+            return
     num_tiles = tl.cdiv(M * J, BLOCK_M)
     g = pid % G
     tile = (pid // G) % num_tiles
@@ -165,7 +178,7 @@ def _forward_kernel(
 
     chunk = b * C + c
     # what a split writes lies after that of all chunks of the splits before
-    chunk += split.to(tl.int64) * (tl.num_programs(0) // (G * num_tiles))
+    chunk += split.to(tl.int64) * ((tl.num_programs(0) - num_counting) // (G * num_tiles))
     if JOINT:
         read, lse = _normalise(read, peak, total)
         if lse_ptr is not None:
@@ -237,7 +250,7 @@ def plan_forward(
     scale: float,
     is_joint: bool,
     save_lse: bool,
-) -> Callable[..., tuple[Tensor, Tensor]]:
+) -> Callable[..., Results]:
     """Prepare the forward pass; q, k and v may have any strides but D's, the rest is contiguous.
 
     Args:
@@ -246,39 +259,41 @@ def plan_forward(
 
     Returns:
         A function of q, k, v, chunk_indices, chunk_weights and chunk_lengths. It returns the
-        output, [B, C, M, H, D], and what the backward pass needs, or [0].
+        output, [B, C, M, H, D], and what the backward pass needs, if asked for: the logarithms of
+        the denominators and the number of readers of each chunk.
     """
-    device = q.device
     B, C, M, H, D = q.shape
     S, G = k.shape[2], k.shape[3]
     K, J = chunk_indices.shape[2], H // G
     lse_shape: tuple[int, ...] = (B, C, *(() if is_joint else (K,)), G, M * J)
-    saved_shape = lse_shape if save_lse else (0,)
+    q_shape, counts_shape = q.shape, k.shape[:2]
 
-    def empty(*shape: int) -> Tensor:
-        return torch.empty(shape, dtype=torch.float32, device=device)
+    def saved_by(q: Tensor) -> tuple[Tensor | None, Tensor | None]:
+        if not save_lse:
+            return None, None
+        lse = q.new_empty(lse_shape, dtype=torch.float32)
+        return lse, q.new_empty(counts_shape, dtype=torch.int32)
 
     if min(*q.shape, k.shape[1], K) == 0:
-
-        def give_nothing(*_: Tensor | None) -> tuple[Tensor, Tensor]:
-            out = torch.zeros(q.shape, dtype=q.dtype, device=device)
-            return out, empty(*saved_shape)
-
-        return give_nothing
+        return lambda q, *_: (q.new_zeros(q_shape), *saved_by(q))
 
     tiles = forward_tiles(M * J, k)
     num_programs = B * C * G * triton.cdiv(M * J, tiles.block_m)
     num_splits = min(K, triton.cdiv(FEW_PROGRAMS, num_programs))
     num_splits = triton.cdiv(K, triton.cdiv(K, num_splits))
+    readers = index_sizes(chunk_indices, k.shape[1])
+    num_counting = readers.num_programs if save_lse else 0
     forward = Launch(
         _forward_kernel,
-        (num_programs, num_splits),
+        (num_counting + num_programs, num_splits),
         q.strides[:4],
         k.strides[:4],
         v.strides[:4],
         0 if chunk_lengths is None else chunk_lengths.strides[0],
         C,
         M,
+        k.shape[1],
+        num_counting,
         scale,
         None if sink_logit is None else sink_logit * LOG2_E.value,
         G,
@@ -291,6 +306,7 @@ def plan_forward(
         tiles.block_m,
         tiles.block_n,
         tiles.block_d,
+        readers.block_p,
         **tiles.options(),
     )
     add_splits = Launch(
@@ -306,18 +322,18 @@ def plan_forward(
         tiles.block_d,
     )
 
-    def run(*inputs: Tensor | None) -> tuple[Tensor, Tensor]:
-        out = torch.empty(q.shape, dtype=q.dtype, device=device)
-        saved = empty(*saved_shape)
-        lse = saved if save_lse else None
+    def run(*inputs: Any) -> Results:
+        q = inputs[0]
+        out = q.new_empty(q_shape)
+        lse, counts = saved_by(q)
         if num_splits == 1:
-            forward(*inputs, out, lse)
-            return out, saved
-        parts, part_lse = empty(num_splits, *q.shape), lse
+            forward(*inputs, out, lse, counts)
+            return out, lse, counts
+        parts, part_lse = q.new_empty((num_splits, *q_shape), dtype=torch.float32), lse
         if is_joint:
-            part_lse = empty(num_splits, *lse_shape)
-        forward(*inputs, parts, part_lse)
+            part_lse = q.new_empty((num_splits, *lse_shape), dtype=torch.float32)
+        forward(*inputs, parts, part_lse, counts)
         add_splits(parts, part_lse, out, lse)
-        return out, saved
+        return out, lse, counts
 
     return run

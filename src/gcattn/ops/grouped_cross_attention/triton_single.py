@@ -8,8 +8,8 @@ Letters: see `tiles`.
 # mypy: allow-untyped-defs, allow-incomplete-defs
 
 from collections.abc import Callable
+from typing import Any
 
-import torch
 import triton
 import triton.language as tl
 from torch import Tensor
@@ -159,8 +159,10 @@ def plan_single(
         num_stages=1,
     )
 
-    def run(*inputs: Tensor | None) -> Tensor:
-        out = torch.empty(q.shape, dtype=q.dtype, device=q.device)
+    shape = q.shape
+
+    def run(*inputs: Any) -> Tensor:
+        out: Tensor = inputs[0].new_empty(shape)
         launch(*inputs, out)
         return out
 

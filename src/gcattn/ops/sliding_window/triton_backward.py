@@ -8,7 +8,6 @@ gradient of the logits is a · (da - delta).
 from collections.abc import Callable
 from typing import Any
 
-import torch
 import triton
 import triton.language as tl
 from torch import Tensor
@@ -307,7 +306,6 @@ def plan_backward(
         A function of dout, q, k, v, query_documents, key_documents, the output and the logarithms.
         It returns the gradients of q, k and v.
     """
-    device = q.device
     B, L, H, D = q.shape
     T, G = k.shape[1], k.shape[2]
     J = H // G
@@ -325,17 +323,15 @@ def plan_backward(
     queries = launch(_query_kernel, tiles, triton.cdiv(L * J, tiles.block_m))
     tiles = choose_tiles(BACKWARD_KEYS, L * J, k)
     keys = launch(_key_kernel, tiles, triton.cdiv(T, tiles.block_n))
-    shape, pool_shape, lse_shape, dtype = q.shape, k.shape, lse.shape, q.dtype
+    shapes, lse_shape = (q.shape, k.shape, v.shape), lse.shape
     is_empty = 0 in q.shape
 
-    def run(*inputs: Tensor | None) -> Gradients:
+    def run(*inputs: Any) -> Gradients:
         dout, q, k, v, query_documents, key_documents, out, lse = inputs
-        dq = torch.empty(shape, dtype=dtype, device=device)
-        dk = torch.empty(pool_shape, dtype=dtype, device=device)
-        dv = torch.empty(pool_shape, dtype=dtype, device=device)
+        dq, dk, dv = [dout.new_empty(shape) for shape in shapes]
         if is_empty:
             return dq, dk.zero_(), dv.zero_()
-        delta = torch.empty(lse_shape, dtype=torch.float32, device=device)
+        delta = lse.new_empty(lse_shape)
         given = q, k, v, dout, query_documents, key_documents
         queries(*given, out, lse, dq, delta)
         keys(*given, lse, delta, dk, dv)

@@ -5,6 +5,7 @@ Letters as in `tiles`. Logarithms have base 2: the logits carry a factor of log2
 # mypy: allow-untyped-defs, allow-incomplete-defs
 
 from collections.abc import Callable
+from typing import Any
 
 import torch
 import triton
@@ -155,7 +156,6 @@ def plan_forward(
         A function of q, k, v, query_documents and key_documents. It returns the output,
         [B, L, H, D], and, in base 2, the logarithm of each softmax's sum, [B, H, L].
     """
-    device = q.device
     B, L, H, D = q.shape
     T, G = k.shape[1], k.shape[2]
     J = H // G
@@ -178,11 +178,12 @@ def plan_forward(
         tiles.block_d,
         **tiles.options(),
     )
+    out_shape, lse_shape = q.shape, (B, H, L)
     is_empty = 0 in q.shape
 
-    def run(*inputs: Tensor | None) -> tuple[Tensor, Tensor]:
-        out = torch.empty(q.shape, dtype=q.dtype, device=device)
-        lse = torch.empty((B, H, L), dtype=torch.float32, device=device)
+    def run(*inputs: Any) -> tuple[Tensor, Tensor]:
+        out = inputs[0].new_empty(out_shape)
+        lse = inputs[0].new_empty(lse_shape, dtype=torch.float32)
         if not is_empty:
             launch(*inputs, out, lse)
         return out, lse

@@ -8,8 +8,8 @@ Letters as in `tiles`; T keys. Logarithms have base 2: the logits carry a factor
 # mypy: allow-untyped-defs, allow-incomplete-defs
 
 from collections.abc import Callable
+from typing import Any
 
-import torch
 import triton
 import triton.language as tl
 from torch import Tensor
@@ -116,8 +116,10 @@ def plan_single(
     )
     is_empty = 0 in q.shape
 
-    def run(*inputs: Tensor | None) -> Tensor:
-        out = torch.empty(q.shape, dtype=q.dtype, device=q.device)
+    shape = q.shape
+
+    def run(*inputs: Any) -> Tensor:
+        out: Tensor = inputs[0].new_empty(shape)
         if not is_empty:
             launch(*inputs, out)
         return out
