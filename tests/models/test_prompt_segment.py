@@ -247,6 +247,23 @@ def test_a_failing_replay_leaves_the_cache_as_it_was(graphs, monkeypatch):
     )
 
 
+@pytest.mark.parametrize("modes", [(True, False), (False, True)])
+def test_a_segment_captured_in_one_mode_is_replayed_in_another(modes, graphs):
+    model = small_model()
+    ids = random_tokens(model.config, 1, 24)
+    results = []
+    for mode in modes:
+        for _ in range(3):
+            cache = DRTCache(model.config)
+            with torch.inference_mode(mode):
+                results.append(read(model, cache, ids, [12, 12]))
+            # and goes on in the other one
+            with torch.inference_mode(not mode):
+                read(model, cache, ids, [12])
+    for found in results[1:]:
+        torch.testing.assert_close(found, results[0], **EXACT)
+
+
 def test_a_call_while_another_thread_reads_is_planned(graphs):
     model = small_model()
     ids = random_tokens(model.config, 1, 12)

@@ -71,6 +71,8 @@ class DRTCache(Stream, Cache):
         Stream.__init__(self, self.config)
         expected_chunks = -(-self.expected_tokens // (self.config.chunk_size - 1))
         self.memory: ChunkMemory = make_memory(self._memory_tier, expected_chunks, self._shared)
+        for state in self.last_retrievals:
+            state.tells_host = not self.memory.reads_in_place
         # fingerprint of the weights that filled it, if it was loaded
         self.made_by: str | None = None
         self._fixed: FixedStream | None = None
@@ -155,7 +157,7 @@ class DRTCache(Stream, Cache):
         """Fetch what the last landmarks retrieved, in the background."""
         for state in self.last_retrievals:
             retrieved = state.take_retrieved()
-            if retrieved is not None and not self.memory.reads_in_place:
+            if retrieved is not None:
                 self.memory.prefetch(retrieved.wait())
 
     def claimed(self) -> AbstractContextManager[None]:

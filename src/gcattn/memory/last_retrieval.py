@@ -17,10 +17,15 @@ from gcattn.ops.chunk_topk import ChunkSelection
 
 
 class LastRetrieval(CarriedState):
-    """Indices and weights [B, K] of each row's last landmark, and its document [B]."""
+    """Indices and weights [B, K] of each row's last landmark, and its document [B].
+
+    Attributes:
+        tells_host: What is retrieved is copied to the host, which then fetches it.
+    """
 
     def __init__(self, *, remembers: bool = True) -> None:
         super().__init__(remembers=remembers)
+        self.tells_host = False
         self._retrieved: HostCopy | None = None
 
     def take_retrieved(self) -> "HostCopy | None":
@@ -58,7 +63,8 @@ class LastRetrieval(CarriedState):
         may_serve = layout.may_serve(held.get("documents"))
         if self.remembers and layout.num_finished_chunks:
             self.keep(selection, layout)
-            self._retrieved = HostCopy(self._held["indices"])
+            if self.tells_host:
+                self._retrieved = HostCopy(self._held["indices"])
         if may_serve is None:
             return ChunkSelection(indices, weights)
         same = may_serve[:, :num_blocks, None]

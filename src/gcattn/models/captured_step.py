@@ -45,21 +45,29 @@ class CapturedStep:
         graphs = Graphs() if on_gpu else RecordedCalls()
         self._parts, self._hidden = record(compute, undo, work, graphs)
 
-    def replay(self, model: nn.Module) -> Tensor | None:
+    def replay(self, model: nn.Module, *, checks_last: bool = False) -> Tensor | None:
         """Compute a call; returns hidden states of its own.
 
         Returns None if the model would compute something else now; then the caller must undo what
-        the kernels changed, and the host has changed nothing. Weights are checked before the
-        launch, so that no freed memory is read; modules are checked while the device computes.
+        the kernels changed. Weights are checked before the launch, so that no freed memory is read;
+        modules are checked while the device computes.
+
+        Args:
+            model: It must have the modules that were captured.
+            checks_last: Check modules when everything has been launched: the device need not wait,
+                but the caller must also undo what the host did. Otherwise the host does nothing
+                before.
         """
         if not self._modules.are_weights_in_place():
             return None
         first, *rest = self._parts
         first()
-        if not self._modules.are_those_of(model):
+        if not checks_last and not self._modules.are_those_of(model):
             return None
         for part in rest:
             part()
+        if checks_last and not self._modules.are_those_of(model):
+            return None
         return self._hidden.clone()
 
 

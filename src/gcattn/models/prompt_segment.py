@@ -233,15 +233,15 @@ class CapturedSegment:
         """
         stream, state = self._stream, cache.position.state
         before = ChunkState.start(len(embeds)) if state is None else state
-        read = cache.log.snapshot()
+        untouched = cache.snapshot()
         cache.log.extend(input_ids, self._kept.chunks_after(before))
         try:
             stream.fill(cache, embeds, before)
-            hidden = self._step.replay(model)
+            hidden = self._step.replay(model, checks_last=True)
         finally:
             stream.let_go()
         if hidden is None:
-            cache.log.roll_back(read)
+            cache.roll_back(untouched)
             return None
         stream.settle(cache)
         cache.position.move(self._kept.state_after(before))

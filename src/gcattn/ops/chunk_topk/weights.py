@@ -46,7 +46,6 @@ def weigh_read(queries: Tensor, landmarks: Tensor, filled: Tensor) -> Tensor:
 
 
 def _softmax(scores: Tensor, filled: Tensor) -> Tensor:
-    # a row with nothing chosen is softmaxed over zeros and emptied afterwards: no NaN in the
-    # gradient
-    scores = scores.masked_fill(~filled & filled.any(-1, keepdim=True), -torch.inf)
-    return torch.where(filled, scores.softmax(-1), 0)
+    # not minus infinity: a row with nothing chosen would have NaN for a gradient
+    empty, lowest = ~filled, torch.finfo(scores.dtype).min
+    return scores.masked_fill(empty, lowest).softmax(-1).masked_fill(empty, 0)
