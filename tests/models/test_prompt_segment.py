@@ -132,7 +132,17 @@ def test_only_the_last_shapes_keep_their_graphs(graphs):
     for size in range(6, 12):
         for _ in range(2):
             read(model, DRTCache(model.config), random_tokens(model.config, 1, size), [size])
-    assert len(captured(model)) == prompt_segment.MOST_GRAPHS
+    assert len(captured(model)) == prompt_segment.MOST_SEGMENTS
+
+
+def test_few_tokens_are_kept_in_graphs(graphs, monkeypatch):
+    monkeypatch.setattr(prompt_segment, "MOST_TOKENS_KEPT", 20)
+    model = small_model()
+    for size in (6, 12, 7, 18):
+        for _ in range(2):
+            read(model, DRTCache(model.config), random_tokens(model.config, 1, size), [size])
+        assert captured(model)[-1].num_tokens == size
+        assert sum(segment.num_tokens for segment in captured(model)) <= 20
 
 
 def test_a_captured_segment_keeps_no_cache_and_no_result_in_its_own_tensors(graphs):
@@ -306,4 +316,4 @@ def test_on_a_gpu_replayed_segments_equal_planned_ones(dtype, tier, keep, planne
             for part, x in plain.states()[name].tensors().items():
                 held = fast.states()[name].tensors()[part]
                 torch.testing.assert_close(held, x, **close, msg=f"{name}.{part}")
-    assert len(captured(model)) == prompt_segment.MOST_GRAPHS
+    assert len(captured(model)) == prompt_segment.MOST_SEGMENTS

@@ -31,11 +31,12 @@ from gcattn.nn.retriever import Retrieval
 DEVICES = ("cuda",)
 # the call of the same shape that is captured, which takes as long as several calls
 CALLS_UNTIL_CAPTURE = 2
-# with more tokens in a call the device is slower than the host, and what a graph computes on stays
-# allocated
+# with more tokens in a call the device is slower than the host
 MOST_TOKENS = 32_768
-# graphs that a model keeps, and shapes whose calls it counts
-MOST_GRAPHS, MOST_COUNTED = 4, 64
+# segments that a model keeps, and tokens in all of them: what graphs compute on stays allocated
+MOST_SEGMENTS, MOST_TOKENS_KEPT = 4, 65_536
+# shapes whose calls are counted
+MOST_COUNTED = 64
 
 logger = logging.get_logger(__name__)
 Value = TypeVar("Value")
@@ -53,11 +54,14 @@ class SegmentGraphs:
         self._captured: OrderedDict[Hashable, CapturedSegment] = OrderedDict()
         self._num_calls: OrderedDict[Hashable, int] = OrderedDict()
 
-    def captured(self, key: Hashable, capture: Callable[[], "CapturedSegment | None"]) -> Any:
+    def captured(
+        self, key: Hashable, num_tokens: int, capture: Callable[[], "CapturedSegment | None"]
+    ) -> "CapturedSegment | None":
         """Return what serves a call; None as long as there is nothing.
 
         Args:
             key: What decides the shapes of the call.
+            num_tokens: Of all rows.
             capture: Called for a shape that comes again; returns None if it can't be captured.
         """
         if key in self._captured:
@@ -67,13 +71,20 @@ class SegmentGraphs:
         _keep(self._num_calls, key, num_calls, MOST_COUNTED)
         if num_calls == CALLS_UNTIL_CAPTURE:
             # room first: a graph that is dropped gives its memory back
-            while len(self._captured) >= MOST_GRAPHS:
-                self._captured.popitem(last=False)
+            self._make_room(num_tokens)
             segment = capture()
             if segment is not None:
                 self._captured[key] = segment
             return segment
         return None
+
+    def _make_room(self, num_tokens: int) -> None:
+        kept = self._captured
+        while kept and (
+            len(kept) >= MOST_SEGMENTS
+            or num_tokens + sum(x.num_tokens for x in kept.values()) > MOST_TOKENS_KEPT
+        ):
+            kept.popitem(last=False)
 
     def drop(self, key: Hashable) -> None:
         """Forget a graph of a model that has changed."""
@@ -131,11 +142,13 @@ def read_segment(
         return None
     try:
         segment = graphs.captured(
-            key, lambda: _capture(model, decoder, stream, retrieval, embeds, kept, num_logits)
+            key,
+            B * num_tokens,
+            lambda: _capture(model, decoder, stream, retrieval, embeds, kept, num_logits),
         )
         if segment is None:
             return None
-        hidden: Tensor | None = segment.read(model, stream, input_ids, embeds)
+        hidden = segment.read(model, stream, input_ids, embeds)
         if hidden is None:
             graphs.drop(key)
         return hidden
@@ -149,7 +162,8 @@ def _may_be_captured(
     config, state = cache.config, cache.position.state
     return (
         embeds.device.type in DEVICES
-        and embeds.shape[0] * embeds.shape[1] <= MOST_TOKENS
+        and embeds.shape[1] > 1
+        and embeds.shape[:2].numel() <= MOST_TOKENS
         and not model.training
         and not torch.is_grad_enabled()
         and not torch.is_autocast_enabled(embeds.device.type)
@@ -194,6 +208,9 @@ class CapturedSegment:
         embeds: Like the embeddings of a segment, [B, T, E].
         kept: The plan of one row.
         num_logits: How many of the last tokens' hidden states are wanted; 0: all.
+
+    Attributes:
+        num_tokens: Of all rows.
     """
 
     def __init__(
@@ -206,7 +223,7 @@ class CapturedSegment:
         kept: KeptPlan,
         num_logits: int,
     ) -> None:
-        self._kept = kept
+        self.num_tokens, self._kept = embeds.shape[:2].numel(), kept
         rows = kept.expand(len(embeds))
         # so that calls of any mode can write
         with torch.inference_mode(False), torch.no_grad():
