@@ -1,6 +1,7 @@
 """Plans: made once for the layouts of the inputs, never used for others."""
 
 import os
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -8,7 +9,7 @@ from torch._subclasses import FakeTensorMode
 
 from gcattn import grouped_cross_attention, sliding_window_attention
 from gcattn.ops.grouped_cross_attention import autograd
-from gcattn.ops.launch import Layout
+from gcattn.ops.launch import Launch, Layout
 from gcattn.testing import cross_attention_inputs
 
 pytest.importorskip("triton", reason="Triton is not installed")
@@ -78,6 +79,60 @@ def test_a_second_derivative_is_refused():
     out = attend(leaves, inputs.chunk_indices)
     with pytest.raises(RuntimeError, match='have no second derivative; pass impl="reference"'):
         torch.autograd.grad(out.sum(), leaves[0], create_graph=True)
+
+
+@interpreter
+@pytest.mark.parametrize("mixing", ["separate", "joint"])
+def test_forward_and_backward_are_four_launches_and_eight_allocations(monkeypatch, mixing):
+    # enough programs that the chunks of a query need not be spread over more
+    inputs = cross_attention_inputs(B=1, C=64, M=1, H=4, G=4, N=3, dtype=torch.float32)
+    q, k, v, weights = leaves_of(inputs)
+    calls = []
+    new_empty = torch.Tensor.new_empty
+
+    def allocate(*args, **kwargs):
+        calls.append("allocation")
+        return new_empty(*args, **kwargs)
+
+    monkeypatch.setattr(torch.Tensor, "new_empty", allocate)
+    monkeypatch.setattr(Launch, "__call__", lambda *_: calls.append("launch"))
+    out = grouped_cross_attention(
+        q, k, v, inputs.chunk_indices, weights, mixing=mixing, impl="triton"
+    )
+    torch.autograd.grad(out, (q, k, v, weights), torch.ones_like(out))
+    assert (calls.count("launch"), calls.count("allocation")) == (4, 8)
+
+
+def test_a_later_launch_passes_addresses_and_asks_triton_only_for_hooks(monkeypatch):
+    from triton import knobs
+    from triton.runtime import driver
+
+    ran, launched = [], []
+    binary = SimpleNamespace(function=1, packed_metadata=2, run=lambda *args: ran.append(args))
+
+    class Kernel:
+        def __getitem__(self, grid):
+            return lambda *args, **options: launched.append((grid, args, options)) or binary
+
+    device = SimpleNamespace(get_current_device=lambda: 7, get_current_stream=lambda i: i * 10)
+    monkeypatch.setattr(driver, "_active", device)
+    elsewhere, here = torch.empty(3, device="meta"), torch.empty(3)
+    launch = Launch(Kernel(), (5,), (1, 2), 0.5, num_warps=4)
+    for _ in range(2):
+        launch(elsewhere, None, here)
+    assert launched == [((5, 1, 1), (elsewhere, None, here, (1, 2), 0.5), {"num_warps": 4})]
+    # what lies on the host is passed as it is: the driver is asked whether a GPU can read it
+    assert ran == [(5, 1, 1, 70, 1, 2, None, None, None, 0, None, here, (1, 2), 0.5)]
+
+    def hook(*_):
+        pass
+
+    knobs.runtime.launch_enter_hook.add(hook)
+    try:
+        launch(elsewhere, None, here)
+    finally:
+        knobs.runtime.launch_enter_hook.remove(hook)
+    assert len(launched) == 2 and len(ran) == 1
 
 
 @interpreter
