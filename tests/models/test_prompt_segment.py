@@ -2,6 +2,7 @@
 
 import copy
 import pickle
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -135,6 +136,21 @@ def test_only_the_last_shapes_keep_their_graphs(graphs):
     assert len(captured(model)) == prompt_segment.MOST_SEGMENTS
 
 
+def test_shapes_in_turn_are_captured_more_and_more_rarely():
+    held, captures = prompt_segment.SegmentGraphs(), []
+
+    def capture():
+        captures.append(1)
+        return SimpleNamespace(num_tokens=1)
+
+    shapes = range(prompt_segment.MOST_SEGMENTS + 2)
+    for _ in range(64):
+        for shape in shapes:
+            held.captured(shape, 1, capture)
+    assert len(shapes) < len(captures) <= 6 * len(shapes)
+    assert any(held.captured(0, 1, capture) for _ in range(64))  # and one that comes again is
+
+
 def test_few_tokens_are_kept_in_graphs(graphs, monkeypatch):
     monkeypatch.setattr(prompt_segment, "MOST_TOKENS_KEPT", 20)
     model = small_model()
@@ -196,6 +212,27 @@ def test_calls_of_another_top_k_have_graphs_of_their_own(graphs, planned):
         expected = planned(read_all, DRTCache(model.config))
         torch.testing.assert_close(found, expected, **EXACT)
     assert len(captured(model)) == 3
+
+
+SETTINGS = {
+    "retrieval": lambda model: setattr(model.model.retrieval_groups[0].retriever, "is_off", True),
+    "window": lambda model: setattr(model.model.lower_layers[0].self_attention, "window_size", 2),
+    "configuration": lambda model: setattr(model.config, "rope_theta", 10.0),
+}
+
+
+@pytest.mark.parametrize("change", SETTINGS)
+def test_graphs_are_dropped_when_a_setting_has_changed(change, graphs, planned):
+    model = small_model()
+    ids = random_tokens(model.config, 1, 36)
+    for _ in range(3):
+        before = read(model, DRTCache(model.config), ids, [36])
+    SETTINGS[change](model)
+    fast, plain = DRTCache(model.config), DRTCache(model.config)
+    found, expected = read(model, fast, ids, [36]), planned(read, model, plain, ids, [36])
+    torch.testing.assert_close(found, expected, **EXACT)
+    assert_same(fast, plain)
+    assert not captured(model) and not torch.allclose(found[0], before[0])
 
 
 @pytest.mark.parametrize("change", CHANGES)

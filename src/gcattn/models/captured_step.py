@@ -132,6 +132,7 @@ def record(
             with work.taken_by(lambda _: None):
                 compute()
                 undo()
+            graphs.make_room()
         graphs.begin()
         try:
             with work.taken_by(cut):
@@ -154,8 +155,6 @@ class Graphs:
     @contextmanager
     def beside(self) -> Iterator[None]:
         """Run beside the stream that everything else waits on, as capturing asks for."""
-        # a capture can't free what the allocator keeps for later
-        torch.cuda.empty_cache()
         side = torch.cuda.Stream()
         side.wait_stream(torch.cuda.current_stream())
         try:
@@ -163,6 +162,10 @@ class Graphs:
                 yield
         finally:
             torch.cuda.current_stream().wait_stream(side)
+
+    def make_room(self) -> None:
+        """Free what the allocator keeps for later, of the first run too: a capture can't."""
+        torch.cuda.empty_cache()
 
     def begin(self) -> None:
         """Begin a graph."""

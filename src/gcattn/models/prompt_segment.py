@@ -23,14 +23,13 @@ from gcattn.memory.segment_stream import SegmentStream, segment_shapes
 from gcattn.memory.stream import Stream
 from gcattn.models.call_plan import KeptPlan, kept_plan
 from gcattn.models.captured_step import CapturedStep, reason_not_to_capture
+from gcattn.models.module_settings import ModuleSettings
 from gcattn.models.outputs import HiddenStates
 from gcattn.models.token_step import Decoder
 from gcattn.nn.retriever import Retrieval
 
 # where the host may be slower than the device
 DEVICES = ("cuda",)
-# the call of the same shape that is captured, which takes as long as several calls
-CALLS_UNTIL_CAPTURE = 2
 # with more tokens in a call the device is slower than the host
 MOST_TOKENS = 32_768
 # segments that a model keeps, and tokens in all of them: what graphs compute on stays allocated
@@ -69,7 +68,7 @@ class SegmentGraphs:
             return self._captured[key]
         num_calls = self._num_calls.pop(key, 0) + 1
         _keep(self._num_calls, key, num_calls, MOST_COUNTED)
-        if num_calls == CALLS_UNTIL_CAPTURE:
+        if _is_due(num_calls):
             # room first: a graph that is dropped gives its memory back
             self._make_room(num_tokens)
             segment = capture()
@@ -89,7 +88,6 @@ class SegmentGraphs:
     def drop(self, key: Hashable) -> None:
         """Forget a graph of a model that has changed."""
         del self._captured[key]
-        self._num_calls.pop(key, None)
 
     def __deepcopy__(self, memo: object) -> "SegmentGraphs":
         return SegmentGraphs()
@@ -240,6 +238,7 @@ class CapturedSegment:
 
             # it reads one set of tensors and writes to another
             self._step = CapturedStep(model, compute, lambda: None, stream.work)
+        self._settings = ModuleSettings(model)
 
     def read(
         self, model: nn.Module, cache: DRTCache, input_ids: Tensor | None, embeds: Tensor
@@ -257,12 +256,22 @@ class CapturedSegment:
             hidden = self._step.replay(model, checks_last=True)
         finally:
             stream.let_go()
-        if hidden is None:
+        # also while the device computes
+        if hidden is None or not self._settings.are_those_of(model):
             cache.roll_back(untouched)
             return None
         stream.settle(cache)
         cache.position.move(self._kept.state_after(before))
         return hidden
+
+
+def _is_due(num_calls: int) -> bool:
+    """Say whether a shape is captured at its call of this number that no graph serves.
+
+    That takes as long as several calls. So it is the second one, the fourth, the eighth and so on:
+    a shape whose graphs are dropped again and again is captured more and more rarely.
+    """
+    return num_calls > 1 and num_calls.bit_count() == 1
 
 
 def _keep(held: OrderedDict[Hashable, Value], key: Hashable, value: Value, most: int) -> None:

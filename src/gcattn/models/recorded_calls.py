@@ -47,6 +47,9 @@ class RecordedCalls:
         with torch.inference_mode(False), torch.no_grad():
             yield
 
+    def make_room(self) -> None:
+        """Do nothing: there is no first run."""
+
     def begin(self) -> None:
         """Begin a list."""
         self._recordings.append(Recording())
