@@ -160,6 +160,7 @@ def _may_be_captured(
     config, state = cache.config, cache.position.state
     return (
         embeds.device.type in DEVICES
+        and not torch.compiler.is_compiling()
         and embeds.shape[1] > 1
         and embeds.shape[:2].numel() <= MOST_TOKENS
         and not model.training
