@@ -28,7 +28,9 @@ def questions(
     data: Annotated[
         str,
         typer.Argument(
-            callback=expand, help="Rows of document, question and answer (jsonl, json or parquet)."
+            metavar="DATA",
+            callback=expand,
+            help="Rows of document, question and answer (jsonl, json or parquet).",
         ),
     ],
     split: Split = None,
@@ -91,7 +93,11 @@ def summarization(
     model: Model,
     data: Annotated[
         str,
-        typer.Argument(callback=expand, help="Rows of document and summary, or a dataset's name."),
+        typer.Argument(
+            metavar="DATA",
+            callback=expand,
+            help="Rows of document and summary, or a dataset's name.",
+        ),
     ],
     split: Split = None,
     config_name: Annotated[
@@ -194,7 +200,8 @@ def summarization(
 
 def summary_table(
     results: Annotated[
-        list[Path], typer.Argument(help="Result files of gcattn eval summarization.")
+        list[Path],
+        typer.Argument(metavar="RESULTS", help="Result files of gcattn eval summarization."),
     ],
 ) -> None:
     """Print results of several models and data sets as one Markdown table."""

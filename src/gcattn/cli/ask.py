@@ -32,7 +32,10 @@ NewTokens = Annotated[int, typer.Option(min=1, max=MOST, help="Longest answer, i
 Shown = Annotated[int, typer.Option(min=0, max=1000, help="Retrieved chunks to show.")]
 Stop = Annotated[
     str,
-    typer.Option(help="Text that ends an answer, besides the end-of-text token (default: \\n)."),
+    typer.Option(
+        show_default="a line break",
+        help="Text that ends an answer, besides the end-of-text token.",
+    ),
 ]
 
 
@@ -40,7 +43,7 @@ def ask(
     folder: Annotated[
         Path, typer.Argument(metavar="DIR", callback=expand, help="Folder of a memory.")
     ],
-    question: Annotated[str, typer.Argument(help="Question, worded as in training.")],
+    question: Annotated[str, typer.Argument(metavar="QUESTION", help="Worded as in training.")],
     sources: Shown = 3,
     max_new_tokens: NewTokens = 64,
     stop: Stop = "\n",

@@ -11,9 +11,10 @@ from gcattn.cli.paths import RESULTS
 
 
 def compare(
-    suite: Annotated[Path, typer.Argument(help="Suite, a YAML file as in examples/.")],
+    suite: Annotated[Path, typer.Argument(metavar="SUITE", help="YAML file; see examples/.")],
     overrides: Annotated[
-        list[str] | None, typer.Argument(help="Overrides, such as base.training.steps=100.")
+        list[str] | None,
+        typer.Argument(metavar="KEY=VALUE", help="Overrides, such as base.training.steps=100."),
     ] = None,
     runs: Annotated[Path, typer.Option(help="Folder of the runs.")] = Path("runs/compare"),
     out: Annotated[

@@ -26,8 +26,9 @@ _SHOWN_REPORTS = 20
 Source = Annotated[
     str,
     typer.Argument(
+        metavar="SOURCE",
         help="A parquet, jsonl, json or txt file, a folder of one of these, a glob pattern in "
-        "quotes, or a Hugging Face dataset name such as emozilla/pg19."
+        "quotes, or a Hugging Face dataset name such as emozilla/pg19.",
     ),
 ]
 Out = Annotated[Path, typer.Option(callback=expand, help="Folder to create.")]
@@ -189,7 +190,9 @@ def stories(
 
 @data_app.command()
 def verify(
-    folder: Annotated[Path, typer.Argument(callback=expand, help="Folder of token shards.")],
+    folder: Annotated[
+        Path, typer.Argument(metavar="FOLDER", callback=expand, help="Folder of token shards.")
+    ],
 ) -> None:
     """Check all token shards against their checksums, and every id against the vocabulary.
 

@@ -21,7 +21,7 @@ finetune_app = typer.Typer(
 Overrides = Annotated[
     list[str] | None,
     typer.Argument(
-        metavar="[SECTION.KEY=VALUE]...",
+        metavar="SECTION.KEY=VALUE",
         help="Overrides of the training configuration, such as training.batch_size=1.",
     ),
 ]
@@ -46,7 +46,9 @@ def questions(
     data: Annotated[
         str,
         typer.Argument(
-            callback=expand, help="Rows of document, question and answer (jsonl, json or parquet)."
+            metavar="DATA",
+            callback=expand,
+            help="Rows of document, question and answer (jsonl, json or parquet).",
         ),
     ],
     model: Model,
@@ -98,6 +100,7 @@ def summarization(
     data: Annotated[
         str,
         typer.Argument(
+            metavar="DATA",
             callback=expand,
             help="Rows of document and summary: a parquet or jsonl file or folder, or a dataset "
             "such as EdinburghNLP/xsum.",

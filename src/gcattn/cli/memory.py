@@ -31,7 +31,7 @@ def _expand_all(given: list[Path]) -> list[Path]:
 Files = Annotated[
     list[str],
     typer.Argument(
-        metavar="FILES…",
+        metavar="FILES",
         help="Files and folders: text, Markdown, source code, HTML, and PDF with the extra `pdf`.",
     ),
 ]
@@ -166,7 +166,7 @@ def verify(folder: Folder) -> None:
 def merge(
     folders: Annotated[
         list[Path],
-        typer.Argument(metavar="DIRS…", callback=_expand_all, help="Folders of memories."),
+        typer.Argument(metavar="DIRS", callback=_expand_all, help="Folders of memories."),
     ],
     out: NewFolder,
 ) -> None:
@@ -183,7 +183,7 @@ def delete(
     files: Annotated[
         list[str],
         typer.Argument(
-            metavar="FILES…",
+            metavar="FILES",
             help="Paths of files or folders as they were read, or numbers from info --documents.",
         ),
     ],

@@ -16,9 +16,13 @@ if TYPE_CHECKING:
 
 
 def train(
-    config: Annotated[Path, typer.Argument(help="Run, a YAML file as in examples/.")],
+    config: Annotated[
+        Path,
+        typer.Argument(metavar="CONFIG", help="YAML file that describes the run; see examples/."),
+    ],
     overrides: Annotated[
-        list[str] | None, typer.Argument(help="Overrides, such as training.steps=100.")
+        list[str] | None,
+        typer.Argument(metavar="SECTION.KEY=VALUE", help="Overrides, such as training.steps=100."),
     ] = None,
     resume: Annotated[
         bool,

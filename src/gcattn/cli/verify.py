@@ -15,6 +15,7 @@ def verify(
     folder: Annotated[
         Path,
         typer.Argument(
+            metavar="FOLDER",
             callback=expand,
             help="A model, run, checkpoint, cache, memory or folder of token shards.",
         ),
