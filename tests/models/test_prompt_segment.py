@@ -136,6 +136,14 @@ def test_only_the_last_shapes_keep_their_graphs(graphs):
     assert len(captured(model)) == prompt_segment.MOST_SEGMENTS
 
 
+def test_a_segment_that_reads_more_chunks_than_fit_is_planned(graphs, monkeypatch):
+    monkeypatch.setattr(prompt_segment, "MOST_RETRIEVED_BYTES", 1)
+    model = small_model()
+    for _ in range(3):
+        read(model, DRTCache(model.config), random_tokens(model.config, 1, 12), [12])
+    assert not captured(model)
+
+
 def test_shapes_in_turn_are_captured_more_and_more_rarely():
     held, captures = prompt_segment.SegmentGraphs(), []
 

@@ -11,7 +11,7 @@ Shapes: B batch, T tokens, E hidden size.
 import threading
 from collections import OrderedDict
 from collections.abc import Callable, Hashable
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import torch
 from torch import Tensor, nn
@@ -28,12 +28,17 @@ from gcattn.models.outputs import HiddenStates
 from gcattn.models.token_step import Decoder
 from gcattn.nn.retriever import Retrieval
 
+if TYPE_CHECKING:
+    from gcattn.models.configuration_drt import DRTConfig
+
 # where the host may be slower than the device
 DEVICES = ("cuda",)
 # with more tokens in a call the device is slower than the host
 MOST_TOKENS = 32_768
 # segments that a model keeps, and tokens in all of them: what graphs compute on stays allocated
 MOST_SEGMENTS, MOST_TOKENS_KEPT = 4, 65_536
+# what is retrieved is copied to where graphs read it: keys and values of one segment
+MOST_RETRIEVED_BYTES = 2**29
 # shapes whose calls are counted
 MOST_COUNTED = 64
 
@@ -132,6 +137,9 @@ def read_segment(
     )
     if kept is None or not kept.layout.num_finished_chunks:
         return None
+    retrieved = B * kept.blocks.num_blocks * retrieval.top_k
+    if retrieved * _chunk_bytes(stream.config, embeds) > MOST_RETRIEVED_BYTES:
+        return None
     # graphs of one CUDA stream run in its order; another one gets its own
     queue = torch.cuda.current_stream(device).cuda_stream if embeds.is_cuda else 0
     shapes = segment_shapes(stream, retrieval.top_k)
@@ -174,6 +182,11 @@ def _may_be_captured(
         and cache.upper_window.is_all_used
         and (state is None or not bool(state.document.any()))
     )
+
+
+def _chunk_bytes(config: "DRTConfig", like: Tensor) -> int:
+    slots = config.chunk_size * config.num_key_value_heads
+    return 2 * slots * config.head_dim * like.element_size()
 
 
 def _capture(
