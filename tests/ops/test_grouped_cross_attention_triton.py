@@ -131,6 +131,18 @@ def test_a_popular_chunk_is_cut_into_segments_and_added_up():
     assert not fast[2][:, 2].any() and not fast[3][:, 2].any()
 
 
+def test_readers_are_found_among_more_pairs_than_a_program_reads_at_once(monkeypatch):
+    from gcattn.ops.grouped_cross_attention import autograd, readers
+
+    monkeypatch.setattr(readers, "_MAX_BLOCK_P", 8)
+    for plan in (autograd._forward_plan, autograd._backward_plan):
+        plan.cache_clear()
+    # 20 pairs, and more chunks than a program counts
+    check(draw(B=1, C=5, M=1, H=1, G=1, S=1, D=16, N=11, K=4), torch.float32)
+    for plan in (autograd._forward_plan, autograd._backward_plan):
+        plan.cache_clear()
+
+
 @pytest.mark.parametrize("mixing", ["separate", "joint"])
 def test_rows_that_retrieved_nothing_give_zero_and_no_gradient(mixing):
     inputs = draw(S=16, D=16)
