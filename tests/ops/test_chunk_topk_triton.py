@@ -102,24 +102,26 @@ def test_blocks_change_neither_choice_nor_noise(monkeypatch):
 
 @interpreter
 @pytest.mark.parametrize(
-    ("num_queries", "top_k", "limit"),
+    ("num_queries", "num_chunks", "top_k", "limit"),
     [
-        (4, 2, 20),
-        pytest.param(17, 2, 20, marks=pytest.mark.slow),
-        pytest.param(17, 20, 2**24, marks=pytest.mark.slow),
+        (4, 150, 2, 20),  # several tiles, not all at once
+        pytest.param(17, 300, 2, 20, marks=pytest.mark.slow),
+        pytest.param(17, 300, 20, 2**24, marks=pytest.mark.slow),
     ],
 )
-def test_the_best_of_tiles_lead_to_the_best_of_all(num_queries, top_k, limit, monkeypatch):
+def test_the_best_of_tiles_lead_to_the_best_of_all(
+    num_queries, num_chunks, top_k, limit, monkeypatch
+):
     from gcattn.ops.chunk_topk import triton_select
 
     torch.manual_seed(top_k)
-    queries, landmarks, num_visible, documents = make(1, num_queries, 300, 16)
+    queries, landmarks, num_visible, documents = make(1, num_queries, num_chunks, 16)
     landmarks[:, 3::7] = landmarks[:, :1]  # equal scores in many tiles
     monkeypatch.setattr(triton_select, "MAX_KEYS", limit)
     for named in ({}, documents, {"noise": "gumbel"}, {"selection": "random"}):
         chosen = []
         for is_short in (True, False):
-            monkeypatch.setattr(triton_select, "SHORT_MEMORY", 300 * is_short)
+            monkeypatch.setattr(triton_select, "SHORT_MEMORY", num_chunks * is_short)
             torch.manual_seed(0)
             found = chunk_topk(queries, landmarks, num_visible, top_k, impl="triton", **named)
             chosen.append(found.indices)
