@@ -113,6 +113,7 @@ def test_a_plain_reader_answers_every_question(name, split, haystack, vocabulari
         stream = sample.context.tokens(0, sample.context.num_tokens).tolist()
         for question in sample.questions:
             prompt = decode(list(question.prompt)).strip()
+            prompt = prompt.removeprefix("Question: ").removesuffix("\nAnswer:")
             answer = decode(list(question.answer)).strip()
             assert solve(decode(stream), prompt, wordings_of(split)) == {answer}, prompt
             # the answer is what follows the prompt, and ends where its tokens end

@@ -10,6 +10,7 @@ import itertools
 from collections.abc import Sequence
 from random import Random
 
+from gcattn.data.examples.example import question_prompt
 from gcattn.data.needle_tasks.exercise import Exercise, Needle, Question
 from gcattn.data.needle_tasks.phrases import TokenIds
 from gcattn.data.needle_tasks.vocabulary import NeedleVocabulary
@@ -30,6 +31,8 @@ _SECOND_FACT_SHARE = 0.2
 _ONE_BY_ONE_SHARE = 0.5
 # questions of a training exercise with several keys, at most
 _MAX_ASKED = 4
+# of training questions, those put as `gcattn ask` puts them
+_FORMAL_SHARE = 0.3
 _NUM_CHAINS = 2
 # of variables, whose names hold no space
 _NAME_KINDS = ("letters", "code", "hyphenated", "hex")
@@ -192,7 +195,11 @@ def _needle(
 def _question(
     rng: Random, words: NeedleVocabulary, text: str, answer: str, evidence: tuple[int, ...]
 ) -> Question:
-    prompt = words.encode(rng.choice(_BEFORE_QUESTION) + text)
+    before = rng.choice(_BEFORE_QUESTION)
+    if words.split == "train" and rng.random() < _FORMAL_SHARE:
+        prompt = words.encode(question_prompt(text))
+    else:
+        prompt = words.encode(before + text)
     ids: TokenIds = words.encode(f" {answer}")
     blank = words.number_opening
     # a space of its own tells nothing: to evaluation it is a part of the question
