@@ -4,7 +4,7 @@
 #   make test    what must pass before a change goes in
 #   make nightly the same with all of the tests, those that take longer too
 #   make lint    style and types alone
-#   make demo    ask the released model for what is hidden in up to a million tokens
+#   make demo    ask the released model for what is hidden in long texts and in files
 #   make docs    the documentation, into site/
 #   make clean   delete environments and everything built
 #
@@ -58,7 +58,7 @@ wheel: .venv-test/installed-$(KEY)
 	done; echo "the wheel holds the tokenizer and py.typed"
 
 demo: .venv-demo/installed-$(KEY)
-	env -u OMP_NUM_THREADS $(DEMO)/python -m experiments.demo --model checkpoints/gcattn-12m
+	env -u OMP_NUM_THREADS $(DEMO)/python -m experiments.demo --model checkpoints/gcattn-39m
 
 docs: .venv-docs/installed-$(KEY)
 	$(DOCS)/zensical build --clean --strict

@@ -69,6 +69,8 @@ def lines_of(result: dict[str, Any], method: str, seed: int | None = None) -> li
     metrics = result["metrics"]
     kinds = {
         "by_length": _needles,
+        "cells": _ruler,
+        "mean_tokens": _questions,
         "lengths": _losses,
         "methods": _retrieval,
         "with_gca": _short_sequences,
@@ -131,6 +133,36 @@ def _reading(result: dict[str, Any], row: dict[str, Any]) -> Line:
         "disk_bytes": row["disk_bytes"],
         "gpus": result["hardware"].get("gpus", 0),
     }
+
+
+def _questions(result: dict[str, Any]) -> Iterator[Line]:
+    metrics = result["metrics"]
+    yield {
+        "text": result["config"]["data"],
+        "task": "questions",
+        # documents differ a little in length
+        "length": 1024 * round(metrics["mean_tokens"] / 1024),
+        "score": metrics["accuracy"],
+        "right": metrics["exact"],
+        "asked": metrics["trials"],
+        "documents": metrics["documents"],
+    }
+
+
+def _ruler(result: dict[str, Any]) -> Iterator[Line]:
+    config = result["config"]
+    for row in result["metrics"]["cells"]:
+        yield {
+            "text": config["haystack"],
+            "task": row["task"],
+            "length": row["length"],
+            "score": row["score"],
+            "right": row["all_found"],
+            "asked": row["trials"],
+            "begins_right": row["begins_right"],
+            "seconds": row["seconds"],
+            "parameters": config["parameters"],
+        }
 
 
 def _losses(result: dict[str, Any]) -> Iterator[Line]:

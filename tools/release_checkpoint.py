@@ -1,7 +1,7 @@
 """Make a checkpoint ready to be handed out: `python -m tools.release_checkpoint RUN NAME`.
 
 Writes checkpoints/NAME: weights in bfloat16 in files of at most 15 MB, tokenizer, the training
-configuration, and a model card whose numbers come from the study given with `--study`.
+configuration, and a model card with the tables that `--tables` names.
 """
 
 import argparse
@@ -12,14 +12,26 @@ from typing import Any
 import torch
 import yaml
 
+from gcattn.data.needle_tasks.plan import TEXT
 from gcattn.evals.model_loading import load_causal_lm
-from results.collect import Line
-from results.tables.needles import score_table
-from results.tables.study import scores, source, values
+from results.tables.overview import TABLES
+from results.tables.study import scores, values
 
 ROOT = Path(__file__).parents[1]
 SHARD_SIZE = "15MB"
 _NO_TASKS: dict[str, Any] = {"mixture": {}}
+# what stands above a table in the card
+_WHOLE = "the whole answer, generated greedily; a question may end anywhere in a chunk"
+_CAPTIONS = {
+    "needle-12m": f"Needles in books. Right is {_WHOLE}. Beside it the lenient score of the first "
+    "token under the true text.",
+    "needle-texts": "The same in other text.",
+    "release-needles": f"Needles in books. Right is {_WHOLE}. `worded-…` and `people` state and "
+    "ask in words that training never used.",
+    "release-ruler": "RULER's tasks: its score in percent, and in how many samples every reference "
+    "was found.",
+    "release-losses": "Text that training never saw, by the first tokens of a document.",
+}
 
 
 def main() -> None:
@@ -31,13 +43,23 @@ def main() -> None:
     parser.add_argument(
         "--averaged", type=int, default=1, help="the weights are the mean of so many last stages"
     )
-    parser.add_argument("--study", required=True, help="name of the study of its needles")
+    parser.add_argument(
+        "--processes", type=int, default=1, help="that trained side by side, each with its rows"
+    )
+    parser.add_argument(
+        "--tables", nargs="+", required=True, choices=_CAPTIONS, help="names of its tables"
+    )
     arguments = parser.parse_args()
     folder = ROOT / "checkpoints" / arguments.name
     if not (folder / "config.json").exists():
         save_weights(arguments.run, folder)
     card = model_card(
-        arguments.name, folder, arguments.data, arguments.study, averaged=arguments.averaged
+        arguments.name,
+        folder,
+        arguments.data,
+        arguments.tables,
+        averaged=arguments.averaged,
+        processes=arguments.processes,
     )
     (folder / "README.md").write_text(card, encoding="utf-8")
     print(folder)
@@ -54,19 +76,23 @@ def save_weights(run: Path, folder: Path) -> None:
         file.chmod(0o644)
 
 
-def model_card(name: str, folder: Path, data: str, study: str, *, averaged: int = 1) -> str:
+def model_card(
+    name: str, folder: Path, data: str, tables: list[str], *, averaged: int = 1, processes: int = 1
+) -> str:
     """Return the card: what the model is, how it was made, what it can do."""
     model = load_causal_lm(str(folder), device="cpu", dtype="float32")
     stages = sorted(folder.glob("training*.yaml"))
     configs = [yaml.safe_load(stage.read_text(encoding="utf-8")) for stage in stages]
-    tokens = sum(_tokens(config) for config in configs)
+    tokens = processes * sum(_tokens(config) for config in configs)
     tasks = {name: None for config in configs for name in (config["tasks"] or _NO_TASKS)["mixture"]}
+    tasks.pop(TEXT, None)
     commands = ", ".join(f"`gcattn train {stage.name}`" for stage in stages)
     if averaged > 1:
         commands += f", and `python tools/average_weights.py` of the last {averaged} models"
         if model.config.softmax_off_by_one:
             commands += f" with `--sink-logit {model.config.sink_logit:g}`"
-    lines_of_study = scores(study)
+    if processes > 1:
+        commands += f" in {processes} processes"
     lines = [
         "---",
         "license: apache-2.0",
@@ -83,25 +109,21 @@ def model_card(name: str, folder: Path, data: str, study: str, *, averaged: int 
         f"- **Needles:** {', '.join(tasks)}; keys and values of evaluation are never those of "
         "training",
         f"- **Commands:** {commands}, with the data prepared to the paths in the files"
-        f"{_commit(lines_of_study)}",
+        f"{_commit(TABLES[tables[0]][0])}",
         "- **Licence of the weights:** Apache-2.0",
         "",
-        "```sh",
-        f"gcattn eval needle checkpoints/{name} --lengths 1k,64k,1m",
-        "```",
-        "",
         "## Scores",
-        "",
-        "Exact match of the whole answer, generated greedily; a question may end anywhere in a "
-        "chunk. Beside it the lenient score of the first token under the true text.",
     ]
-    lines += ["", score_table(lines_of_study) + source(study, lines_of_study).rstrip("\n")]
+    for name_of_table in tables:
+        lines += ["", _CAPTIONS[name_of_table], "", TABLES[name_of_table][1]().rstrip("\n")]
+    commands_of_scores = values([x for t in tables for x in scores(TABLES[t][0])], "command")
+    lines += ["", "By these commands:", "", "```sh", *commands_of_scores, "```"]
     return "\n".join(lines) + "\n"
 
 
-def _commit(lines: list[Line]) -> str:
+def _commit(study: str) -> str:
     """Return the commit that the weights were made and first asked with, if a score names it."""
-    commits = [commit for commit in values(lines, "commit") if commit is not None]
+    commits = [commit for commit in values(scores(study), "commit") if commit is not None]
     return f"; rows with needles are those of commit {commits[0][:10]}" if commits else ""
 
 

@@ -1,15 +1,21 @@
 """The table of results/README.md: which table is made of which file, and by which command."""
 
-from results.tables import costs, front_page, learning, needles, scale
+from results.tables import costs, front_page, learning, needles, release, scale
 from results.tables.study import Table, scores, table, values
 
 # tables by the name that documents call them with, each with its study; "" for what is counted
 TABLES: dict[str, tuple[str, Table]] = (
-    front_page.TABLES | needles.TABLES | learning.TABLES | costs.TABLES | scale.TABLES
+    front_page.TABLES
+    | release.TABLES
+    | needles.TABLES
+    | learning.TABLES
+    | costs.TABLES
+    | scale.TABLES
 )
 # what a study asks
 STUDIES = {
-    "needle_12m": "Does the released checkpoint find needles, by task, length and kind of text?",
+    "release": "Does the released model answer in anybody's words, and how well does it write?",
+    "needle_12m": "Does the small checkpoint find needles, by task, length and kind of text?",
     "needle_once": "Does it find them in a billion tokens that were read once into a memory?",
     "needle_tiers": "Does it find them with a memory in eight bits?",
     "needle_tiny": "Does the tiny checkpoint?",

@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import logging
 from dataclasses import dataclass
+from itertools import islice
 from pathlib import Path
+from random import Random
 from typing import TYPE_CHECKING, Any
 
 import torch
 
+from gcattn.data.stories.story import scenes
 from gcattn.library.sources import Source, chunk_weights, source_of
 from gcattn.library.state import read_state
 from gcattn.memory.cache import DRTCache
@@ -21,6 +24,8 @@ if TYPE_CHECKING:
     from gcattn.memory.stores import MemoryTier
 
 _logger = logging.getLogger(__name__)
+# tokens of ordinary text in front of the first question, about a window
+_TOKENS_BEFORE = 504
 
 
 @dataclass(frozen=True)
@@ -80,12 +85,15 @@ class Conversation:
     def __init__(self, library: Library) -> None:
         self._library = library
         self._cache = DRTCache(library.model.config, memory=library.memory)
+        self._began = False
 
     def ask(self, question: str, *, max_new_tokens: int = 64, stop: str | None = "\n") -> Answer:
         """Answer a question; takes the arguments of `Library.ask`."""
         if not question.strip():
             raise ValueError("The question is empty.")
         model, tokenizer, cache = self._library.model, self._library.tokenizer, self._cache
+        if not self._began:
+            self._read_before()
         prompt = worded(question, tokenizer)
         ids = tokenizer(prompt, add_special_tokens=False, return_tensors="pt").input_ids
         ids = ids.to(model.device)
@@ -116,6 +124,18 @@ class Conversation:
         ]
         # a stable sort keeps the order by weight within each group
         return Answer(text.strip(), tuple(sorted(sources, key=lambda x: not x.holds_answer)))
+
+    def _read_before(self) -> None:
+        """Read text that says nothing of anybody: models were trained on questions behind text.
+
+        At the very beginning of a stream they retrieve poorly.
+        """
+        model = self._library.model
+        text = "\n\n".join(islice(scenes(Random(0)), _TOKENS_BEFORE // 10))
+        ids = self._library.tokenizer(text, add_special_tokens=False).input_ids[:_TOKENS_BEFORE]
+        with torch.inference_mode():
+            model(torch.tensor([ids], device=model.device), cache=self._cache, logits_to_keep=1)
+        self._began = True
 
 
 def worded(question: str, tokenizer: PreTrainedTokenizerFast) -> str:
