@@ -14,7 +14,7 @@ from gcattn.train.config import load_config
 from gcattn.train.run import run_training
 
 EXAMPLES = Path(__file__).parents[2] / "examples"
-STAGES = range(1, 5)
+STAGES = range(1, 6)
 SMALL = {"hidden_size": 16, "intermediate_size": 24, "num_attention_heads": 2}
 
 
@@ -67,7 +67,7 @@ def test_the_released_model_fits_into_100_megabytes_and_the_budget():
         run = load_config(stage_file(stage))
         # four GPUs, or fewer with as much accumulation
         tokens += 4 * run.training.batch_size * run.training.steps * run.data.sequence_length
-    assert 1.2e9 < tokens < 1.3e9
+    assert 1.8e9 < tokens < 1.9e9
 
 
 @pytest.mark.parametrize(("gpus", "accumulation"), [("4", "1"), ("2", "2"), ("1", "4")])
@@ -87,7 +87,7 @@ def test_one_command_runs_what_is_not_finished(gpus, accumulation, tmp_path):
     assert done.stdout.splitlines() == [
         f"--nproc_per_node {gpus} -m gcattn.cli train examples/release_34m_{stage}.yaml "
         f"training.gradient_accumulation={accumulation} training.seed=1 --resume"
-        for stage in (2, 3, 4)
+        for stage in STAGES[1:]
     ]
 
 
