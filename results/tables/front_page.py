@@ -2,7 +2,8 @@
 
 from gcattn.evals.lengths import format_length
 from results.collect import Line
-from results.tables.study import Table, scores, source, table
+from results.tables.release import right_of_asked
+from results.tables.study import NOT_MEASURED, Table, scores, source, table
 
 # models and tasks, each with the study that has its scores
 NEEDLES = (
@@ -26,7 +27,6 @@ DECODERS = {
     "full attention (SDPA)": "full attention",
     "full attention (SDPA), compiled, static cache": "full attention, compiled",
 }
-NOT_MEASURED = "–"
 
 
 def needles() -> str:
@@ -52,9 +52,7 @@ def needles() -> str:
 
 def _right(lines: list[Line], length: int) -> str:
     found = [x for x in lines if x["length"] == length]
-    if not found:
-        return NOT_MEASURED
-    return f"{sum(x['right'] for x in found)} of {sum(x['asked'] for x in found)}"
+    return right_of_asked(found) if found else NOT_MEASURED
 
 
 def operator() -> str:

@@ -5,20 +5,14 @@ from collections.abc import Callable, Sequence
 from gcattn.evals.lengths import format_length
 from results.collect import Line
 from results.tables.needles import NAMES
-from results.tables.study import Table, scores, source, table, values
+from results.tables.study import NOT_MEASURED, Table, scores, source, table, values
 
 STUDY = "release"
-NOT_MEASURED = "–"
 
 
 def is_ruler(line: Line) -> bool:
     """Tell lines of `gcattn eval ruler`, whose score is RULER's own."""
     return "begins_right" in line
-
-
-def is_question(line: Line) -> bool:
-    """Tell lines of `gcattn eval questions`."""
-    return line["task"] == "questions"
 
 
 def is_loss(line: Line) -> bool:
@@ -28,7 +22,7 @@ def is_loss(line: Line) -> bool:
 
 def needles() -> str:
     """Return whole answers right, a row a task, a column a length."""
-    lines = [x for x in scores(STUDY) if not (is_ruler(x) or is_loss(x) or is_question(x))]
+    lines = [x for x in scores(STUDY) if not (is_ruler(x) or is_loss(x))]
     return by_length(lines, "task", right_of_asked) + source(STUDY, lines)
 
 

@@ -9,6 +9,7 @@ from typing import Any
 from results.collect import FOLDER, Line, read_lines
 
 Table = Callable[[], str]
+NOT_MEASURED = "–"
 
 
 def scores(study: str, **wanted: Any) -> list[Line]:

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import logging
+from copy import deepcopy
 from dataclasses import dataclass
+from functools import cached_property
 from itertools import islice
 from pathlib import Path
 from random import Random
@@ -70,6 +72,20 @@ class Library:
         """
         return self.conversation().ask(question, max_new_tokens=max_new_tokens, stop=stop)
 
+    @cached_property
+    def beginning(self) -> DRTCache:
+        """The stream of every conversation before its first question.
+
+        It has read text that says nothing of anybody: models were trained on questions behind text,
+        and at the very beginning of a stream they retrieve poorly.
+        """
+        cache = DRTCache(self.model.config, memory=self.memory)
+        text = "\n\n".join(islice(scenes(Random(0)), _TOKENS_BEFORE // 10))
+        ids = self.tokenizer(text, add_special_tokens=False).input_ids[:_TOKENS_BEFORE]
+        with torch.inference_mode():
+            self.model(torch.tensor([ids], device=self.model.device), cache=cache, logits_to_keep=1)
+        return cache
+
     def conversation(self) -> Conversation:
         """Start a conversation, in which each question sees the turns before it."""
         return Conversation(self)
@@ -84,16 +100,13 @@ class Conversation:
 
     def __init__(self, library: Library) -> None:
         self._library = library
-        self._cache = DRTCache(library.model.config, memory=library.memory)
-        self._began = False
+        self._cache = deepcopy(library.beginning)
 
     def ask(self, question: str, *, max_new_tokens: int = 64, stop: str | None = "\n") -> Answer:
         """Answer a question; takes the arguments of `Library.ask`."""
         if not question.strip():
             raise ValueError("The question is empty.")
         model, tokenizer, cache = self._library.model, self._library.tokenizer, self._cache
-        if not self._began:
-            self._read_before()
         prompt = worded(question, tokenizer)
         ids = tokenizer(prompt, add_special_tokens=False, return_tensors="pt").input_ids
         ids = ids.to(model.device)
@@ -124,18 +137,6 @@ class Conversation:
         ]
         # a stable sort keeps the order by weight within each group
         return Answer(text.strip(), tuple(sorted(sources, key=lambda x: not x.holds_answer)))
-
-    def _read_before(self) -> None:
-        """Read text that says nothing of anybody: models were trained on questions behind text.
-
-        At the very beginning of a stream they retrieve poorly.
-        """
-        model = self._library.model
-        text = "\n\n".join(islice(scenes(Random(0)), _TOKENS_BEFORE // 10))
-        ids = self._library.tokenizer(text, add_special_tokens=False).input_ids[:_TOKENS_BEFORE]
-        with torch.inference_mode():
-            model(torch.tensor([ids], device=model.device), cache=self._cache, logits_to_keep=1)
-        self._began = True
 
 
 def worded(question: str, tokenizer: PreTrainedTokenizerFast) -> str:
