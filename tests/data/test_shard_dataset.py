@@ -37,6 +37,19 @@ def test_packed_document_ids_change_right_after_every_end_of_text(shards):
         assert window["document_ids"].tolist() == expected.tolist()
 
 
+def test_windows_that_are_a_library_have_the_documents_of_packed_ones(shards):
+    packed, drawn = ShardDataset(shards, 8, "pack"), ShardDataset(shards, 8, library_rate=0.5)
+    kept = [
+        torch.equal(drawn[i]["document_ids"], packed[i]["document_ids"]) for i in range(len(packed))
+    ]
+    several = [bool(packed[i]["document_ids"].any()) for i in range(len(packed))]
+    assert (
+        0 < sum(many and not same for many, same in zip(several, kept, strict=True)) < sum(several)
+    )
+    assert all(kept[i] or not drawn[i]["document_ids"].any() for i in range(len(packed)))
+    assert "document_ids" not in ShardDataset(shards, 8)[0]
+
+
 @pytest.mark.parametrize("sequence_length", [4, 9])
 def test_separate_windows_lie_inside_one_document_and_miss_less_than_a_window(
     shards, sequence_length
@@ -69,6 +82,8 @@ def test_a_window_longer_than_the_corpus_is_refused(shards, documents):
     [
         ({"sequence_length": 1}, "at least 2, got 1"),
         ({"sequence_length": 8, "documents": "both"}, "documents must be one of"),
+        ({"sequence_length": 8, "library_rate": 2}, "library_rate must lie in"),
+        ({"sequence_length": 8, "documents": "pack", "library_rate": 0.5}, "unless documents is"),
         ({"sequence_length": 8, "include_recall_mask": True}, "has no recall mask"),
     ],
 )

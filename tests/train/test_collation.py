@@ -27,6 +27,13 @@ def test_documents_stay_beside_their_plan_for_the_labels():
     assert batch.keys() == {"input_ids", "labels", "document_ids", "plan"}
 
 
+def test_rows_of_one_document_each_lie_on_the_fixed_grid():
+    one = torch.full((40,), 3)
+    assert Collator(CONFIG)([row(document_ids=one)]).keys() == {"input_ids", "labels"}
+    batch = Collator(CONFIG)([row(document_ids=one), row(document_ids=torch.arange(40) // 9)])
+    assert batch["plan"].finished.tolist() == [2, 4]
+
+
 def test_whole_rows_and_rows_that_change_later_have_no_plan():
     assert Collator(CONFIG)([row()]).keys() == {"input_ids", "labels"}
     breaks = torch.ones(40, dtype=torch.bool)

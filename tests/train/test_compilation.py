@@ -13,7 +13,8 @@ from torch.distributed.device_mesh import init_device_mesh
 from torch.distributed.fsdp import fully_shard
 from torch.nn.parallel import DistributedDataParallel
 
-from gcattn.models import DRTForCausalLM, drt_tiny
+from gcattn.models import DRTForCausalLM, drt_tiny, plan_ahead
+from gcattn.nn.retriever import Retrieval
 from gcattn.train import run
 from gcattn.train.compilation import compile_layers
 from gcattn.train.run import run_training
@@ -86,6 +87,30 @@ def test_changing_shapes_take_a_few_graphs_of_each_kind(backend):
     # one graph for changing rows, one for changing lengths, one for both; the loss has one for each
     # of the four numbers of tokens, in whose slices it is a loop
     assert backend.num_graphs <= 4 * (KINDS - 1) + 4
+
+
+@pytest.mark.slow
+def test_rows_of_several_documents_take_no_graph_of_their_own(backend):
+    model = tiny_model(num_lower_layers=1, num_upper_layers=2, cross_attention_interval=1)
+    compile_layers(model, backend=backend)
+    ids = torch.randint(0, 30, (2, 96), generator=torch.Generator().manual_seed(0))
+    across = Retrieval(model.config.retrieval_top_k, across_documents=True)
+
+    def train_on(breaks, begins):
+        closes, documents = torch.zeros(2, 96, dtype=torch.bool), torch.zeros(2, 96).long()
+        closes[1, breaks] = True
+        for begin in begins:
+            documents[1, begin:] += 1
+        plan = plan_ahead(model.config, (2, 96), chunk_breaks=closes, document_ids=documents)
+        given = {"labels": ids, "document_ids": documents, "plan": plan, "retrieval": across}
+        model(ids, use_cache=False, return_logits=False, **given).loss.backward()
+
+    for breaks in ([20], [20, 50, 60, 70], [5, 6, 7, 8]):
+        train_on(breaks, [])
+    num_graphs = backend.num_graphs
+    train_on([20], [9, 70])
+    train_on([], [9, 70, 90])
+    assert backend.num_graphs == num_graphs
 
 
 @pytest.mark.slow

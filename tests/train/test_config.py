@@ -42,6 +42,8 @@ CORRECT = "model: {preset: drt_tiny}\ndata: {train: d, sequence_length: 64}\nout
         ("training.learning_rate=1e-5", "learning_rate must be above 0 and at least"),
         ("training.warmup=2.5", "fraction below 1 or whole steps, got 2.5"),
         ("data.close_chunks_early=1", r"close_chunks_early must lie in \[0, 1\), got 1.0"),
+        ("data.library_rate=2", r"data.library_rate must lie in \[0, 1\], got 2"),
+        ("data={train: x, sequence_length: 64, documents: pack, library_rate: 0.5}", "got 'pack'"),
         (
             "retrieval.top_k_schedule=[{step: 0, top_k: some}]",
             "a whole number or 'all', got 'some'",
@@ -72,7 +74,7 @@ def test_every_mistake_is_named(tmp_path, override, message):
 
 NUMBERS = {
     "training": [field.name for field in fields(TrainingSection) if field.type in (int, float)],
-    "data": ["sequence_length", "close_chunks_early"],
+    "data": ["sequence_length", "close_chunks_early", "library_rate"],
     "retrieval": ["noise_steps", "temperature_spread"],
 }
 

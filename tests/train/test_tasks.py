@@ -120,6 +120,28 @@ def test_planned_rows_train_as_others_do(make_task_config, monkeypatch, workers)
     assert losses(planned) == losses(plain)
 
 
+def test_rows_that_are_a_library_train_on_what_only_retrieval_crosses(
+    make_task_config, monkeypatch
+):
+    seen = []
+
+    def spy(self, model, inputs, *args, **kwargs):
+        seen.append((inputs, self.retrieval(inputs, training=model.training)))
+        return original(self, model, inputs, *args, **kwargs)
+
+    original = DRTTrainer.compute_loss
+    monkeypatch.setattr(DRTTrainer, "compute_loss", spy)
+    config = make_task_config("data.library_rate=0.5", "training.eval_every=2")
+    run_training(config)
+    assert all(retrieval.across_documents for _, retrieval in seen)
+    with_documents = [inputs for inputs, _ in seen if "document_ids" in inputs]
+    # a batch of rows without documents lies on the fixed grid
+    assert 0 < len(with_documents) < len(seen)
+    assert all("plan" in inputs for inputs in with_documents)
+    begins = with_documents[0]["document_ids"].diff() != 0
+    assert (with_documents[0]["labels"][:, 1:][begins] == -100).all()
+
+
 def test_validation_asks_for_keys_that_training_never_saw(make_task_config):
     from gcattn.data import TokenShards
     from gcattn.data.needle_tasks.vocabulary import split_of

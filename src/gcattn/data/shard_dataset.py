@@ -1,6 +1,7 @@
 """Training windows over token shards: the dataset that the trainer's seeded sampler walks."""
 
 import logging
+from random import Random
 from typing import Literal, get_args
 
 import numpy as np
@@ -26,6 +27,8 @@ class ShardDataset(Dataset[dict[str, Tensor]]):
         documents: "ignore" reads across documents, with only the end-of-text token between them, as
             the paper does; "pack" cuts the same windows and adds "document_ids" [T], counted from 0
             in each window; "separate" keeps every window inside one document.
+        library_rate: Share of the windows of "ignore" that have several "document_ids", as those of
+            "pack" have; the others then have a single one.
         include_recall_mask: Add "recall_mask" [T], one where a token repeats an earlier fact.
 
     Raises:
@@ -41,12 +44,18 @@ class ShardDataset(Dataset[dict[str, Tensor]]):
         sequence_length: int,
         documents: Documents = "ignore",
         *,
+        library_rate: float = 0.0,
         include_recall_mask: bool = False,
     ) -> None:
         if documents not in get_args(Documents):
             raise ValueError(f"documents must be one of {get_args(Documents)}, got {documents!r}.")
         if sequence_length < 2:
             raise ValueError(f"sequence_length must be at least 2, got {sequence_length}.")
+        if not 0 <= library_rate <= 1 or (library_rate and documents != "ignore"):
+            raise ValueError(
+                "library_rate must lie in [0, 1], and be 0 unless documents is 'ignore', got "
+                f"{library_rate} and {documents!r}."
+            )
         if include_recall_mask and shards.recall_mask is None:
             raise ValueError(
                 f"{shards.folder} has no recall mask; only the synthetic corpus has one."
@@ -54,6 +63,7 @@ class ShardDataset(Dataset[dict[str, Tensor]]):
         self.shards = shards
         self.sequence_length = sequence_length
         self.documents = documents
+        self.library_rate = library_rate
         self.include_recall_mask = include_recall_mask
         self.num_skipped_documents = 0
         if documents == "separate":
@@ -86,8 +96,11 @@ class ShardDataset(Dataset[dict[str, Tensor]]):
         stop = start + self.sequence_length
         input_ids = torch.from_numpy(self.shards.tokens(start, stop).astype(np.int64))
         window = {"input_ids": input_ids, "labels": input_ids.clone()}
-        if self.documents == "pack":
-            window["document_ids"] = torch.from_numpy(self._document_ids(start, stop))
+        if self.documents == "pack" or self.library_rate:
+            ids = torch.from_numpy(self._document_ids(start, stop))
+            # the same windows in every run
+            keeps = self.documents == "pack" or Random(start).random() < self.library_rate
+            window["document_ids"] = ids if keeps else torch.zeros_like(ids)
         if self.include_recall_mask and self.shards.recall_mask is not None:
             mask = self.shards.recall_mask[start:stop].astype(np.int64)
             window["recall_mask"] = torch.from_numpy(mask)

@@ -28,7 +28,7 @@ class Choice:
     """How chunks are chosen; see `chunk_topk`."""
 
     top_k: int
-    documents: Tensor | None = None  # of each query, [B, C]; with a memory of several documents
+    documents: Tensor | None = None  # of each query, [B, C]; None: whatever the document
     noise: RetrievalNoise = "none"
     selection: Selection = "learned"
 
@@ -44,7 +44,7 @@ class ChunkSource(Protocol):
         """Choose chunks for queries [B, C, E] among the first `num_visible` [B, C] of each.
 
         These include all shared chunks or none. A row's own chunks are only visible to queries of
-        the same document.
+        the same document, if the choice names the queries' documents.
         """
 
     def fetch(self, indices: Tensor, weights: Tensor) -> RetrievedChunks:
@@ -89,7 +89,7 @@ def select_by_scan(
         num_visible,
         choice.top_k,
         query_documents=choice.documents,
-        landmark_documents=documents,
+        landmark_documents=None if choice.documents is None else documents,
         noise=choice.noise,
         selection=choice.selection,
     )

@@ -27,11 +27,14 @@ class Retrieval:
         noise: "gumbel" adds random noise to the choice, to explore; weights stay noise-free.
         temperature_spread: The scores of each landmark are divided by a temperature of its own
             between 1 / spread and spread, on top of the configuration's; 1: none.
+        across_documents: Every earlier chunk of a row may be chosen, whatever its document: the
+            row's documents are those of a memory of files, and only retrieval crosses their ends.
     """
 
     top_k: int
     noise: RetrievalNoise = "none"
     temperature_spread: float = 1.0
+    across_documents: bool = False
 
     def __post_init__(self) -> None:
         if self.top_k < 1:
@@ -66,7 +69,8 @@ class Retriever(nn.Module):
     ) -> ChunkSelection:
         """Choose chunks for each landmark of the call, indices and weights [B, F, K].
 
-        A chunk sees the chunks before it in its document: never itself, never a later one.
+        A chunk sees the chunks before it in its document, or in its row if retrieval crosses
+        documents: never itself, never a later one.
 
         Args:
             hidden: Columns that enter the group, [B, L, E].
@@ -91,11 +95,9 @@ class Retriever(nn.Module):
             num_visible = num_visible + memory.num_shared * (layout.chunk_lengths > 0)
         if self.is_off:
             num_visible = torch.zeros_like(num_visible)
-        indices, weights = memory.select(
-            queries,
-            num_visible,
-            Choice(retrieval.top_k, layout.chunk_documents, retrieval.noise, self.selection),
-        )
+        documents = None if retrieval.across_documents else layout.chunk_documents
+        choice = Choice(retrieval.top_k, documents, retrieval.noise, self.selection)
+        indices, weights = memory.select(queries, num_visible, choice)
         if self.training and not queries.shape[1]:
             weights = weights + queries.sum()  # of nothing: the norm takes part nevertheless
         return ChunkSelection(indices, weights)

@@ -22,6 +22,8 @@ class Collator:
     def __call__(self, rows: Sequence[dict[str, Tensor]]) -> dict[str, Any]:
         """Return tensors [B, T] by name, and a plan in place of breaks, if there are any."""
         batch: dict[str, Any] = default_collate(list(rows))
+        if "document_ids" in batch and not batch["document_ids"].diff().any():
+            del batch["document_ids"]  # one document a row needs no table of places
         irregular = {name: batch.get(name) for name in ("chunk_breaks", "document_ids")}
         if self.model is None or all(x is None for x in irregular.values()):
             return batch

@@ -54,6 +54,11 @@ class DataSection:
     """Tokens per row; the paper's models have 16,380."""
     documents: Literal["ignore", "pack", "separate"] = "ignore"
     """Rows run over document ends (the paper's way), keep documents apart, or hold one document."""
+    library_rate: float = 0.0
+    """Share of the rows that are read as a memory of files: windows, positions and chunks begin
+    anew where a document does, and only retrieval reaches the documents before it. With `tasks`,
+    the needles of such a row lie in files, and its questions in conversations after the files.
+    Needs `documents: ignore`."""
     loss: Literal["all", "answers"] = "all"
     """"answers": rows are whole examples with labels on answers alone (`gcattn finetune`); their
     chunks close where prompts close them. Needs `documents: pack`."""
@@ -65,6 +70,13 @@ class DataSection:
         if not 0 <= self.close_chunks_early < 1:
             raise ValueError(
                 f"data.close_chunks_early must lie in [0, 1), got {self.close_chunks_early}."
+            )
+        if not 0 <= self.library_rate <= 1:
+            raise ValueError(f"data.library_rate must lie in [0, 1], got {self.library_rate}.")
+        if self.library_rate and self.documents != "ignore":
+            raise ValueError(
+                "data.library_rate above 0 needs data.documents to be 'ignore', got "
+                f"{self.documents!r}."
             )
 
 

@@ -179,13 +179,16 @@ def _rows_of(
     if data.loss == "answers":
         return AnswerRows(shards, data.sequence_length)
     if tasks is None:
-        return ShardDataset(shards, data.sequence_length, data.documents)
+        return ShardDataset(
+            shards, data.sequence_length, data.documents, library_rate=data.library_rate
+        )
     rows = NeedleRows(
         shards,
         data.sequence_length,
         tasks,
         split=split,
         seed=config.training.seed,
+        library_rate=data.library_rate,
     )
     rows.check_length(shortest)
     return rows

@@ -164,12 +164,13 @@ class DRTTrainer(Trainer):
         schedule, model = self.config.retrieval, self.accelerator.unwrap_model(self.model).config
         top_k = self._top_k(inputs)
         top_k = model.retrieval_top_k if top_k is None else top_k
+        is_library = self.config.data.library_rate > 0
         if not training:
-            return Retrieval(top_k)
+            return Retrieval(top_k, across_documents=is_library)
         ends = schedule.noise_steps
         is_noisy = ends is None or self.state.global_step < ends
         noise: RetrievalNoise = model.retrieval_noise if is_noisy else "none"
-        return Retrieval(top_k, noise, schedule.temperature_spread)
+        return Retrieval(top_k, noise, schedule.temperature_spread, is_library)
 
     def _top_k(self, inputs: dict[str, Tensor]) -> int | None:
         """Return the chunks to retrieve at the current step, None for the model's own number."""

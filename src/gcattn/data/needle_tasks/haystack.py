@@ -38,6 +38,11 @@ class Haystack:
         """Tokens before the text repeats itself."""
         return self.shards.num_tokens
 
+    def beginning_before(self, position: int) -> int:
+        """Return where the document of a position begins."""
+        starts = self.shards.document_starts
+        return int(starts[np.searchsorted(starts, position % self.num_tokens, side="right") - 1])
+
     def read(self, start: int, num_tokens: int) -> np.ndarray:
         """Return `num_tokens` token ids from position `start` on, int64."""
         parts = []

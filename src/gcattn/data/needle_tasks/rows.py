@@ -6,7 +6,6 @@ Shapes: T tokens per row.
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass, field
 from random import Random
 
 import numpy as np
@@ -19,7 +18,8 @@ from gcattn.chunking.labels import IGNORED
 from gcattn.data.needle_tasks.exercise import Exercise
 from gcattn.data.needle_tasks.haystack import Haystack
 from gcattn.data.needle_tasks.interleaved_text import InterleavedText
-from gcattn.data.needle_tasks.phrases import TokenIds
+from gcattn.data.needle_tasks.library_text import library_text
+from gcattn.data.needle_tasks.placement import Insert, place_anywhere
 from gcattn.data.needle_tasks.plan import NeedlePlan, read_mixture
 from gcattn.data.needle_tasks.tasks import NeedleTask
 from gcattn.data.needle_tasks.vocabulary import NeedleVocabulary
@@ -48,6 +48,9 @@ class NeedleRows(Dataset[dict[str, Tensor]]):
         num_rows: How many rows there are.
         random_break_rate: Probability, per token, that its chunk closes early; above 0, or with the
             plan's `question_break_rate`, rows hold "chunk_breaks" [T], bool.
+        library_rate: Share of the rows that are read as a library: files with needles, then
+            conversations with the questions, kept apart by "document_ids" [T]. The other rows then
+            have a single document.
         include_answer_mask: Add "answer_mask" [T], one where a token belongs to an answer.
         excluded_ids: Ids that never occur in text, such as a model's landmark.
 
@@ -65,6 +68,7 @@ class NeedleRows(Dataset[dict[str, Tensor]]):
         seed: int = 0,
         num_rows: int = DEFAULT_NUM_ROWS,
         random_break_rate: float = 0.0,
+        library_rate: float = 0.0,
         include_answer_mask: bool = False,
         excluded_ids: Iterable[int] = (),
     ) -> None:
@@ -72,10 +76,13 @@ class NeedleRows(Dataset[dict[str, Tensor]]):
             raise ValueError(f"num_rows must be at least 1, got {num_rows}.")
         if not 0 <= random_break_rate < 1:
             raise ValueError(f"random_break_rate must lie in [0, 1), got {random_break_rate}.")
+        if not 0 <= library_rate <= 1:
+            raise ValueError(f"library_rate must lie in [0, 1], got {library_rate}.")
         tasks, self._text_share = read_mixture(plan.mixture)
         self.plan = plan
         self.sequence_length = sequence_length
         self.random_break_rate = random_break_rate
+        self.library_rate = library_rate
         self.include_answer_mask = include_answer_mask
         self._tasks, self._weights = list(tasks), list(tasks.values())
         self._seed = seed
@@ -114,17 +121,13 @@ class NeedleRows(Dataset[dict[str, Tensor]]):
 
     def _row(self, number: int, length: int) -> dict[str, np.ndarray]:
         rng = Random(f"{self._seed} {self._words.split} {length} {number}")
-        inserts = _place(rng, self._exercises(rng, length), length, self.plan.near_question_rate)
-        num_inserted = sum(len(insert.token_ids) for insert in inserts)
-        text = InterleavedText(
-            self._haystack,
-            rng.randrange(self._haystack.num_tokens),
-            length - num_inserted,
-            [(insert.gap, insert.token_ids) for insert in inserts],
-        )
+        text, inserts = self._text(rng, length)
         input_ids = text.tokens(0, length)
         answers, inserted = np.zeros(length, dtype=bool), np.zeros(length, dtype=bool)
         closings, question_breaks = np.zeros((2, length), dtype=bool)
+        document_ids = np.zeros(length, dtype=np.int64)
+        for insert, start in zip(inserts, text.starts, strict=True):
+            document_ids[start:] += insert.begins_document
         for insert, start in zip(inserts, text.starts, strict=True):
             inserted[start : start + len(insert.token_ids)] = True
             for begin, stop, end in insert.answers:
@@ -132,8 +135,9 @@ class NeedleRows(Dataset[dict[str, Tensor]]):
                 closings[start + stop : start + end] = True
                 if rng.random() < self.plan.question_break_rate:
                     # where those of a prompt that ends with the question do
+                    first = np.searchsorted(document_ids, document_ids[start + begin])
                     places = [start + begin - behind for behind in CLOSES_BEFORE_END]
-                    question_breaks[[place for place in places if place >= 0]] = True
+                    question_breaks[[place for place in places if place >= first]] = True
         draw = np.random.default_rng(rng.getrandbits(63))
         text_share, needle_share = self.plan.loss_shares
         # only answers have a label in a corrupted row: without any it would teach nothing
@@ -158,9 +162,22 @@ class NeedleRows(Dataset[dict[str, Tensor]]):
         if self.random_break_rate or self.plan.question_break_rate:
             breaks = draw.random(length) < self.random_break_rate
             row["chunk_breaks"] = breaks | question_breaks
+        if self.library_rate:
+            row["document_ids"] = document_ids
         if self.include_answer_mask:
             row["answer_mask"] = answers.astype(np.int64)
         return row
+
+    def _text(self, rng: Random, length: int) -> tuple[InterleavedText, list[Insert]]:
+        is_library = self.library_rate > 0 and rng.random() < self.library_rate
+        exercises = self._exercises(rng, length)
+        num_text = length - sum(exercise.num_tokens for exercise in exercises)
+        if is_library:
+            return library_text(rng, exercises, self._haystack, num_text)
+        inserts = place_anywhere(rng, exercises, num_text, self.plan.near_question_rate)
+        start = rng.randrange(self._haystack.num_tokens)
+        placed = [(insert.gap, insert.token_ids) for insert in inserts]
+        return InterleavedText(self._haystack, start, num_text, placed), inserts
 
     def _exercises(self, rng: Random, length: int) -> list[Exercise]:
         if rng.random() < self._text_share:
@@ -183,44 +200,3 @@ class NeedleRows(Dataset[dict[str, Tensor]]):
                 f"{length}; lengthen the rows or lower the task's count."
             )
         return exercise
-
-
-@dataclass(frozen=True)
-class _Insert:
-    """Ids to put into the text after `gap` of its tokens.
-
-    Within them answers lie at [begin, stop), and what closes them at [stop, end).
-    """
-
-    gap: int
-    token_ids: TokenIds
-    answers: list[tuple[int, int, int]] = field(default_factory=list)
-
-
-def _place(
-    rng: Random, exercises: list[Exercise], sequence_length: int, near_rate: float
-) -> list[_Insert]:
-    """Choose gaps so that every needle comes before its questions."""
-    num_text = sequence_length - sum(exercise.num_tokens for exercise in exercises)
-    inserts = []
-    for exercise in exercises:
-        *gaps, last = sorted(rng.randint(0, num_text) for _ in range(len(exercise.needles) + 1))
-        if near_rate and rng.random() < near_rate:
-            first = max(0, last - int(num_text ** rng.random()))
-            gaps = [rng.randint(first, last) for _ in gaps]
-        rng.shuffle(gaps)
-        for group in exercise.groups:
-            own, gaps = sorted(gaps[: len(group)]), gaps[len(group) :]
-            inserts += [_Insert(gap, n.token_ids) for gap, n in zip(own, group, strict=True)]
-        inserts.append(_questions(exercise, last))
-    return inserts
-
-
-def _questions(exercise: Exercise, gap: int) -> _Insert:
-    ids: TokenIds = ()
-    answers = []
-    for question in exercise.questions:
-        begin = len(ids) + len(question.prompt)
-        ids += question.prompt + question.answer + question.closing
-        answers.append((begin, begin + len(question.answer), len(ids)))
-    return _Insert(gap, ids, answers)

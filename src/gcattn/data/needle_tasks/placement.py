@@ -1,0 +1,59 @@
+"""Where the needles and questions of a training row go in its text."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from random import Random
+
+from gcattn.data.needle_tasks.exercise import Exercise
+from gcattn.data.needle_tasks.phrases import TokenIds
+
+
+@dataclass(frozen=True)
+class Insert:
+    """Ids to put into the text after `gap` of its tokens.
+
+    Within them answers lie at [begin, stop), and what closes them at [stop, end). Where a document
+    begins, an insert of no ids says so.
+    """
+
+    gap: int
+    token_ids: TokenIds = ()
+    answers: list[tuple[int, int, int]] = field(default_factory=list)
+    begins_document: bool = False
+
+
+def place_anywhere(
+    rng: Random, exercises: list[Exercise], num_text: int, near_rate: float
+) -> list[Insert]:
+    """Choose gaps in `num_text` tokens so that every needle comes before its questions."""
+    inserts = []
+    for exercise in exercises:
+        *gaps, last = sorted(rng.randint(0, num_text) for _ in range(len(exercise.needles) + 1))
+        if near_rate and rng.random() < near_rate:
+            first = max(0, last - int(num_text ** rng.random()))
+            gaps = [rng.randint(first, last) for _ in gaps]
+        rng.shuffle(gaps)
+        inserts += needles_at(exercise, gaps)
+        inserts.append(questions_at(exercise, last))
+    return inserts
+
+
+def needles_at(exercise: Exercise, gaps: list[int]) -> list[Insert]:
+    """Put each needle into a gap; those of one group keep their order."""
+    inserts = []
+    for group in exercise.groups:
+        own, gaps = sorted(gaps[: len(group)]), gaps[len(group) :]
+        inserts += [Insert(gap, n.token_ids) for gap, n in zip(own, group, strict=True)]
+    return inserts
+
+
+def questions_at(exercise: Exercise, gap: int) -> Insert:
+    """Put the questions with their answers into one gap."""
+    ids: TokenIds = ()
+    answers = []
+    for question in exercise.questions:
+        begin = len(ids) + len(question.prompt)
+        ids += question.prompt + question.answer + question.closing
+        answers.append((begin, begin + len(question.answer), len(ids)))
+    return Insert(gap, ids, answers)
