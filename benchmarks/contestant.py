@@ -13,6 +13,7 @@ from torch import Tensor
 
 from benchmarks.inputs import OperatorInputs
 from benchmarks.shapes import OperatorShape
+from gcattn.ops.grouped_cross_attention.api import Mixing
 
 Computes = Literal["grouped_cross_attention", "sliding_window", "full_attention", "block_sparse"]
 
@@ -41,6 +42,8 @@ class Contestant:
     flops: Callable[[OperatorShape], int] | None = None  # of the forward; None: not counted
     # somebody else's: if it is wrong or fails, that is recorded and no failure of the run
     is_foreign: bool = False
+    # how retrieved chunks share the softmax, where it computes Grouped Cross-Attention
+    mixing: Mixing = "separate"
 
 
 def leaf(x: Tensor) -> Tensor:

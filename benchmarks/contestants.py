@@ -10,11 +10,18 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from benchmarks.contestant import Contestant, PreparedCall, by_columns, heads_first, leaf
+from benchmarks.contestant import (
+    Contestant,
+    PreparedCall,
+    by_columns,
+    heads_first,
+    leaf,
+)
 from benchmarks.costs import cross_attention_flops, full_attention_flops, window_flops
 from benchmarks.inputs import OperatorInputs
 from benchmarks.peers import peers
 from gcattn.ops import grouped_cross_attention, sliding_window_attention
+from gcattn.ops.grouped_cross_attention.api import Mixing
 from gcattn.ops.implementation import Impl
 
 # rows that one call of SDPA takes: the second dimension of a CUDA grid
@@ -26,6 +33,9 @@ def contestants() -> list[Contestant]:
     gca, window = cross_attention_flops, window_flops
     return [
         Contestant("gcattn", "grouped_cross_attention", ours("auto"), gca),
+        Contestant(
+            "gcattn, joint", "grouped_cross_attention", ours("auto", "joint"), gca, mixing="joint"
+        ),
         Contestant("gcattn reference", "grouped_cross_attention", ours("reference"), gca),
         Contestant("gather + SDPA", "grouped_cross_attention", _gather_and_sdpa, gca),
         Contestant("SDPA full causal", "full_attention", _full_attention, full_attention_flops),
@@ -38,14 +48,16 @@ def _chunks_by_columns(x: Tensor) -> Tensor:
     return x.flatten(1, 2)
 
 
-def ours(impl: Impl) -> Callable[[OperatorInputs], PreparedCall]:
-    """Return how our operator is prepared with the given implementation."""
+def ours(impl: Impl, mixing: Mixing = "separate") -> Callable[[OperatorInputs], PreparedCall]:
+    """Return how our operator is prepared with the given implementation and way to mix chunks."""
 
     def prepare(inputs: OperatorInputs) -> PreparedCall:
         leaves = _cross_attention_leaves(inputs)
         q, k, v, weights = leaves.values()
         return PreparedCall(
-            lambda: grouped_cross_attention(q, k, v, inputs.chunk_indices, weights, impl=impl),
+            lambda: grouped_cross_attention(
+                q, k, v, inputs.chunk_indices, weights, mixing=mixing, impl=impl
+            ),
             leaves,
             _chunks_by_columns,
         )

@@ -83,7 +83,9 @@ def _truth(contestant: Contestant, inputs: OperatorInputs) -> dict[str, Tensor]:
         weights = inputs.chunk_weights.detach().double().requires_grad_()
         leaves["chunk_weights"] = weights
         q, k, v, _ = leaves.values()
-        out = grouped_cross_attention(q, k, v, inputs.chunk_indices, weights, impl="reference")
+        out = grouped_cross_attention(
+            q, k, v, inputs.chunk_indices, weights, mixing=contestant.mixing, impl="reference"
+        )
     else:
         q, k, v = leaves.values()
         out = _window_by_mask(q, k, v, inputs.shape.window)

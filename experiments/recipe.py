@@ -117,6 +117,7 @@ RECIPES = {
         tasks=replace(TASKS, question_break_rate=0, text_loss_share=1),
     ),
     "bypass": Recipe("what is read bypasses the stream", {"residual_wiring": "bypass"}),
+    "joint": Recipe("one softmax over all that was retrieved", {"chunk_mixing": "joint"}),
     "off-by-one": Recipe("softmax-off-by-one", {"softmax_off_by_one": True}),
     "no-breaks": Recipe(
         "no question closes its chunk", tasks=replace(TASKS, question_break_rate=0)
