@@ -34,7 +34,7 @@ def contestants() -> list[Contestant]:
     return [
         Contestant("gcattn", "grouped_cross_attention", ours("auto"), gca),
         Contestant(
-            "gcattn, joint", "grouped_cross_attention", ours("auto", "joint"), gca, mixing="joint"
+            "gcattn joint", "grouped_cross_attention", ours("auto", "joint"), gca, mixing="joint"
         ),
         Contestant("gcattn reference", "grouped_cross_attention", ours("reference"), gca),
         Contestant("gather + SDPA", "grouped_cross_attention", _gather_and_sdpa, gca),

@@ -15,7 +15,7 @@ from gcattn.figures import BLUE, INK, ORANGE, make_plain, new_figure, save
 # ours first and strongest; the others keep their colour from picture to picture
 COLOURS = {
     "gcattn": BLUE,
-    "gcattn, joint": "#4f7fd1",
+    "gcattn joint": "#4f7fd1",
     "gcattn reference": "#8fb8dc",
     "gather + SDPA": ORANGE,
     "SDPA full causal": "#b3372f",
