@@ -294,16 +294,27 @@ def _comparison(result: dict[str, Any]) -> Iterator[Line]:
     ends = result["metrics"]["positions"]
     for name, model in result["metrics"]["models"].items():
         line = {"method": name, "learning_rate": model["learning_rate"], "task": "loss"}
+        line["seeds"] = len(model["seeds"])
         for text, measured in model["texts"].items():
             grows = measured.get("long_range_gain", {})
-            gain = {"task": "long-range gain", "score": grows.get("mean")}
+            gain = {"task": "long-range gain", "score": grows.get("mean")} | _deviation(grows)
             yield line | {"text": text, "length": ends[-1]} | gain
             for i, loss in enumerate(measured["loss"]["mean"]):
                 if loss is None:
                     continue
                 ways = {w: measured[w]["mean"][i] for w in ("off", "random") if w in measured}
                 place = {"start": ends[i - 1] if i else 0, "stop": ends[i]}
-                yield line | {"text": text, "length": ends[-1]} | place | {"score": loss} | ways
+                spread = _deviation(measured["loss"], i)
+                row = line | {"text": text, "length": ends[-1]} | place | {"score": loss}
+                yield row | spread | ways
+
+
+def _deviation(measured: dict[str, Any], position: int | None = None) -> Line:
+    """Return the standard deviation over seeds, where there are several."""
+    found = measured.get("standard_deviation")
+    if found is not None and position is not None:
+        found = found[position]
+    return {} if found is None else {"standard_deviation": found}
 
 
 def _time(timing: dict[str, Any]) -> Line:

@@ -158,14 +158,20 @@ def natural(comparison: str) -> str:
     def cell(name: str, text: str) -> str:
         first, last = losses(name, text)[0], losses(name, text)[-1]
         (gain,) = (x for x in models[name] if x["text"] == text and x["task"] == "long-range gain")
-        made = f"{first['score']:.3f} → {last['score']:.3f}, {gain['score']:+.3f}"
+        spread = f" ± {last['standard_deviation']:.3f}" if "standard_deviation" in last else ""
+        made = f"{first['score']:.3f} → {last['score']:.3f}{spread}, {gain['score']:+.3f}"
         return made + (f"; {last['off']:.2f}, {last['random']:.2f}" if "off" in last else "")
 
     rows = [
-        [name, f"{models[name][0]['learning_rate'] * 1e3:g}", *(cell(name, text) for text in LAST)]
+        [
+            name,
+            f"{models[name][0]['learning_rate'] * 1e3:g}",
+            models[name][0].get("seeds", 1),
+            *(cell(name, text) for text in LAST),
+        ]
         for name in sorted(models, key=lambda name: losses(name, "math")[-1]["score"])
     ]
-    columns = ["model", "rate · 1000", "books", "mathematics", "articles"]
+    columns = ["model", "rate · 1000", "seeds", "books", "mathematics", "articles"]
     return table(columns, rows) + source("natural_text", lines)
 
 
