@@ -35,6 +35,7 @@ def write_result(
     seed: int,
     trials: int,
     command: str | None = None,
+    measured: dict[str, Any] | None = None,
 ) -> Path:
     """Write `<folder>/<name>.json`: a result with its source version, hardware and software.
 
@@ -46,6 +47,8 @@ def write_result(
         seed: Seed of the first trial.
         trials: Number of independent repetitions after the metrics.
         command: Command line that makes the file again; that of the process by default.
+        measured: "source", "hardware" and "software" of the measurement, where it was made
+            elsewhere than the file is written; those of this process by default.
 
     Returns:
         The file. It appears whole or not at all.
@@ -61,6 +64,7 @@ def write_result(
         "source": source_version(),
         "hardware": describe_hardware(),
         "software": describe_software(),
+        **(measured or {}),
         "seed": seed,
         "trials": trials,
         "config": config,

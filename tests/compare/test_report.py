@@ -2,8 +2,12 @@
 
 import pytest
 
+from gcattn.compare.comparison import write_comparison
+from gcattn.compare.evaluation import write_evaluation
 from gcattn.compare.report import compare
-from gcattn.compare.suite import Suite
+from gcattn.compare.runs import EVALUATION_FILE
+from gcattn.compare.suite import Suite, suite_runs
+from gcattn.results import describe_software, read_result
 
 
 def suite(**changes):
@@ -93,3 +97,15 @@ def test_seeds_give_a_spread():
     text = compare(suite(full=None), runs)["models"]["window"]["texts"]["books"]
     assert text["loss"]["mean"][:2] == pytest.approx([4.45, 3.35])
     assert text["loss"]["standard_deviation"][:2] == pytest.approx([0.07071, 0.21213], abs=1e-4)
+
+
+def test_a_comparison_names_the_machine_that_trained_and_not_the_one_that_reports(tmp_path):
+    wanted = suite(models={"window": {}, "full": {}})
+    runs = suite_runs(wanted)
+    for each, losses in zip(runs, (WINDOW, FULL), strict=True):
+        made = run(each.model, losses) | {"hardware": {"gpu": "theirs"}, "curve": []}
+        write_evaluation(tmp_path / each.name / EVALUATION_FILE, made)
+    write_comparison(wanted, runs, tmp_path, tmp_path / "out.json", {})
+    result = read_result(tmp_path / "out.json")
+    assert result["hardware"] == {"gpu": "theirs"}
+    assert result["software"] == describe_software()  # these runs do not say theirs

@@ -11,6 +11,8 @@ from gcattn.compare.runs import finished
 from gcattn.compare.suite import Run, Suite
 from gcattn.results import write_result
 
+MEASURED = ("source", "hardware", "software")
+
 
 def choose_runs(suite: Suite, runs: Sequence[Run], models: str | None) -> list[Run]:
     """Return the runs of models named with commas between them, or all.
@@ -50,6 +52,7 @@ def write_comparison(
     done = {run.name: evaluation for run in runs if (evaluation := finished(run, runs_folder))}
     if not done:
         raise ValueError(f"No run was finished; their logs are in {runs_folder}.")
+    first = next(iter(done.values()))
     metrics: dict[str, Any] = compare(suite, list(done.values()))
     metrics["unfinished"] = [run.name for run in runs if run.name not in done]
     write_result(
@@ -59,5 +62,7 @@ def write_comparison(
         folder=file.parent,
         seed=min(suite.seeds),
         trials=len(suite.seeds),
+        # the report may be written on a machine that trained nothing
+        measured={key: first[key] for key in MEASURED if key in first},
     )
     return metrics

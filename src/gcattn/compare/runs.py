@@ -25,7 +25,7 @@ def train_and_evaluate(suite: Suite, run: Run, runs_folder: Path) -> dict[str, A
 
     from gcattn.compare.evaluation import evaluate_model, write_evaluation
     from gcattn.models import DRTConfig
-    from gcattn.results import describe_hardware, source_version
+    from gcattn.results import describe_hardware, describe_software, source_version
     from gcattn.train.run import run_training
     from gcattn.train.run_log import LOG_FILE, read_log
 
@@ -50,6 +50,7 @@ def train_and_evaluate(suite: Suite, run: Run, runs_folder: Path) -> dict[str, A
         "tokens_per_second": median(r["tokens_per_second"] for r in records),
         "peak_memory_gib": round(peak / 2**30, 3),
         "hardware": describe_hardware(),
+        "software": describe_software(),
         "source": source_version(),
         "curve": [(r["step"], round(r["loss"], 5)) for r in records],
         "texts": evaluate_model(outcome.model_folder, suite, seed=run.seed),
