@@ -189,4 +189,5 @@ TABLES: dict[str, tuple[str, Table]] = {
     "long-range": ("long_range", long_range),
     "natural-12m": ("natural_text", lambda: natural("natural_12m")),
     "natural-12m-muon": ("natural_text", lambda: natural("natural_12m_muon")),
+    "natural-12m-muon-rates": ("natural_text", lambda: natural("natural_12m_muon_rates")),
 }
