@@ -344,9 +344,14 @@ def test_a_copy_of_a_model_has_no_graphs(graphs):
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
 @pytest.mark.parametrize("tier", ["device", "host"])
 @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float32])
-@pytest.mark.parametrize("keep", [0, 1])
-def test_on_a_gpu_replayed_segments_equal_planned_ones(dtype, tier, keep, planned):
-    config = drt_128m(vocab_size=500, num_retrieval_groups=2, cross_attention_interval=1)
+@pytest.mark.parametrize(("keep", "mixing"), [(0, "separate"), (1, "joint")])
+def test_on_a_gpu_replayed_segments_equal_planned_ones(dtype, tier, keep, mixing, planned):
+    config = drt_128m(
+        vocab_size=500,
+        num_retrieval_groups=2,
+        cross_attention_interval=1,
+        chunk_mixing=mixing,
+    )
     model = DRTForCausalLM(config).eval().to("cuda", dtype)
     sizes = [630, 630, 630, 700]
     for prompt in range(6):
