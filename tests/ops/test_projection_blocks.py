@@ -44,6 +44,7 @@ def test_what_blocks_do_not_suit_is_left_to_the_library(two_threads, monkeypatch
 @torch.no_grad()
 def test_only_plain_maps_are_cut(two_threads, monkeypatch):
     seen = []
+    monkeypatch.setattr(projections, "fits_kernel", lambda x, weight: False)
     monkeypatch.setattr(projections, "project_in_blocks", lambda x, w: seen.append(w) or x)
     plain, hooked, biased = (nn.Linear(8, 64, bias=i == 2) for i in range(3))
     hooked.register_forward_hook(lambda module, inputs, out: 2 * out)

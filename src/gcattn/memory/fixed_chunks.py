@@ -30,6 +30,7 @@ from gcattn.memory.host_work import HostWork, Work
 from gcattn.memory.last_retrieval import LastRetrieval
 from gcattn.memory.token_log import TokenLog
 from gcattn.ops.chunk_topk import ChunkSelection
+from gcattn.ops.native import has_kernels
 
 
 class FixedChunks:
@@ -99,6 +100,8 @@ def _buffer(like: Tensor, *shape: int) -> Tensor:
     if not like.is_cpu:
         return like.new_zeros(shape)
     B, num_chunks, S, *heads = shape
+    if has_kernels(B, like.dtype):
+        return like.new_zeros(B, heads[0], num_chunks, S, heads[1]).permute(0, 2, 3, 1, 4)
     wide = torch.promote_types(like.dtype, torch.float32)
     return like.new_zeros(B, *heads, num_chunks, S, dtype=wide).permute(0, 3, 4, 1, 2)
 

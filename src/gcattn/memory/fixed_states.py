@@ -16,6 +16,7 @@ from gcattn.chunking import ChunkLayout
 from gcattn.memory.column_tail import ColumnTail
 from gcattn.memory.open_chunk import OpenChunk
 from gcattn.memory.window import WindowCache
+from gcattn.ops.native import has_kernels
 from gcattn.ops.pointwise import write_columns
 
 
@@ -129,6 +130,8 @@ def _rings(like: Tensor, *shape: int) -> Tensor:
     if not like.is_cpu or not all(shape):
         return like.new_zeros(shape)
     n, B, W, *heads = shape
+    if has_kernels(B, like.dtype):
+        return like.new_zeros(n, B, heads[0], W, heads[1]).transpose(2, 3)
     wide = torch.promote_types(like.dtype, torch.float32)
     return like.new_zeros(n, B, *heads, W, dtype=wide).permute(0, 1, 4, 2, 3)
 

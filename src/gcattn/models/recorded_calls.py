@@ -8,12 +8,14 @@ result into the tensor that held it in the recorded run.
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from functools import partial
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, Self
 
 import torch
 from torch import Tensor, nn
 from torch._ops import OpOverload
 from torch.utils._python_dispatch import TorchDispatchMode
+
+from gcattn.ops.native import set_recorder
 
 Call = Callable[[], Any]
 
@@ -27,6 +29,13 @@ UNREPEATABLE = {
 ATTENTION = {
     torch.ops.aten._scaled_dot_product_flash_attention_for_cpu.default,
     torch.ops.aten._scaled_dot_product_attention_math.default,
+}
+# these leave what they return to be written
+UNWRITTEN = {"empty", "new_empty", "empty_like", "empty_strided"}
+# no function of torch writes the result of these into a tensor
+ONLY_AS_OPERATOR = {
+    torch.ops.aten.embedding.default: torch.ops.aten.embedding.out,
+    torch.ops.aten.index.Tensor: torch.ops.aten.index.Tensor_out,
 }
 # these read only the shape of a tensor
 FILLS = {"zeros_like", "ones_like", "full_like", "new_zeros", "new_ones", "new_full"}
@@ -93,6 +102,23 @@ class Recording(TorchDispatchMode):
         self.recorded: list[Recorded] = []
         self._kept: list[Any] = []  # so that no other tensor takes the place of one
 
+    def __enter__(self) -> Self:
+        """Record from here on."""
+        set_recorder(self)
+        super().__enter__()
+        return self
+
+    def __exit__(self, *raised: Any) -> None:
+        """Record no longer."""
+        set_recorder(None)
+        super().__exit__(*raised)
+
+    def note(self, call: Call, read: list[Tensor], written: list[Tensor]) -> None:
+        """Note a call of a compiled kernel, which no operator makes."""
+        self._kept.append((read, written))
+        places = set(map(_place, read)), set[int](), set(map(_place, written))
+        self.recorded.append(Recorded(call, *places))
+
     def __torch_dispatch__(
         self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: Any = None
     ) -> Any:
@@ -116,6 +142,8 @@ class Recording(TorchDispatchMode):
             return out
         out = func(*args, **kwargs)
         self._kept.append((args, kwargs, out))
+        if _name(func) in UNWRITTEN:
+            return out
         results = [x for x in _tensors(out) if x.numel() and _place(x) not in read]
         if results:  # else there are only views
             call = _into(_tensors(out), func, args, kwargs)
@@ -178,8 +206,9 @@ def _into(
     name = _name(operator)
     if name in ("_to_copy", "clone"):
         return partial(results[0].copy_, args[0])
-    for functions in (torch, torch._C._nn, torch.linalg):
-        function = getattr(functions, name.removeprefix("linalg_"), None)
+    short = name.removeprefix("linalg_")
+    functions = [getattr(holder, short, None) for holder in (torch, torch._C._nn, torch.linalg)]
+    for function in [ONLY_AS_OPERATOR.get(operator), *functions]:
         if function is not None and len(results) == 1:
             call = partial(function, *args, **kwargs, out=results[0])
             with suppress(TypeError):

@@ -12,8 +12,10 @@ from gcattn.nn.plain_calls import is_called_plainly
 from gcattn.ops.launch import is_traced
 from gcattn.ops.projections import (
     fits_blocks,
+    fits_kernel,
     project_few_rows,
     project_in_blocks,
+    project_natively,
     shares_a_launch,
 )
 
@@ -37,6 +39,8 @@ def project(x: Tensor, *maps: nn.Module) -> tuple[Tensor, ...]:
 def _project_on_cpu(x: Tensor, part: nn.Module) -> Tensor:
     if not torch.compiler.is_compiling() and is_plain_map(part):
         weight = cast(nn.Linear, part).weight
+        if type(weight) is nn.Parameter and fits_kernel(x, weight):
+            return project_natively(x, weight)
         if type(weight) is nn.Parameter and fits_blocks(x, weight):
             return project_in_blocks(x, weight)
     out: Tensor = part(x)

@@ -105,6 +105,7 @@ def chunk_topk(
                 top_k,
                 is_scored,
                 is_noisy,
+                impl,
             )
     return ChunkSelection(indices, weigh_chunks(queries, landmarks, indices))
 

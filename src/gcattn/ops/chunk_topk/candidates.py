@@ -59,6 +59,7 @@ def chunk_candidates(
         top_k,
         is_scored=True,
         is_noisy=False,
+        impl=impl,
     )
 
 

@@ -6,7 +6,9 @@ Shapes: B batch, C querying chunks, N past chunks, K retrieved chunks, E hidden 
 import torch
 from torch import Tensor
 
+from gcattn.ops.chunk_topk.native_scores import fits_kernel, score_natively
 from gcattn.ops.chunk_topk.running_best import BestChunks, nothing_yet, with_block
+from gcattn.ops.implementation import Impl
 
 # past chunks scored at once by few queries: work enough for several threads
 SCORE_BLOCK = 8192
@@ -23,23 +25,26 @@ def best_chunks_reference(
     top_k: int,
     is_scored: bool,
     is_noisy: bool,
+    impl: Impl = "reference",
 ) -> BestChunks:
-    """Choose the best visible chunks; arguments as in `api`.
+    """Choose the best visible chunks; arguments as in `api`; "auto" may score in a kernel.
 
     Chunks are scored, or left to the noise alone, and the best so far compete with the next block:
     all queries share one read of the landmarks.
     """
-    B, C, E = queries.shape
+    B, C, _ = queries.shape
     wide = torch.promote_types(queries.dtype, torch.float32)
     best = nothing_yet(queries, top_k)
     num_open = _seen_by_all(num_visible, landmark_documents)
     size = SCORE_BLOCK if C < _MANY_QUERIES else max(SCORE_BLOCK // _PARTS, 1)
     for start in range(0, landmarks.shape[1], size):
         block = landmarks[:, start : start + size]
-        scores = queries.new_zeros((B, C, block.shape[1]), dtype=wide)
-        if is_scored:
-            with torch.autocast(queries.device.type, enabled=False):
-                scores = (queries.to(wide) @ block.to(wide).mT).mul_(E**-0.5)  # [B, C, n]
+        if is_scored and impl == "auto" and fits_kernel(queries, block):
+            scores = score_natively(queries, block)
+        elif is_scored:
+            scores = _score(queries, block, wide)
+        else:
+            scores = queries.new_zeros((B, C, block.shape[1]), dtype=wide)
         if is_noisy:
             scores = scores + _gumbel(scores)
         if start + block.shape[1] > num_open:
@@ -51,6 +56,12 @@ def best_chunks_reference(
             scores = scores.masked_fill(~visible, -torch.inf)
         best = with_block(best, scores, start)
     return best
+
+
+def _score(queries: Tensor, landmarks: Tensor, wide: torch.dtype) -> Tensor:
+    with torch.autocast(queries.device.type, enabled=False):
+        scores = queries.to(wide) @ landmarks.to(wide).mT  # [B, C, n]
+        return scores.mul_(queries.shape[-1] ** -0.5)
 
 
 def _seen_by_all(num_visible: Tensor, landmark_documents: Tensor | None) -> int:

@@ -7,10 +7,13 @@ Shapes: B batch, H query heads, G key/value heads, D head dim, S slots per chunk
 chunks, J = H / G query heads per key/value head.
 """
 
+import math
+
 import torch
 from torch import Tensor
 
 from gcattn.ops.grouped_cross_attention.reference import softmax_over_chunks
+from gcattn.ops.native import MAX_HEAD_DIM, run_kernel, runs_native
 
 
 def read_in_order(
@@ -38,6 +41,8 @@ def read_in_order(
         Mixed output, [B, 1, 1, H, D].
     """
     B, K, S, G, D = k.shape
+    if not is_joint and _fits_kernel(q, k, v, chunk_weights, chunk_lengths):
+        return _read_natively(q, k, v, chunk_weights, chunk_lengths, sink_logit)
     queries = q.view(B, G, -1, D) * D**-0.5  # [B, G, J, D]
     logits = queries @ k.permute(0, 3, 4, 1, 2).flatten(-2)  # [B, G, J, K · S]
     used = torch.arange(S, device=q.device) < chunk_lengths.unsqueeze(-1)  # [B, K, S]
@@ -54,3 +59,36 @@ def read_in_order(
         mixed = logits.softmax(-1)[..., :S] * weights
     values = v.permute(0, 3, 1, 2, 4).flatten(2, 3)  # [B, G, K · S, D]
     return (mixed.flatten(-2) @ values).view(q.shape)
+
+
+def _fits_kernel(
+    q: Tensor, k: Tensor, v: Tensor, chunk_weights: Tensor, chunk_lengths: Tensor
+) -> bool:
+    return (
+        k.stride() == v.stride()
+        and k.stride(-1) == 1
+        and q.shape[-1] <= MAX_HEAD_DIM
+        and k.dtype == v.dtype == q.dtype
+        and chunk_weights.dtype == torch.float32
+        and chunk_weights.is_contiguous()
+        and chunk_lengths.dtype == torch.long
+        and chunk_lengths.stride(-1) == 1
+        and runs_native(len(q), q)
+    )
+
+
+def _read_natively(
+    q: Tensor,
+    k: Tensor,
+    v: Tensor,
+    chunk_weights: Tensor,
+    chunk_lengths: Tensor,
+    sink_logit: float | None,
+) -> Tensor:
+    out = torch.empty_like(q)
+    B, K, S, G, D = k.shape
+    sizes = [B, K, S, q.shape[-2], G, D, *k.stride()[:4], chunk_lengths.stride(0)]
+    sink = -math.inf if sink_logit is None else float(sink_logit)
+    tensors = [q, k, v, chunk_weights, chunk_lengths, out]
+    run_kernel("read_chunks", q.dtype, [*tensors, *sizes, sink, torch.get_num_threads()], [out])
+    return out

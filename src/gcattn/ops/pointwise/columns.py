@@ -11,6 +11,7 @@ from torch import Tensor
 
 from gcattn.ops.implementation import Impl, runs_fused
 from gcattn.ops.launch import MAX_PLANS, Keys, keys_of, make_plan
+from gcattn.ops.native import run_kernel, runs_native
 
 Pair = tuple[Tensor, Tensor]
 
@@ -29,9 +30,19 @@ def write_columns(rings: Pair, columns: Pair, at: Tensor, *, impl: Impl = "auto"
         with torch.cuda.device_of(at):
             _plan(keys_of(inputs))(*inputs)
         return
+    if impl == "auto" and _fits_kernel(rings, columns, at):
+        for ring, column in zip(rings, columns, strict=True):
+            sizes = len(at), *ring.stride()[:3], *ring.shape[2:]
+            run_kernel("write_column", ring.dtype, (ring, column, at, *sizes), [ring])
+        return
     rows = torch.arange(len(at), device=at.device)
     for ring, column in zip(rings, columns, strict=True):
         ring[rows, at] = column[:, 0].to(ring.dtype)
+
+
+def _fits_kernel(rings: Pair, columns: Pair, at: Tensor) -> bool:
+    same = all(x.dtype == columns[0].dtype and x.is_cpu and x.stride(-1) == 1 for x in rings)
+    return same and at.is_contiguous() and runs_native(len(at), *columns)
 
 
 def _unfit(keys: Tensor, values: Tensor, at: Tensor, *rings: Tensor) -> str:

@@ -12,6 +12,7 @@ from torch import Tensor
 
 from gcattn.ops.implementation import KERNEL_DTYPES, Impl, runs_fused
 from gcattn.ops.launch import MAX_PLANS, Keys, keys_of, make_plan
+from gcattn.ops.native import run_kernel, runs_native
 
 
 def silu_times(gate: Tensor, up: Tensor, *, impl: Impl = "auto") -> Tensor:
@@ -26,6 +27,10 @@ def silu_times(gate: Tensor, up: Tensor, *, impl: Impl = "auto") -> Tensor:
     if runs_fused(impl, inputs, _unfit):
         with torch.cuda.device_of(gate):
             return _plan(keys_of(inputs))(*inputs)
+    if impl == "auto" and gate.shape == up.shape and runs_native(gate.shape[:-1].numel(), *inputs):
+        out = torch.empty_like(gate)
+        run_kernel("silu_times", gate.dtype, (gate, up, out, gate.numel()), [out])
+        return out
     return F.silu(gate) * up
 
 

@@ -12,6 +12,7 @@ from torch import Tensor
 
 from gcattn.ops.implementation import KERNEL_DTYPES, Impl, runs_fused
 from gcattn.ops.launch import MAX_PLANS, Keys, keys_of, make_plan
+from gcattn.ops.native import run_kernel, runs_native
 
 # what one program holds
 MAX_SIZE = 16384
@@ -30,6 +31,8 @@ def rms_norm(x: Tensor, weight: Tensor, eps: float | None, *, impl: Impl = "auto
     if runs_fused(impl, inputs, _unfit):
         with torch.cuda.device_of(x):
             return _plan(keys_of(inputs), _epsilon(x) if eps is None else eps)(*inputs)
+    if impl == "auto" and runs_native(x.shape[:-1].numel(), x, weight):
+        return _native_norm(x, None, weight, eps)[1]
     wide = torch.promote_types(x.dtype, torch.float32)
     if x.is_cpu and not torch.is_grad_enabled():
         return _norm_in_few_passes(x.to(wide), weight, eps).to(x.dtype)
@@ -61,8 +64,21 @@ def add_rms_norm(
     if runs_fused(impl, inputs, _unfit):
         with torch.cuda.device_of(x):
             return _sum_plan(keys_of(inputs), _epsilon(x) if eps is None else eps)(*inputs)
+    if impl == "auto" and runs_native(x.shape[:-1].numel(), x, added, weight):
+        return _native_norm(x, added, weight, eps)
     total = x + added
     return total, rms_norm(total, weight, eps, impl=impl)
+
+
+def _native_norm(
+    x: Tensor, added: Tensor | None, weight: Tensor, eps: float | None
+) -> tuple[Tensor, Tensor]:
+    total, out = x if added is None else torch.empty_like(x), torch.empty_like(x)
+    sizes = x.shape[:-1].numel(), x.shape[-1], _epsilon(x) if eps is None else eps
+    sums = None if added is None else total
+    written = [out] if sums is None else [sums, out]
+    run_kernel("rms_norm", x.dtype, (x, added, weight, sums, out, *sizes), written)
+    return total, out
 
 
 def _epsilon(x: Tensor) -> float:

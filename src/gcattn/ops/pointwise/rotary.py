@@ -11,6 +11,7 @@ from torch import Tensor
 
 from gcattn.ops.implementation import KERNEL_DTYPES, Impl, runs_fused
 from gcattn.ops.launch import MAX_PLANS, Keys, keys_of, make_plan
+from gcattn.ops.native import run_kernel, runs_native
 
 Rotation = tuple[Tensor, Tensor]  # cosines and sines
 
@@ -30,13 +31,23 @@ def rotate(
     if runs_fused(impl, inputs, _unfit):
         with torch.cuda.device_of(q):
             return _plan(keys_of(inputs))(*inputs)
-    return _rotate_one(q, rotation), _rotate_one(k, rotation)
+    rows = q.shape[:2].numel()
+    is_native = impl == "auto" and inputs[2].shape[:2] == q.shape[:2] and runs_native(rows, *inputs)
+    one = _rotate_natively if is_native else _rotate_one
+    return one(q, rotation), one(k, rotation)
 
 
 def _rotate_one(x: Tensor, rotation: Rotation) -> Tensor:
     cos, sin = rotation
     first, second = x.chunk(2, dim=-1)
     return x * cos + torch.cat([-second, first], dim=-1) * sin
+
+
+def _rotate_natively(x: Tensor, rotation: Rotation) -> Tensor:
+    out = torch.empty_like(x)
+    sizes = x.shape[:2].numel(), *x.shape[2:]
+    run_kernel("rotate", x.dtype, (x, *rotation, out, *sizes), [out])
+    return out
 
 
 def _unfit(q: Tensor, k: Tensor, cos: Tensor, sin: Tensor) -> str:

@@ -2,5 +2,13 @@
 
 from gcattn.ops.projections.api import project_few_rows, shares_a_launch
 from gcattn.ops.projections.blocks import fits_blocks, project_in_blocks
+from gcattn.ops.projections.native_few_rows import fits_kernel, project_natively
 
-__all__ = ["fits_blocks", "project_few_rows", "project_in_blocks", "shares_a_launch"]
+__all__ = [
+    "fits_blocks",
+    "fits_kernel",
+    "project_few_rows",
+    "project_in_blocks",
+    "project_natively",
+    "shares_a_launch",
+]

@@ -12,6 +12,7 @@ from torch import Tensor
 from gcattn.ops.implementation import KERNEL_DTYPES, Impl, runs_triton
 from gcattn.ops.launch import MAX_PLANS, Keys, Layout, is_traced, keys_of, layouts_of
 from gcattn.ops.sliding_window.autograd import triton_sliding_window
+from gcattn.ops.sliding_window.native_single import fits_kernel, native_single
 from gcattn.ops.sliding_window.reference import sliding_window_reference
 
 # what one tile of the kernels holds
@@ -64,6 +65,8 @@ def sliding_window_attention(
         unfit = _check_once(window_size, keys)
     if runs_triton(impl, q, unfit):
         return triton_sliding_window(keys, *inputs, window_size)
+    if impl == "auto" and fits_kernel(*inputs, window_size):
+        return native_single(*inputs)
     return sliding_window_reference(*inputs, window_size)
 
 

@@ -1,0 +1,334 @@
+/* Kernels of a decoded token on a CPU: a few columns, no gradient.
+
+   Compiled once for each dtype of the tensors: `value` is float, or with -DBFLOAT16 a bfloat16. All
+   arithmetic is in float, and results are rounded where PyTorch's operators round theirs.
+
+   Letters: B batch, M rows, n input size, N output size or keys, H query heads, G key/value heads,
+   D head dim (at most MAX_D), K chunks, S slots per chunk. Tensors lie in one piece unless a stride
+   is given. */
+
+#include <math.h>
+#include <stdint.h>
+#include <string.h>
+
+#include "shared_work.h"
+
+/* limits of what `calls.py` lets in, and the keys that are read at a time */
+enum { MAX_D = 256, MAX_INPUT = 65536, TILE = 64 };
+
+#ifdef BFLOAT16
+typedef uint16_t value;
+static inline float widen(value x) {
+    uint32_t bits = (uint32_t)x << 16;
+    float wide;
+    memcpy(&wide, &bits, 4);
+    return wide;
+}
+static inline value narrow(float x) {
+    uint32_t bits;
+    memcpy(&bits, &x, 4);
+    if ((bits & 0x7fffffff) > 0x7f800000) return 0x7fc0; /* NaN */
+    return (bits + 0x7fff + ((bits >> 16) & 1)) >> 16;   /* to the nearest, ties to even */
+}
+#else
+typedef float value;
+static inline float widen(value x) { return x; }
+static inline value narrow(float x) { return x; }
+#endif
+static inline float rounded(float x) { return widen(narrow(x)); }
+
+/* Linear map: x [M, n], weight [N, n] -> out [M, N]. A weight is most of what a token reads. */
+
+struct map {
+    const float *x; /* as `widen_rows` leaves it */
+    const value *weight;
+    value *out;
+    float *scores; /* instead of out, if not null: results that are not rounded */
+    float scale;
+    int64_t M, n, N, block;
+};
+
+#ifdef BFLOAT16
+/* Two values make 32 bits, of which each is a float after one operation: so x [M, n] becomes its
+   even values [M, n / 2] and its odd ones. n is even. */
+static const float *widen_rows(const value *x, float *wide, int64_t count) {
+    for (int64_t i = 0; i < count / 2; i++) {
+        wide[i] = widen(x[2 * i]);
+        wide[count / 2 + i] = widen(x[2 * i + 1]);
+    }
+    return wide;
+}
+
+typedef uint32_t __attribute__((may_alias, aligned(2))) pair;
+
+static inline float of_bits(uint32_t bits) {
+    float x;
+    memcpy(&x, &bits, 4);
+    return x;
+}
+
+static inline void four_products(const struct map *p, int64_t m, const value *const row[4],
+                                 float sums[4]) {
+    int64_t n = p->n / 2;
+    const float *even = p->x + m * n, *odd = even + p->M * n;
+    const pair *at = (const pair *)row[0], *bt = (const pair *)row[1];
+    const pair *ct = (const pair *)row[2], *dt = (const pair *)row[3];
+    float a = 0, b = 0, c = 0, d = 0;
+#pragma omp simd reduction(+ : a, b, c, d)
+    for (int64_t i = 0; i < n; i++) {
+        a += even[i] * of_bits(at[i] << 16) + odd[i] * of_bits(at[i] & 0xffff0000);
+        b += even[i] * of_bits(bt[i] << 16) + odd[i] * of_bits(bt[i] & 0xffff0000);
+        c += even[i] * of_bits(ct[i] << 16) + odd[i] * of_bits(ct[i] & 0xffff0000);
+        d += even[i] * of_bits(dt[i] << 16) + odd[i] * of_bits(dt[i] & 0xffff0000);
+    }
+    sums[0] = a, sums[1] = b, sums[2] = c, sums[3] = d;
+}
+#else
+static const float *widen_rows(const value *x, float *wide, int64_t count) {
+    (void)wide, (void)count;
+    return x;
+}
+
+static inline void four_products(const struct map *p, int64_t m, const value *const row[4],
+                                 float sums[4]) {
+    const float *x = p->x + m * p->n, *at = row[0], *bt = row[1], *ct = row[2], *dt = row[3];
+    float a = 0, b = 0, c = 0, d = 0;
+#pragma omp simd reduction(+ : a, b, c, d)
+    for (int64_t i = 0; i < p->n; i++) {
+        a += x[i] * at[i];
+        b += x[i] * bt[i];
+        c += x[i] * ct[i];
+        d += x[i] * dt[i];
+    }
+    sums[0] = a, sums[1] = b, sums[2] = c, sums[3] = d;
+}
+#endif
+
+static void map_block(const void *arguments, int64_t number) {
+    const struct map *p = arguments;
+    int64_t last = (number + 1) * p->block;
+    if (last > p->N) last = p->N;
+    for (int64_t o = number * p->block; o < last; o += 4) {
+        const value *row[4];
+        for (int j = 0; j < 4; j++) row[j] = p->weight + (o + j < last ? o + j : last - 1) * p->n;
+        for (int64_t m = 0; m < p->M; m++) {
+            float sums[4];
+            four_products(p, m, row, sums);
+            for (int j = 0; j < 4 && o + j < last; j++) {
+                if (p->scores)
+                    p->scores[m * p->N + o + j] = sums[j] * p->scale;
+                else
+                    p->out[m * p->N + o + j] = narrow(sums[j]);
+            }
+        }
+    }
+}
+
+static void apply(struct map *map, const value *x, int64_t num_threads) {
+    float wide[MAX_INPUT];
+    map->x = widen_rows(x, wide, map->M * map->n);
+    map->block = (1 << 14) / (int64_t)(map->n * sizeof(value)) / 4 * 4;
+    if (map->block < 8) map->block = 8;
+    share(map_block, map, (map->N + map->block - 1) / map->block, num_threads);
+}
+
+void project(const value *x, const value *weight, value *out, int64_t M, int64_t n, int64_t N,
+             int64_t num_threads) {
+    struct map map = {.weight = weight, .out = out, .M = M, .n = n, .N = N};
+    apply(&map, x, num_threads);
+}
+
+/* Scores of queries [M, n] and landmarks [N, n], times scale: [M, N], in float. */
+
+void score(const value *queries, const value *landmarks, float *scores, int64_t M, int64_t n,
+           int64_t N, double scale, int64_t num_threads) {
+    struct map map = {.weight = landmarks, .scores = scores, .scale = scale, .M = M, .n = n, .N = N};
+    apply(&map, queries, num_threads);
+}
+
+/* Root mean square norm of x + added [M, n], which goes to total; added and total may be null. */
+
+void rms_norm(const value *x, const value *added, const value *weight, value *total, value *out,
+              int64_t M, int64_t n, double eps) {
+    for (int64_t m = 0; m < M; m++, x += n, out += n) {
+        const value *in = x;
+        if (added) {
+            for (int64_t i = 0; i < n; i++) total[i] = narrow(widen(x[i]) + widen(added[i]));
+            in = total, added += n, total += n;
+        }
+        float squares = 0;
+#pragma omp simd reduction(+ : squares)
+        for (int64_t i = 0; i < n; i++) squares += widen(in[i]) * widen(in[i]);
+        float scale = 1 / sqrtf(squares / n + (float)eps);
+        for (int64_t i = 0; i < n; i++) out[i] = narrow(widen(in[i]) * scale * widen(weight[i]));
+    }
+}
+
+/* Rotary positions: x [M, H, D], cosines and sines [M, D]. */
+
+void rotate(const value *x, const value *cosine, const value *sine, value *out, int64_t M,
+            int64_t H, int64_t D) {
+    for (int64_t m = 0; m < M; m++, cosine += D, sine += D)
+        for (int64_t h = 0; h < H; h++, x += D, out += D)
+            for (int64_t i = 0; i < D / 2; i++) {
+                int64_t j = i + D / 2;
+                float a = widen(x[i]), b = widen(x[j]);
+                out[i] = narrow(rounded(a * widen(cosine[i])) + rounded(-b * widen(sine[i])));
+                out[j] = narrow(rounded(b * widen(cosine[j])) + rounded(a * widen(sine[j])));
+            }
+}
+
+/* e^x for x <= 0, to 2e-7 of it: loops with it become vector code, which those with expf do not. */
+
+static inline float exponential(float x) {
+    x = x < -87 ? -87 : x;
+    float n = rintf(x * 1.44269504f);
+    float r = x - n * 0.693359375f + n * 2.12194440e-4f;
+    float p = 1.9875691500e-4f;
+    p = p * r + 1.3981999507e-3f;
+    p = p * r + 8.3334519073e-3f;
+    p = p * r + 4.1665795894e-2f;
+    p = p * r + 1.6666665459e-1f;
+    p = p * r + 5.0000001201e-1f;
+    p = p * r * r + r + 1;
+    int32_t bits = ((int32_t)n + 127) << 23;
+    float power;
+    memcpy(&power, &bits, 4);
+    return p * power;
+}
+
+/* silu(gate) * up, [count]. */
+
+void silu_times(const value *gate, const value *up, value *out, int64_t count) {
+    for (int64_t i = 0; i < count; i++) {
+        float x = widen(gate[i]), shrunk = exponential(-fabsf(x));
+        float silu = x * (x < 0 ? shrunk : 1) / (1 + shrunk);
+        out[i] = narrow(rounded(silu) * widen(up[i]));
+    }
+}
+
+/* Write columns [B, G, D] into a ring [B, W, G, D] at the places at [B]. Strides of the ring: `row`
+   from row to row, `step` from column to column, `head` from head to head. */
+
+void write_column(value *ring, const value *column, const int64_t *at, int64_t B, int64_t row,
+                  int64_t step, int64_t head, int64_t G, int64_t D) {
+    for (int64_t b = 0; b < B; b++)
+        for (int64_t g = 0; g < G; g++, column += D)
+            memcpy(ring + b * row + at[b] * step + g * head, column, D * sizeof(value));
+}
+
+/* Attention of one query to N keys [N, D], which are `step` values apart, tile by tile. */
+
+struct reading {
+    float q[MAX_D], mixed[MAX_D], highest, total;
+};
+
+static void begin_reading(struct reading *r, const value *q, int64_t D) {
+    float scale = 1 / sqrtf(D);
+    for (int64_t d = 0; d < D; d++) r->q[d] = widen(q[d]) * scale, r->mixed[d] = 0;
+    r->highest = -INFINITY, r->total = 0;
+}
+
+static void read_keys(struct reading *r, const value *k, const value *v, const int64_t *documents,
+                      int64_t document, int64_t N, int64_t step, int64_t D) {
+    for (int64_t start = 0; start < N; start += TILE) {
+        int64_t count = N - start < TILE ? N - start : TILE;
+        float scores[TILE], highest = r->highest;
+        for (int64_t j = 0; j < count; j++) {
+            const value *key = k + (start + j) * step;
+            float score = 0;
+#pragma omp simd reduction(+ : score)
+            for (int64_t d = 0; d < D; d++) score += r->q[d] * widen(key[d]);
+            if (documents && documents[start + j] != document) score = -INFINITY;
+            scores[j] = score;
+            highest = score > highest ? score : highest;
+        }
+        if (highest == -INFINITY) continue; /* nothing of this tile is seen */
+        float fade = r->highest == -INFINITY ? 0 : exponential(r->highest - highest), sum = 0;
+#pragma omp simd reduction(+ : sum)
+        for (int64_t j = 0; j < count; j++) {
+            float weight = scores[j] == -INFINITY ? 0 : exponential(scores[j] - highest);
+            scores[j] = weight;
+            sum += weight;
+        }
+        r->total = r->total * fade + sum, r->highest = highest;
+        for (int64_t d = 0; d < D; d++) r->mixed[d] *= fade;
+        for (int64_t j = 0; j < count; j++) {
+            const value *x = v + (start + j) * step;
+            for (int64_t d = 0; d < D; d++) r->mixed[d] += scores[j] * widen(x[d]);
+        }
+    }
+}
+
+/* Queries q [B, H, D] and their keys and values [B, K, N, G, D], whose strides have a name each. */
+struct attention {
+    const value *q, *k, *v;
+    value *out;
+    const int64_t *query_documents, *key_documents, *lengths;
+    const float *weights;
+    int64_t H, G, D, N, K, row, chunk, step, head, lengths_row;
+    double sink;
+};
+
+static void window_head(const void *arguments, int64_t number) {
+    const struct attention *p = arguments;
+    int64_t b = number / p->H, g = number % p->H / (p->H / p->G), D = p->D;
+    int64_t at = b * p->row + g * p->head;
+    const int64_t *documents = p->key_documents ? p->key_documents + b * p->N : 0;
+    struct reading r;
+    begin_reading(&r, p->q + number * D, D);
+    read_keys(&r, p->k + at, p->v + at, documents, documents ? p->query_documents[b] : 0, p->N,
+              p->step, D);
+    float scale = r.total > 0 ? 1 / r.total : 0; /* a query that sees nothing gives zero */
+    for (int64_t d = 0; d < D; d++) p->out[number * D + d] = narrow(r.mixed[d] * scale);
+}
+
+/* One query of each row and its window of N columns; documents [B] and [B, N] may be null. */
+
+void read_window(const value *q, const value *k, const value *v, const int64_t *query_documents,
+                 const int64_t *key_documents, value *out, int64_t B, int64_t N, int64_t H,
+                 int64_t G, int64_t D, int64_t row, int64_t step, int64_t head,
+                 int64_t num_threads) {
+    struct attention p = {.q = q, .k = k, .v = v, .out = out, .query_documents = query_documents,
+                          .key_documents = key_documents, .H = H, .G = G, .D = D, .N = N,
+                          .row = row, .step = step, .head = head};
+    share(window_head, &p, B * H, num_threads);
+}
+
+static void chunks_head(const void *arguments, int64_t number) {
+    const struct attention *p = arguments;
+    int64_t b = number / p->H, g = number % p->H / (p->H / p->G), D = p->D;
+    float out[MAX_D] = {0};
+    for (int64_t c = 0; c < p->K; c++) {
+        float weight = p->weights[b * p->K + c];
+        int64_t length = p->lengths[b * p->lengths_row + c];
+        int64_t at = b * p->row + c * p->chunk + g * p->head;
+        if (weight == 0 || length <= 0) continue;
+        struct reading r;
+        begin_reading(&r, p->q + number * D, D);
+        read_keys(&r, p->k + at, p->v + at, 0, 0, length, p->step, D);
+        float total = r.total, scale = 1;
+        if (p->sink > -INFINITY) { /* it may be higher than every score */
+            float sink = p->sink, highest = sink > r.highest ? sink : r.highest;
+            scale = exponential(r.highest - highest);
+            total = total * scale + exponential(sink - highest);
+        }
+        for (int64_t d = 0; d < D; d++) out[d] += weight * (r.mixed[d] * scale / total);
+    }
+    for (int64_t d = 0; d < D; d++) p->out[number * D + d] = narrow(out[d]);
+}
+
+/* One query of each row and K chunks in its reach, of N slots, each attended on its own and mixed
+   by weights [B, K]. Rows of lengths [B, K] are `lengths_row` apart. A sink of minus infinity is
+   none. */
+
+void read_chunks(const value *q, const value *k, const value *v, const float *weights,
+                 const int64_t *lengths, value *out, int64_t B, int64_t K, int64_t N, int64_t H,
+                 int64_t G, int64_t D, int64_t row, int64_t chunk, int64_t step, int64_t head,
+                 int64_t lengths_row, double sink, int64_t num_threads) {
+    struct attention p = {.q = q, .k = k, .v = v, .out = out, .weights = weights,
+                          .lengths = lengths, .H = H, .G = G, .D = D, .N = N, .K = K, .row = row,
+                          .chunk = chunk, .step = step, .head = head,
+                          .lengths_row = lengths_row, .sink = sink};
+    share(chunks_head, &p, B * H, num_threads);
+}
