@@ -275,3 +275,18 @@ def test_retrieval_that_is_off_or_random_does_what_it_says_on_a_memory(method, t
     else:
         for c, chosen in enumerate(selection.indices[0]):
             assert sorted(chosen[chosen >= 0].tolist()) == list(range(memory.num_chunks + c))
+
+
+@pytest.mark.gpu
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
+@pytest.mark.parametrize("tier", TIERS)
+def test_a_memory_is_read_on_a_gpu_in_any_mode(model, tier, tmp_path):
+    write(tmp_path, model, texts_of(model, [33, 61]), part_bytes=1)
+    question = random_tokens(model.config, 1, 40, seed=9)
+    expected = ask(model, DRTCache(model.config, memory=open_memory(tmp_path, tier)), question)
+    there = copy.deepcopy(model).cuda()
+    for mode in (torch.inference_mode, torch.no_grad):
+        with mode():
+            memory = open_memory(tmp_path, tier)
+            found = ask(there, DRTCache(there.config, memory=memory), question.cuda())
+        torch.testing.assert_close(found.cpu(), expected, rtol=0, atol=0.3 if "8" in tier else 1e-9)

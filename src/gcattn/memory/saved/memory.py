@@ -252,6 +252,8 @@ class _Bound:
                 self._landmarks = self._read_landmarks()
         return self._landmarks.seeing(None if visible is None else visible.to(self.device))
 
+    # what is read outlives the call that asks first, and is filled by threads, which know no mode
+    @torch.inference_mode(False)
     def _read_landmarks(self) -> ExactLandmarks | QuantisedLandmarks:
         if self._form == "exact":
             return ExactLandmarks(self._files.landmarks(self._hidden_size, self.device), None)
@@ -266,6 +268,7 @@ class _Bound:
                 self._reader = self._make_reader()
         return self._reader
 
+    @torch.inference_mode(False)
     def _make_reader(self) -> ChunkReader:
         if self._tier == "disk":
             return DiskReader(self._files, self.device)
