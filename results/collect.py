@@ -80,6 +80,8 @@ def lines_of(result: dict[str, Any], method: str, seed: int | None = None) -> li
         "presets": _training,
     }
     found = next((lines for key, lines in kinds.items() if key in metrics), None)
+    if found is None and all("first_step_seconds" in of for of in metrics.values()):
+        found = _compilation
     if found is None and all("tiers" in of for of in metrics.values()):
         found = _memories
     if found is None:
@@ -262,6 +264,16 @@ def _training(result: dict[str, Any]) -> Iterator[Line]:
                 keys = ("tokens_per_second", "mfu_of_data_sheet", "peak_mib", "unavailable")
                 kept = {key: row[key] for key in keys if key in row}
                 yield line | (_time(row) if "median_ms" in row else {}) | kept
+
+
+def _compilation(result: dict[str, Any]) -> Iterator[Line]:
+    config = result["config"]
+    shape = {"preset": config["preset"], "rows": config["batch"], "length": config["tokens"]}
+    for way, measured in result["metrics"].items():
+        line = {"method": way, **shape, "task": "first step"}
+        kept = {key: measured[key] for key in ("graphs", "graph_breaks", "tokens_per_second")}
+        kept["first_evaluation_seconds"] = measured["first_evaluation_seconds"]
+        yield line | {"score": measured["first_step_seconds"]} | kept
 
 
 def _by_preset(result: dict[str, Any]) -> Iterator[Line]:

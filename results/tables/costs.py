@@ -73,7 +73,7 @@ def bench_extremes() -> str:
 
 def bench_model() -> str:
     """Return tokens per second of prefill by prompt length."""
-    lines = scores("prefill")
+    lines = [line for line in scores("prefill") if "score" in line]
     rows = [
         [
             f"`{line['preset']}`, {line['method']}",
@@ -111,6 +111,25 @@ def training_steps(comparison: str) -> str:
         )
     columns = ["model", "rows × tokens", "ms per step", "tokens/s", "MFU", "peak, GiB"]
     return table([*columns, "over +2 layers"], rows) + source("training_steps", lines)
+
+
+def compilation() -> str:
+    """Return when training begins."""
+    lines = scores("training_steps", comparison="first step")
+    rows = [
+        [
+            f"`{x['preset']}`, {x['method']}",
+            f"{x['rows']} × {x['length']:,}",
+            f"{x['score']:.0f}",
+            x["graphs"],
+            x["graph_breaks"],
+            f"{x['first_evaluation_seconds']:.2f}",
+        ]
+        for x in lines
+    ]
+    columns = ["model, compiled", "rows × tokens", "first step, s", "graphs", "graph breaks"]
+    made = table([*columns, "first evaluation, s"], rows)
+    return made + source("training_steps", lines)
 
 
 def bench_decode(comparison: str) -> str:
@@ -196,6 +215,7 @@ TABLES: dict[str, tuple[str, Table]] = {
     "bench-op": ("operator", bench_op),
     "bench-op-lengths": ("operator", bench_op_lengths),
     "bench-op-wall": ("operator", operator_wall),
+    "bench-compile": ("training_steps", compilation),
     "bench-memory": ("memory", bench_memory),
     "bench-building": ("memory", building),
     "bench-extremes": ("extremes", bench_extremes),
