@@ -42,7 +42,7 @@ class MemoryWriter:
     Args:
         folder: Created if missing.
         model: The model that makes the chunks.
-        keys_values: Store keys and values. Without them the memory takes about a tenth of the
+        keys_values: Store keys and values. Without them it takes about a hundredth of the
             bytes, and chunks are recomputed from token ids when they are read. An existing memory
             keeps its own choice.
         part_bytes: Minimum size of every part but the last.
