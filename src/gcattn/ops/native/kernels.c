@@ -37,7 +37,11 @@ static inline value narrow(float x) { return x; }
 #endif
 static inline float rounded(float x) { return widen(narrow(x)); }
 
-/* Linear map: x [M, n], weight [N, n] -> out [M, N]. A weight is most of what a token reads. */
+/* Linear map: x [M, n], weight [N, n] -> out [M, N]. Weights are most of what a token reads, and they
+   arrive fastest in their order: row by row, and asked for ahead of time. */
+
+enum { LANES = 8, AHEAD = 1024 /* bytes */ };
+typedef float floats __attribute__((vector_size(4 * LANES), aligned(4), may_alias));
 
 struct map {
     const float *x; /* as `widen_rows` leaves it */
@@ -48,59 +52,64 @@ struct map {
     int64_t M, n, N, block;
 };
 
+static inline float sum_of(floats a, floats b, floats c, floats d) {
+    float sum = 0;
+    a = (a + b) + (c + d);
+    for (int i = 0; i < LANES; i++) sum += a[i];
+    return sum;
+}
+
 #ifdef BFLOAT16
-/* Two values make 32 bits, of which each is a float after one operation: so x [M, n] becomes its
-   even values [M, n / 2] and its odd ones. n is even. */
-static const float *widen_rows(const value *x, float *wide, int64_t count) {
-    for (int64_t i = 0; i < count / 2; i++) {
-        wide[i] = widen(x[2 * i]);
-        wide[count / 2 + i] = widen(x[2 * i + 1]);
-    }
+/* Two values make 32 bits, of which each is a float after one operation: so x [M, n] becomes the
+   even values of each row, followed by its odd ones. n is even. */
+static const float *widen_rows(const value *x, float *wide, int64_t M, int64_t n) {
+    for (int64_t m = 0; m < M; m++, x += n)
+        for (int64_t i = 0; i < n / 2; i++) {
+            wide[m * n + i] = widen(x[2 * i]);
+            wide[m * n + n / 2 + i] = widen(x[2 * i + 1]);
+        }
     return wide;
 }
 
-typedef uint32_t __attribute__((may_alias, aligned(2))) pair;
+typedef uint32_t pairs __attribute__((vector_size(4 * LANES), aligned(2), may_alias));
 
-static inline float of_bits(uint32_t bits) {
-    float x;
-    memcpy(&x, &bits, 4);
-    return x;
-}
-
-static inline void four_products(const struct map *p, int64_t m, const value *const row[4],
-                                 float sums[4]) {
-    int64_t n = p->n / 2;
-    const float *even = p->x + m * n, *odd = even + p->M * n;
-    const pair *at = (const pair *)row[0], *bt = (const pair *)row[1];
-    const pair *ct = (const pair *)row[2], *dt = (const pair *)row[3];
-    float a = 0, b = 0, c = 0, d = 0;
-#pragma omp simd reduction(+ : a, b, c, d)
-    for (int64_t i = 0; i < n; i++) {
-        a += even[i] * of_bits(at[i] << 16) + odd[i] * of_bits(at[i] & 0xffff0000);
-        b += even[i] * of_bits(bt[i] << 16) + odd[i] * of_bits(bt[i] & 0xffff0000);
-        c += even[i] * of_bits(ct[i] << 16) + odd[i] * of_bits(ct[i] & 0xffff0000);
-        d += even[i] * of_bits(dt[i] << 16) + odd[i] * of_bits(dt[i] & 0xffff0000);
+static float product(const float *x, const value *row, int64_t n) {
+    const float *even = x, *odd = x + n / 2;
+    floats a = {0}, b = a, c = a, d = a;
+    int64_t i = 0;
+    for (; i + 2 * LANES <= n / 2; i += 2 * LANES) {
+        __builtin_prefetch((const char *)(row + 2 * i) + AHEAD);
+        pairs first = *(const pairs *)(row + 2 * i);
+        pairs second = *(const pairs *)(row + 2 * (i + LANES));
+        a += *(const floats *)(even + i) * (floats)(first << 16);
+        b += *(const floats *)(odd + i) * (floats)(first & 0xffff0000);
+        c += *(const floats *)(even + i + LANES) * (floats)(second << 16);
+        d += *(const floats *)(odd + i + LANES) * (floats)(second & 0xffff0000);
     }
-    sums[0] = a, sums[1] = b, sums[2] = c, sums[3] = d;
+    float sum = sum_of(a, b, c, d);
+    for (; i < n / 2; i++) sum += even[i] * widen(row[2 * i]) + odd[i] * widen(row[2 * i + 1]);
+    return sum;
 }
 #else
-static const float *widen_rows(const value *x, float *wide, int64_t count) {
-    (void)wide, (void)count;
+static const float *widen_rows(const value *x, float *wide, int64_t M, int64_t n) {
+    (void)wide, (void)M, (void)n;
     return x;
 }
 
-static inline void four_products(const struct map *p, int64_t m, const value *const row[4],
-                                 float sums[4]) {
-    const float *x = p->x + m * p->n, *at = row[0], *bt = row[1], *ct = row[2], *dt = row[3];
-    float a = 0, b = 0, c = 0, d = 0;
-#pragma omp simd reduction(+ : a, b, c, d)
-    for (int64_t i = 0; i < p->n; i++) {
-        a += x[i] * at[i];
-        b += x[i] * bt[i];
-        c += x[i] * ct[i];
-        d += x[i] * dt[i];
+static float product(const float *x, const value *row, int64_t n) {
+    floats a = {0}, b = a, c = a, d = a;
+    int64_t i = 0;
+    for (; i + 4 * LANES <= n; i += 4 * LANES) {
+        __builtin_prefetch((const char *)(row + i) + AHEAD);
+        __builtin_prefetch((const char *)(row + i) + AHEAD + 64);
+        a += *(const floats *)(x + i) * *(const floats *)(row + i);
+        b += *(const floats *)(x + i + LANES) * *(const floats *)(row + i + LANES);
+        c += *(const floats *)(x + i + 2 * LANES) * *(const floats *)(row + i + 2 * LANES);
+        d += *(const floats *)(x + i + 3 * LANES) * *(const floats *)(row + i + 3 * LANES);
     }
-    sums[0] = a, sums[1] = b, sums[2] = c, sums[3] = d;
+    float sum = sum_of(a, b, c, d);
+    for (; i < n; i++) sum += x[i] * row[i];
+    return sum;
 }
 #endif
 
@@ -108,27 +117,20 @@ static void map_block(const void *arguments, int64_t number) {
     const struct map *p = arguments;
     int64_t last = (number + 1) * p->block;
     if (last > p->N) last = p->N;
-    for (int64_t o = number * p->block; o < last; o += 4) {
-        const value *row[4];
-        for (int j = 0; j < 4; j++) row[j] = p->weight + (o + j < last ? o + j : last - 1) * p->n;
+    for (int64_t o = number * p->block; o < last; o++)
         for (int64_t m = 0; m < p->M; m++) {
-            float sums[4];
-            four_products(p, m, row, sums);
-            for (int j = 0; j < 4 && o + j < last; j++) {
-                if (p->scores)
-                    p->scores[m * p->N + o + j] = sums[j] * p->scale;
-                else
-                    p->out[m * p->N + o + j] = narrow(sums[j]);
-            }
+            float sum = product(p->x + m * p->n, p->weight + o * p->n, p->n);
+            if (p->scores)
+                p->scores[m * p->N + o] = sum * p->scale;
+            else
+                p->out[m * p->N + o] = narrow(sum);
         }
-    }
 }
 
 static void apply(struct map *map, const value *x, int64_t num_threads) {
     float wide[MAX_INPUT];
-    map->x = widen_rows(x, wide, map->M * map->n);
-    map->block = (1 << 14) / (int64_t)(map->n * sizeof(value)) / 4 * 4;
-    if (map->block < 8) map->block = 8;
+    map->x = widen_rows(x, wide, map->M, map->n);
+    map->block = (1 << 14) / (int64_t)(map->n * sizeof(value)) + 1;
     share(map_block, map, (map->N + map->block - 1) / map->block, num_threads);
 }
 
