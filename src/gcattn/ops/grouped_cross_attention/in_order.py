@@ -68,6 +68,7 @@ def _fits_kernel(
         k.stride() == v.stride()
         and k.stride(-1) == 1
         and q.shape[-1] <= MAX_HEAD_DIM
+        and q.shape[-1] % 2 == 0
         and k.dtype == v.dtype == q.dtype
         and chunk_weights.dtype == torch.float32
         and chunk_weights.is_contiguous()

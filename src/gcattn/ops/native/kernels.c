@@ -72,6 +72,13 @@ static const float *widen_rows(const value *x, float *wide, int64_t M, int64_t n
 }
 
 typedef uint32_t pairs __attribute__((vector_size(4 * LANES), aligned(2), may_alias));
+typedef uint32_t pair __attribute__((aligned(2), may_alias));
+
+static inline float float_of(uint32_t bits) {
+    float x;
+    memcpy(&x, &bits, 4);
+    return x;
+}
 
 static float product(const float *x, const value *row, int64_t n) {
     const float *even = x, *odd = x + n / 2;
@@ -89,6 +96,20 @@ static float product(const float *x, const value *row, int64_t n) {
     float sum = sum_of(a, b, c, d);
     for (; i < n / 2; i++) sum += even[i] * widen(row[2 * i]) + odd[i] * widen(row[2 * i + 1]);
     return sum;
+}
+
+/* mixed += weight * x, [D], and what is left of it in the end: mixed is ordered like wide rows. */
+static void add_times(float *restrict mixed, float weight, const value *x, int64_t D) {
+    const pair *restrict at = (const pair *)x;
+    float *odd = mixed + D / 2;
+    for (int64_t i = 0; i < D / 2; i++) {
+        mixed[i] += weight * float_of(at[i] << 16);
+        odd[i] += weight * float_of(at[i] & 0xffff0000);
+    }
+}
+
+static void narrow_row(const float *mixed, float scale, value *out, int64_t D) {
+    for (int64_t d = 0; d < D; d++) out[d] = narrow(mixed[d % 2 * (D / 2) + d / 2] * scale);
 }
 #else
 static const float *widen_rows(const value *x, float *wide, int64_t M, int64_t n) {
@@ -110,6 +131,14 @@ static float product(const float *x, const value *row, int64_t n) {
     float sum = sum_of(a, b, c, d);
     for (; i < n; i++) sum += x[i] * row[i];
     return sum;
+}
+
+static void add_times(float *restrict mixed, float weight, const value *restrict x, int64_t D) {
+    for (int64_t d = 0; d < D; d++) mixed[d] += weight * x[d];
+}
+
+static void narrow_row(const float *mixed, float scale, value *out, int64_t D) {
+    for (int64_t d = 0; d < D; d++) out[d] = mixed[d] * scale;
 }
 #endif
 
@@ -227,7 +256,8 @@ struct reading {
 
 static void begin_reading(struct reading *r, const value *q, int64_t D) {
     float scale = 1 / sqrtf(D);
-    for (int64_t d = 0; d < D; d++) r->q[d] = widen(q[d]) * scale, r->mixed[d] = 0;
+    const float *wide = widen_rows(q, r->q, 1, D);
+    for (int64_t d = 0; d < D; d++) r->q[d] = wide[d] * scale, r->mixed[d] = 0;
     r->highest = -INFINITY, r->total = 0;
 }
 
@@ -237,10 +267,7 @@ static void read_keys(struct reading *r, const value *k, const value *v, const i
         int64_t count = N - start < TILE ? N - start : TILE;
         float scores[TILE], highest = r->highest;
         for (int64_t j = 0; j < count; j++) {
-            const value *key = k + (start + j) * step;
-            float score = 0;
-#pragma omp simd reduction(+ : score)
-            for (int64_t d = 0; d < D; d++) score += r->q[d] * widen(key[d]);
+            float score = product(r->q, k + (start + j) * step, D);
             if (documents && documents[start + j] != document) score = -INFINITY;
             scores[j] = score;
             highest = score > highest ? score : highest;
@@ -255,10 +282,8 @@ static void read_keys(struct reading *r, const value *k, const value *v, const i
         }
         r->total = r->total * fade + sum, r->highest = highest;
         for (int64_t d = 0; d < D; d++) r->mixed[d] *= fade;
-        for (int64_t j = 0; j < count; j++) {
-            const value *x = v + (start + j) * step;
-            for (int64_t d = 0; d < D; d++) r->mixed[d] += scores[j] * widen(x[d]);
-        }
+        for (int64_t j = 0; j < count; j++)
+            add_times(r->mixed, scores[j], v + (start + j) * step, D);
     }
 }
 
@@ -282,7 +307,7 @@ static void window_head(const void *arguments, int64_t number) {
     read_keys(&r, p->k + at, p->v + at, documents, documents ? p->query_documents[b] : 0, p->N,
               p->step, D);
     float scale = r.total > 0 ? 1 / r.total : 0; /* a query that sees nothing gives zero */
-    for (int64_t d = 0; d < D; d++) p->out[number * D + d] = narrow(r.mixed[d] * scale);
+    narrow_row(r.mixed, scale, p->out + number * D, D);
 }
 
 /* One query of each row and its window of N columns; documents [B] and [B, N] may be null. */
@@ -317,7 +342,7 @@ static void chunks_head(const void *arguments, int64_t number) {
         }
         for (int64_t d = 0; d < D; d++) out[d] += weight * (r.mixed[d] * scale / total);
     }
-    for (int64_t d = 0; d < D; d++) p->out[number * D + d] = narrow(out[d]);
+    narrow_row(out, 1, p->out + number * D, D);
 }
 
 /* One query of each row and K chunks in its reach, of N slots, each attended on its own and mixed

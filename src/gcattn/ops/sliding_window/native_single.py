@@ -18,7 +18,7 @@ def fits_kernel(
     window_size: int,
 ) -> bool:
     """Say whether each row has one query, which reaches all keys; arguments as in `api`."""
-    if q.shape[1] != 1 or k.shape[1] > window_size or q.shape[-1] > MAX_HEAD_DIM:
+    if q.shape[1] != 1 or k.shape[1] > window_size or q.shape[-1] > MAX_HEAD_DIM or q.shape[-1] % 2:
         return False
     documents = [x for x in (query_documents, key_documents) if x is not None]
     are_read = all(x.dtype == torch.long and x.is_contiguous() for x in documents)
