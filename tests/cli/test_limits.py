@@ -3,6 +3,7 @@
 import pytest
 
 from gcattn import cli
+from gcattn.cli.limits import MOST
 
 HUGE = "1" + 30 * "0"
 
@@ -45,6 +46,15 @@ def test_huge_numbers_are_refused(capsys, tmp_path, monkeypatch, command):
     told = ("less than or equal", "not in the range", "at most", "numbers from 1")
     assert any(words in error for words in told)
     assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("command", ["data synthetic", "eval needle", "generate", "memory build"])
+def test_help_shows_bounds_that_can_be_meant(capsys, command):
+    with pytest.raises(SystemExit):
+        cli.main([*command.split(), "--help"])
+    shown = capsys.readouterr().out
+    assert "x>=" in shown or "<=x" in shown
+    assert str(MOST) not in shown
 
 
 @pytest.mark.parametrize("error", [MemoryError("7 PiB"), RuntimeError("can't allocate memory")])

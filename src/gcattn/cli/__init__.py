@@ -44,8 +44,8 @@ app = typer.Typer(
     add_completion=False,
     pretty_exceptions_enable=False,
     help="Train, evaluate and use language models with causal retrieval of past chunks.",
-    epilog="gcattn verify FOLDER compares any folder of these commands with its checksums. "
-    f"Errors are one line; {TRACEBACK_VARIABLE}=1 shows where they come from.",
+    epilog="gcattn verify FOLDER checks any folder that these commands wrote by its checksums. "
+    f"Errors are printed as one line; set {TRACEBACK_VARIABLE}=1 to see the traceback.",
 )
 app.add_typer(data_app, name="data")
 app.command()(train)

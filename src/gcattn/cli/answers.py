@@ -10,15 +10,15 @@ import typer
 
 from gcattn.cli.evaluate import Changes, Device, Dtype, Model, Tier, parse_changes
 from gcattn.cli.finetune import parse_columns
-from gcattn.cli.limits import MOST
+from gcattn.cli.limits import countable
 from gcattn.cli.paths import RESULTS, expand
 from gcattn.cli.progress import document_progress
 
 MaxDocuments = Annotated[
-    int | None, typer.Option(min=1, max=MOST, help="Stop after this many documents.")
+    int | None, typer.Option(min=1, callback=countable, help="Stop after this many documents.")
 ]
 SegmentLength = Annotated[
-    int, typer.Option(min=1, max=MOST, help="Tokens read at a time; bounds memory.")
+    int, typer.Option(min=1, callback=countable, help="Tokens read at a time; bounds memory.")
 ]
 Split = Annotated[str | None, typer.Option(help="Split to read, if the source has splits.")]
 
@@ -36,7 +36,7 @@ def questions(
     split: Split = None,
     max_documents: MaxDocuments = None,
     max_new_tokens: Annotated[
-        int, typer.Option(min=1, max=MOST, help="Longest answer, in tokens.")
+        int, typer.Option(min=1, callback=countable, help="Longest answer, in tokens.")
     ] = 64,
     segment_length: SegmentLength = 16_384,
     memory_tier: Tier = None,
@@ -111,10 +111,13 @@ def summarization(
     ] = None,
     max_documents: MaxDocuments = None,
     length: Annotated[
-        int, typer.Option(min=2, max=MOST, help="Maximum tokens per document; longer ones are cut.")
+        int,
+        typer.Option(
+            min=2, callback=countable, help="Maximum tokens per document; longer ones are cut."
+        ),
     ] = 8190,
     max_new_tokens: Annotated[
-        int, typer.Option(min=1, max=MOST, help="Longest summary, in tokens.")
+        int, typer.Option(min=1, callback=countable, help="Longest summary, in tokens.")
     ] = 256,
     beams: Annotated[int, typer.Option(min=1, max=64, help="Number of beams.")] = 4,
     length_penalty: Annotated[

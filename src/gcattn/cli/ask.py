@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 import typer
 
 from gcattn.cli.evaluate import Device, Dtype
-from gcattn.cli.limits import MOST
+from gcattn.cli.limits import countable
 from gcattn.cli.paths import expand
 
 if TYPE_CHECKING:
@@ -24,11 +24,13 @@ AskedModel = Annotated[
 AskedTier = Annotated[
     Literal["device", "host", "host-int8", "disk", "recompute"] | None,
     typer.Option(
-        help="Where keys and values are: disk (the default) reads them from the folder when they "
-        "are retrieved; other tiers load them first."
+        help="Where the memory is: disk (the default) reads keys and values from the folder when "
+        "they are retrieved; other tiers load them first."
     ),
 ]
-NewTokens = Annotated[int, typer.Option(min=1, max=MOST, help="Longest answer, in tokens.")]
+NewTokens = Annotated[
+    int, typer.Option(min=1, callback=countable, help="Longest answer, in tokens.")
+]
 Shown = Annotated[int, typer.Option(min=0, max=1000, help="Retrieved chunks to show.")]
 Stop = Annotated[
     str,
@@ -43,7 +45,12 @@ def ask(
     folder: Annotated[
         Path, typer.Argument(metavar="DIR", callback=expand, help="Folder of a memory.")
     ],
-    question: Annotated[str, typer.Argument(metavar="QUESTION", help="Worded as in training.")],
+    question: Annotated[
+        str,
+        typer.Argument(
+            metavar="QUESTION", help="A question of a kind that the model was trained on."
+        ),
+    ],
     sources: Shown = 3,
     max_new_tokens: NewTokens = 64,
     stop: Stop = "\n",

@@ -29,7 +29,7 @@ def compare(
         int,
         typer.Option(
             min=1,
-            help="Runs that share a GPU: more finish, but each is slower, and times mean little.",
+            help="Runs that share a GPU: more finish, each is slower, and times mean little.",
         ),
     ] = 1,
     report_only: Annotated[

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from gcattn.cli.limits import MOST
+from gcattn.cli.limits import countable
 from gcattn.cli.paths import expand
 from gcattn.cli.progress import document_progress
 
@@ -48,7 +48,7 @@ ConfigName = Annotated[
     str | None, typer.Option(help="Configuration of a Hugging Face dataset, such as 3.0.0.")
 ]
 MaxDocuments = Annotated[
-    int | None, typer.Option(min=1, max=MOST, help="Stop after this many documents.")
+    int | None, typer.Option(min=1, callback=countable, help="Stop after this many documents.")
 ]
 Overwrite = Annotated[
     bool, typer.Option("--overwrite", help="Replace an existing folder of shards.")
@@ -70,7 +70,7 @@ def prepare(
     config_name: ConfigName = None,
     max_documents: MaxDocuments = None,
     shard_tokens: Annotated[
-        int, typer.Option(min=1, max=MOST, help="Close a shard after this many tokens.")
+        int, typer.Option(min=1, callback=countable, help="Close a shard after this many tokens.")
     ] = 2**28,
     skip_invalid: SkipInvalid = False,
     overwrite: Overwrite = False,
@@ -100,8 +100,12 @@ def prepare(
 @data_app.command()
 def synthetic(
     out: Out,
-    documents: Annotated[int, typer.Option(min=1, max=MOST, help="Number of documents.")] = 1000,
-    document_tokens: Annotated[int, typer.Option(max=MOST, help="Tokens per document.")] = 4096,
+    documents: Annotated[
+        int, typer.Option(min=1, callback=countable, help="Number of documents.")
+    ] = 1000,
+    document_tokens: Annotated[
+        int, typer.Option(callback=countable, help="Tokens per document.")
+    ] = 4096,
     seed: Annotated[int, typer.Option(help="Seed of the corpus.")] = 0,
     split: Annotated[str, typer.Option(help="train or validation: disjoint names and codes.")] = (
         "train"
@@ -135,11 +139,15 @@ def synthetic(
 @data_app.command()
 def stories(
     out: Annotated[Path, typer.Option(callback=expand, help="File to write, .jsonl.")],
-    documents: Annotated[int, typer.Option(min=1, max=MOST, help="Number of stories.")] = 1000,
+    documents: Annotated[
+        int, typer.Option(min=1, callback=countable, help="Number of stories.")
+    ] = 1000,
     tokens: Annotated[
         str, typer.Option(help="Maximum tokens per story, such as 2k or 256k; k is 1024.")
     ] = "2k",
-    questions: Annotated[int, typer.Option(min=1, max=MOST, help="Questions per story.")] = 4,
+    questions: Annotated[
+        int, typer.Option(min=1, callback=countable, help="Questions per story.")
+    ] = 4,
     seed: Annotated[int, typer.Option(help="Seed of the stories.")] = 0,
     split: Annotated[
         str, typer.Option(help="train or validation: names, numbers and wordings are disjoint.")

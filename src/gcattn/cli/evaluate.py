@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
-from gcattn.cli.limits import MOST
+from gcattn.cli.limits import countable
 from gcattn.cli.paths import RESULTS, expand
 from gcattn.cli.progress import reading_progress
 from gcattn.cli.table_printing import print_table
@@ -34,7 +34,7 @@ Dtype = Annotated[
 ]
 Tier = Annotated[
     Literal["device", "host", "host-int8", "disk", "recompute"] | None,
-    typer.Option(help="Where a DRT keeps past chunks (default: the configuration's)."),
+    typer.Option(help="Where a DRT keeps its memory (default: the configuration's)."),
 ]
 
 Changes = Annotated[
@@ -57,11 +57,11 @@ def perplexity(
         str, typer.Option(help="Context lengths in tokens, such as 1k,4k,16k; k is 1024.")
     ] = "1k,4k,16k",
     segment_length: Annotated[
-        int, typer.Option(min=1, max=MOST, help="Tokens read at a time; bounds memory.")
+        int, typer.Option(min=1, callback=countable, help="Tokens read at a time; bounds memory.")
     ] = 4096,
     max_documents: Annotated[
         int | None,
-        typer.Option(min=1, max=MOST, help="Maximum documents per length."),
+        typer.Option(min=1, callback=countable, help="Maximum documents per length."),
     ] = None,
     memory_tier: Tier = None,
     changes: Changes = None,

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from gcattn.cli.limits import MOST
+from gcattn.cli.limits import countable
 from gcattn.cli.paths import expand
 from gcattn.cli.progress import document_progress
 
@@ -31,7 +31,8 @@ Model = Annotated[
 Out = Annotated[str, typer.Option(callback=expand, help="Folder of the run.")]
 Epochs = Annotated[float, typer.Option(help="Passes over the examples.")]
 MaxExamples = Annotated[
-    int | None, typer.Option(min=1, max=MOST, help="Use at most this many training examples.")
+    int | None,
+    typer.Option(min=1, callback=countable, help="Use at most this many training examples."),
 ]
 Resume = Annotated[
     bool, typer.Option("--resume", help="Continue from the newest checkpoint in --out.")
@@ -56,13 +57,15 @@ def questions(
     overrides: Overrides = None,
     validation: Annotated[
         str | None,
-        typer.Option(callback=expand, help="Other rows, to measure the loss on during training."),
+        typer.Option(callback=expand, help="Held-out rows to measure the loss on during training."),
     ] = None,
     epochs: Epochs = 3.0,
     sequence_length: Annotated[
         int | None,
         typer.Option(
-            min=2, max=MOST, help="Tokens per row (default: those of the longest example)."
+            min=2,
+            callback=countable,
+            help="Tokens per row (default: those of the longest example).",
         ),
     ] = None,
     max_examples: MaxExamples = None,
@@ -71,7 +74,7 @@ def questions(
 ) -> None:
     """Teach a model to answer questions about documents.
 
-    The loss is that of the answers, and chunks close where those of a prompt do. Consecutive rows
+    Only the answers have a loss, and chunks close where those of a prompt do. Consecutive rows
     with the same document are one example. Ask the model in the same form: the document, then
     "Question: …" and "Answer:" on lines of their own.
 
@@ -111,7 +114,7 @@ def summarization(
     overrides: Overrides = None,
     validation: Annotated[
         str | None,
-        typer.Option(callback=expand, help="Other rows, to measure the loss on during training."),
+        typer.Option(callback=expand, help="Held-out rows to measure the loss on during training."),
     ] = None,
     split: Annotated[
         str | None,
@@ -129,7 +132,8 @@ def summarization(
     ] = None,
     epochs: Epochs = 3.0,
     sequence_length: Annotated[
-        int, typer.Option(min=2, max=MOST, help="Tokens per row; longer documents are cut.")
+        int,
+        typer.Option(min=2, callback=countable, help="Tokens per row; longer documents are cut."),
     ] = 8190,
     max_examples: MaxExamples = None,
     resume: Resume = False,
@@ -137,8 +141,8 @@ def summarization(
 ) -> None:
     """Teach a model to summarize documents.
 
-    The loss is that of the summary, and the chunk closes where the prompt ends. Every model of
-    this package can be taught: DRTs and those with window, full and Landmark Attention.
+    Only the summary has a loss, and the chunk closes where the prompt ends. Every model of this
+    package can be taught: DRTs and those with sliding-window, full or Landmark Attention.
 
     On several GPUs: torchrun --nproc_per_node N -m gcattn.cli finetune summarization …
     """

@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 from gcattn.cli.evaluate import Device, Dtype, Model, Tier
-from gcattn.cli.limits import MOST
+from gcattn.cli.limits import countable
 from gcattn.cli.paths import expand
 
 # scores divided by less overflow
@@ -26,13 +26,11 @@ def generate(
         Path | None, typer.Option(callback=expand, help="File with the text to continue.")
     ] = None,
     max_new_tokens: Annotated[
-        int, typer.Option(min=1, max=MOST, help="Stop after this many tokens.")
+        int, typer.Option(min=1, callback=countable, help="Stop after this many tokens.")
     ] = 200,
     temperature: Annotated[
         float,
-        typer.Option(
-            min=0.0, help="0 always takes the most likely token; higher values vary more."
-        ),
+        typer.Option(min=0.0, help="0 takes the most likely token; higher values vary more."),
     ] = 0.8,
     top_p: Annotated[
         float,
@@ -42,11 +40,13 @@ def generate(
             help="Sample from the most likely tokens that add up to this probability.",
         ),
     ] = 0.95,
-    seed: Annotated[int, typer.Option(min=0, max=2**32 - 1, help="Seed of the sampling.")] = 0,
+    seed: Annotated[int, typer.Option(min=0, max=2**32 - 1, help="Seed of sampling.")] = 0,
     stream: Annotated[bool, typer.Option(help="Print words as they are generated.")] = True,
     segment_length: Annotated[
         int,
-        typer.Option(min=1, max=MOST, help="Tokens of the prompt read at a time; bounds memory."),
+        typer.Option(
+            min=1, callback=countable, help="Tokens of the prompt read at a time; bounds memory."
+        ),
     ] = 4096,
     memory_tier: Tier = None,
     device: Device = "auto",

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, TypeVar
 import typer
 
 from gcattn.cli.evaluate import Device, Dtype, Tier, parse_changes
-from gcattn.cli.limits import MOST
+from gcattn.cli.limits import countable
 from gcattn.cli.paths import expand
 from gcattn.cli.progress import reading_progress
 
@@ -28,7 +28,7 @@ HaystackFolder = Annotated[
 ]
 Seed = Annotated[int, typer.Option(help="Seed of all samples.")]
 SegmentLength = Annotated[
-    int, typer.Option(min=1, max=MOST, help="Tokens read at a time; bounds memory.")
+    int, typer.Option(min=1, callback=countable, help="Tokens read at a time; bounds memory.")
 ]
 BatchSize = Annotated[
     int,

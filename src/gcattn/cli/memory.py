@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from gcattn.cli.evaluate import Dtype
-from gcattn.cli.limits import MOST
+from gcattn.cli.limits import countable
 from gcattn.cli.paths import expand
 from gcattn.cli.progress import library_progress
 
@@ -67,7 +67,9 @@ def build(
     ] = True,
     block_tokens: Annotated[
         int | None,
-        typer.Option(min=1, max=MOST, help="Tokens read at a time; bounds device memory."),
+        typer.Option(
+            min=1, callback=countable, help="Tokens read at a time; bounds device memory."
+        ),
     ] = None,
     workers: Workers = None,
     device: BuildDevice = "auto",
