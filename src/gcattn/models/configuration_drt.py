@@ -95,7 +95,8 @@ class DRTConfig(PreTrainedConfig):
             "from_landmark": the landmark of chunk c reads it already.
         chunk_mixing: "separate" (the paper's): each retrieved chunk is attended on its own, then
             mixed by retrieval weight; "joint": one softmax over all retrieved slots, with the
-            logarithm of the chunk's weight added to its logits.
+            logarithm of the chunk's weight added to its logits; "both": half of the heads do the
+            one, half the other, for which `num_key_value_heads` must be even.
         softmax_off_by_one: Add 1 to the softmax denominators of cross-attention, so that a token
             may attend to nothing; on for language modelling, off for needle tuning (paper,
             appendix).
@@ -157,7 +158,7 @@ class DRTConfig(PreTrainedConfig):
     fixed_retriever: str | None = None
     retrieval_noise: Literal["gumbel", "none"] = "gumbel"
     retrieval_serves: RetrievalServes = "next_chunk"
-    chunk_mixing: Literal["separate", "joint"] = "separate"
+    chunk_mixing: Literal["separate", "joint", "both"] = "separate"
     softmax_off_by_one: bool = True
     sink_logit: float | int = 0.0
     residual_wiring: ResidualWiring = "bypass"
@@ -246,6 +247,11 @@ class DRTConfig(PreTrainedConfig):
         for name, most in _MOST.items():
             if getattr(self, name) > most:
                 raise ValueError(f"{name} must be at most {most:,}, got {getattr(self, name)}.")
+        if self.chunk_mixing == "both" and self.num_key_value_heads % 2:
+            raise ValueError(
+                'chunk_mixing="both" gives each way half of the heads: num_key_value_heads must be '
+                f"even, got {self.num_key_value_heads}."
+            )
         if self.num_attention_heads % self.num_key_value_heads:
             raise ValueError(
                 f"num_attention_heads = {self.num_attention_heads} must be a multiple of "

@@ -9,6 +9,7 @@ D head dim, E hidden size, N chunks in the pool, S slots per chunk, K retrieved 
 
 from typing import TYPE_CHECKING
 
+import torch
 from torch import Tensor, nn
 
 from gcattn.chunking import BlockGrid
@@ -27,7 +28,9 @@ class GroupedCrossAttention(nn.Module):
         super().__init__()
         self.head_dim = config.head_dim
         self.sink_logit = float(config.sink_logit) if config.softmax_off_by_one else None
-        self.mixing: Mixing = config.chunk_mixing
+        # of each share of the heads
+        shares: dict[str, tuple[Mixing, ...]] = {"both": ("joint", "separate")}
+        self.mixings = shares.get(config.chunk_mixing, (config.chunk_mixing,))
         query_size = config.num_attention_heads * config.head_dim
         self.q_proj = nn.Linear(config.hidden_size, query_size, bias=False)
         self.o_proj = nn.Linear(query_size, config.hidden_size, bias=False)
@@ -41,6 +44,15 @@ class GroupedCrossAttention(nn.Module):
         return read
 
     def _read(self, q: Tensor, retrieved: RetrievedChunks) -> Tensor:
+        shares = len(self.mixings)
+        heads = (x.chunk(shares, dim=-2) for x in (q, retrieved.keys, retrieved.values))
+        outputs = [
+            self._mix(mixing, q, retrieved._replace(keys=keys, values=values))
+            for mixing, q, keys, values in zip(self.mixings, *heads, strict=True)
+        ]
+        return outputs[0] if shares == 1 else torch.cat(outputs, dim=-2)
+
+    def _mix(self, mixing: Mixing, q: Tensor, retrieved: RetrievedChunks) -> Tensor:
         keys, values, lengths, indices, weights = retrieved
         if indices is None:
             q, dtype = q.to(keys.dtype), q.dtype  # chunks may be wide
@@ -51,7 +63,7 @@ class GroupedCrossAttention(nn.Module):
                 weights,
                 lengths,
                 sink_logit=self.sink_logit,
-                is_joint=self.mixing == "joint",
+                is_joint=mixing == "joint",
             ).to(dtype)
         return grouped_cross_attention(
             q,
@@ -61,5 +73,5 @@ class GroupedCrossAttention(nn.Module):
             weights,
             chunk_lengths=lengths,
             sink_logit=self.sink_logit,
-            mixing=self.mixing,
+            mixing=mixing,
         )
