@@ -152,7 +152,10 @@ def test_a_column_is_written_in_its_place_and_nowhere_else(dtype, B, W, H, G, D)
 @pytest.mark.parametrize(
     ("B", "K", "S", "H", "G", "D"), [(1, 8, 64, 4, 4, 64), (3, 2, 5, 6, 2, 10)]
 )
-def test_chunks_are_read_one_by_one_and_mixed(dtype, B, K, S, H, G, D, sink_logit, monkeypatch):
+@pytest.mark.parametrize("is_joint", [False, True])
+def test_retrieved_chunks_are_read_and_mixed(
+    dtype, B, K, S, H, G, D, sink_logit, is_joint, monkeypatch
+):
     q = torch.randn(B, 1, 1, H, D).to(dtype)
     # a group's chunks in a pool of two groups
     k, v = (torch.randn(B, G, 2 * K, S, D).to(dtype).permute(0, 2, 3, 1, 4)[:, K:] for _ in "kv")
@@ -163,12 +166,12 @@ def test_chunks_are_read_one_by_one_and_mixed(dtype, B, K, S, H, G, D, sink_logi
     assert in_order._fits_kernel(q, k, v, weights, lengths)
     found, plain, truth = (
         read_in_order(q.to(wide), k.to(wide), v.to(wide), weights, lengths, **named)
-        for named in [{"sink_logit": sink_logit, "is_joint": False}]
+        for named in [{"sink_logit": sink_logit, "is_joint": is_joint}]
         for wide in (dtype, torch.float32, torch.float64)
     )
     if dtype == torch.float32:
         monkeypatch.setattr(in_order, "_fits_kernel", lambda *_: False)
-        plain = read_in_order(q, k, v, weights, lengths, sink_logit=sink_logit, is_joint=False)
+        plain = read_in_order(q, k, v, weights, lengths, sink_logit=sink_logit, is_joint=is_joint)
     assert_within_budget(found, plain.to(dtype), truth)
 
 

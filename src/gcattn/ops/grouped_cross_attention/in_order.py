@@ -41,8 +41,8 @@ def read_in_order(
         Mixed output, [B, 1, 1, H, D].
     """
     B, K, S, G, D = k.shape
-    if not is_joint and _fits_kernel(q, k, v, chunk_weights, chunk_lengths):
-        return _read_natively(q, k, v, chunk_weights, chunk_lengths, sink_logit)
+    if _fits_kernel(q, k, v, chunk_weights, chunk_lengths):
+        return _read_natively(q, k, v, chunk_weights, chunk_lengths, sink_logit, is_joint)
     queries = q.view(B, G, -1, D) * D**-0.5  # [B, G, J, D]
     logits = queries @ k.permute(0, 3, 4, 1, 2).flatten(-2)  # [B, G, J, K · S]
     used = torch.arange(S, device=q.device) < chunk_lengths.unsqueeze(-1)  # [B, K, S]
@@ -85,10 +85,11 @@ def _read_natively(
     chunk_weights: Tensor,
     chunk_lengths: Tensor,
     sink_logit: float | None,
+    is_joint: bool,
 ) -> Tensor:
     out = torch.empty_like(q)
     B, K, S, G, D = k.shape
-    sizes = [B, K, S, q.shape[-2], G, D, *k.stride()[:4], chunk_lengths.stride(0)]
+    sizes = [B, K, S, q.shape[-2], G, D, *k.stride()[:4], chunk_lengths.stride(0), int(is_joint)]
     sink = -math.inf if sink_logit is None else float(sink_logit)
     tensors = [q, k, v, chunk_weights, chunk_lengths, out]
     run_kernel("read_chunks", q.dtype, [*tensors, *sizes, sink, torch.get_num_threads()], [out])

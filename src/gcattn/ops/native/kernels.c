@@ -262,12 +262,12 @@ static void begin_reading(struct reading *r, const value *q, int64_t D) {
 }
 
 static void read_keys(struct reading *r, const value *k, const value *v, const int64_t *documents,
-                      int64_t document, int64_t N, int64_t step, int64_t D) {
+                      int64_t document, float bias, int64_t N, int64_t step, int64_t D) {
     for (int64_t start = 0; start < N; start += TILE) {
         int64_t count = N - start < TILE ? N - start : TILE;
         float scores[TILE], highest = r->highest;
         for (int64_t j = 0; j < count; j++) {
-            float score = product(r->q, k + (start + j) * step, D);
+            float score = product(r->q, k + (start + j) * step, D) + bias;
             if (documents && documents[start + j] != document) score = -INFINITY;
             scores[j] = score;
             highest = score > highest ? score : highest;
@@ -293,7 +293,7 @@ struct attention {
     value *out;
     const int64_t *query_documents, *key_documents, *lengths;
     const float *weights;
-    int64_t H, G, D, N, K, row, chunk, step, head, lengths_row;
+    int64_t H, G, D, N, K, row, chunk, step, head, lengths_row, is_joint;
     double sink;
 };
 
@@ -304,7 +304,7 @@ static void window_head(const void *arguments, int64_t number) {
     const int64_t *documents = p->key_documents ? p->key_documents + b * p->N : 0;
     struct reading r;
     begin_reading(&r, p->q + number * D, D);
-    read_keys(&r, p->k + at, p->v + at, documents, documents ? p->query_documents[b] : 0, p->N,
+    read_keys(&r, p->k + at, p->v + at, documents, documents ? p->query_documents[b] : 0, 0, p->N,
               p->step, D);
     float scale = r.total > 0 ? 1 / r.total : 0; /* a query that sees nothing gives zero */
     narrow_row(r.mixed, scale, p->out + number * D, D);
@@ -322,40 +322,50 @@ void read_window(const value *q, const value *k, const value *v, const int64_t *
     share(window_head, &p, B * H, num_threads);
 }
 
+/* Add what was read to out, times weight; a sink takes part in the softmax and gives nothing. */
+static void mix(float *out, const struct reading *r, float weight, float sink, int64_t D) {
+    float total = r->total, scale = 1;
+    if (sink > -INFINITY) { /* it may be higher than every score */
+        float highest = sink > r->highest ? sink : r->highest;
+        scale = r->total > 0 ? exponential(r->highest - highest) : 0;
+        total = total * scale + exponential(sink - highest);
+    }
+    if (total > 0)
+        for (int64_t d = 0; d < D; d++) out[d] += weight * (r->mixed[d] * scale / total);
+}
+
 static void chunks_head(const void *arguments, int64_t number) {
     const struct attention *p = arguments;
     int64_t b = number / p->H, g = number % p->H / (p->H / p->G), D = p->D;
     float out[MAX_D] = {0};
+    struct reading r;
+    begin_reading(&r, p->q + number * D, D);
     for (int64_t c = 0; c < p->K; c++) {
         float weight = p->weights[b * p->K + c];
         int64_t length = p->lengths[b * p->lengths_row + c];
         int64_t at = b * p->row + c * p->chunk + g * p->head;
         if (weight == 0 || length <= 0) continue;
-        struct reading r;
+        float bias = p->is_joint ? logf(weight) : 0;
+        read_keys(&r, p->k + at, p->v + at, 0, 0, bias, length, p->step, D);
+        if (p->is_joint) continue;
+        mix(out, &r, weight, p->sink, D);
         begin_reading(&r, p->q + number * D, D);
-        read_keys(&r, p->k + at, p->v + at, 0, 0, length, p->step, D);
-        float total = r.total, scale = 1;
-        if (p->sink > -INFINITY) { /* it may be higher than every score */
-            float sink = p->sink, highest = sink > r.highest ? sink : r.highest;
-            scale = exponential(r.highest - highest);
-            total = total * scale + exponential(sink - highest);
-        }
-        for (int64_t d = 0; d < D; d++) out[d] += weight * (r.mixed[d] * scale / total);
     }
+    if (p->is_joint) mix(out, &r, 1, p->sink, D);
     narrow_row(out, 1, p->out + number * D, D);
 }
 
 /* One query of each row and K chunks in its reach, of N slots, each attended on its own and mixed
-   by weights [B, K]. Rows of lengths [B, K] are `lengths_row` apart. A sink of minus infinity is
+   by weights [B, K], or with one softmax over all of them. Rows of lengths [B, K] are `lengths_row` apart. A sink of minus infinity is
    none. */
 
 void read_chunks(const value *q, const value *k, const value *v, const float *weights,
                  const int64_t *lengths, value *out, int64_t B, int64_t K, int64_t N, int64_t H,
                  int64_t G, int64_t D, int64_t row, int64_t chunk, int64_t step, int64_t head,
-                 int64_t lengths_row, double sink, int64_t num_threads) {
+                 int64_t lengths_row, int64_t is_joint, double sink, int64_t num_threads) {
     struct attention p = {.q = q, .k = k, .v = v, .out = out, .weights = weights,
                           .lengths = lengths, .H = H, .G = G, .D = D, .N = N, .K = K, .row = row,
                           .chunk = chunk, .step = step, .head = head,
-                          .lengths_row = lengths_row, .sink = sink};
+                          .lengths_row = lengths_row, .is_joint = is_joint, .sink = sink};
     share(chunks_head, &p, B * H, num_threads);
 }
