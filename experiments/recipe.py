@@ -118,6 +118,7 @@ RECIPES = {
     ),
     "bypass": Recipe("what is read bypasses the stream", {"residual_wiring": "bypass"}),
     "joint": Recipe("one softmax over all that was retrieved", {"chunk_mixing": "joint"}),
+    "both": Recipe("half of the heads joint, half separate", {"chunk_mixing": "both"}),
     "off-by-one": Recipe("softmax-off-by-one", {"softmax_off_by_one": True}),
     "no-breaks": Recipe(
         "no question closes its chunk", tasks=replace(TASKS, question_break_rate=0)
