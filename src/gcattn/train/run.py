@@ -26,6 +26,7 @@ from gcattn.train.arguments import training_arguments
 from gcattn.train.checkpoints import checkpoint_step, checkpoint_to_resume, reading
 from gcattn.train.compilation import compile_layers
 from gcattn.train.config import TrainConfig
+from gcattn.train.freed_memory import keep_freed_memory
 from gcattn.train.interruption import Interruption
 from gcattn.train.model import build_model
 from gcattn.train.out_of_memory import naming_full_memory
@@ -86,6 +87,7 @@ def run_training(
         OutOfMemoryError: The run does not fit into memory.
         OSError: The output folder is not writable; a full disk is a `DiskFullError`.
     """
+    keep_freed_memory()
     with naming_full_disk(config.output), naming_full_memory(), ExitStack() as until_the_end:
         return _run(config, resume, overwrite, console or Console(stderr=True), until_the_end)
 

@@ -1,0 +1,44 @@
+"""Claims about memory that a training step frees: the next step finds it where it was."""
+
+import subprocess
+import sys
+
+import pytest
+
+from gcattn.train import freed_memory
+
+# in a process of its own, without torch: the setting lasts as long as the process
+PROGRAM = """
+import ctypes, resource, runpy, sys
+keep_freed_memory = runpy.run_path(sys.argv[1])["keep_freed_memory"]
+libc = ctypes.CDLL(None)
+libc.malloc.restype, libc.free.argtypes = ctypes.c_void_p, [ctypes.c_void_p]
+libc.memset.argtypes = [ctypes.c_void_p, ctypes.c_int, ctypes.c_size_t]
+def take():
+    taken = libc.malloc(100_000_000)
+    libc.memset(taken, 1, 100_000_000)
+    libc.free(taken)
+kept = keep_freed_memory()
+take()
+before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
+take()
+print(int(kept), resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before)
+"""
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="glibc is Linux's")
+def test_memory_that_was_freed_is_not_cleared_again(monkeypatch):
+    for name in freed_memory.OWN_SETTINGS:
+        monkeypatch.delenv(name, raising=False)
+    command = [sys.executable, "-c", PROGRAM, freed_memory.__file__]
+    result = subprocess.run(command, capture_output=True, text=True, check=True)
+    kept, faults = map(int, result.stdout.split())
+    if not kept:
+        pytest.skip("this C library is not glibc")
+    assert faults < 100  # of 24,000 pages
+
+
+@pytest.mark.parametrize("name", sorted(freed_memory.OWN_SETTINGS))
+def test_settings_of_the_environment_stay(monkeypatch, name):
+    monkeypatch.setenv(name, "131072")
+    assert not freed_memory.keep_freed_memory()
