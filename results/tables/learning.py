@@ -185,6 +185,7 @@ TABLES: dict[str, tuple[str, Table]] = {
     "recipe-encoder": ("recipes", lambda: recipes("without an encoder")),
     "recipe-temperatures": ("recipes", lambda: recipes("drawn temperatures")),
     "recipe-later": ("recipes", lambda: recipes("last")),
+    "recipe-mixing": ("recipes", lambda: recipes("ways to mix")),
     "chunks": ("chunk_sizes", chunks),
     "long-range": ("long_range", long_range),
     "natural-12m": ("natural_text", lambda: natural("natural_12m")),
