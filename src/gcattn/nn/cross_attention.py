@@ -44,13 +44,14 @@ class GroupedCrossAttention(nn.Module):
         return read
 
     def _read(self, q: Tensor, retrieved: RetrievedChunks) -> Tensor:
-        shares = len(self.mixings)
-        heads = (x.chunk(shares, dim=-2) for x in (q, retrieved.keys, retrieved.values))
+        if len(self.mixings) == 1:
+            return self._mix(self.mixings[0], q, retrieved)
+        heads = (x.chunk(len(self.mixings), dim=-2) for x in (q, retrieved.keys, retrieved.values))
         outputs = [
             self._mix(mixing, q, retrieved._replace(keys=keys, values=values))
             for mixing, q, keys, values in zip(self.mixings, *heads, strict=True)
         ]
-        return outputs[0] if shares == 1 else torch.cat(outputs, dim=-2)
+        return torch.cat(outputs, dim=-2)
 
     def _mix(self, mixing: Mixing, q: Tensor, retrieved: RetrievedChunks) -> Tensor:
         keys, values, lengths, indices, weights = retrieved
