@@ -29,8 +29,9 @@ class GroupedCrossAttention(nn.Module):
         self.head_dim = config.head_dim
         self.sink_logit = float(config.sink_logit) if config.softmax_off_by_one else None
         # of each share of the heads
-        shares: dict[str, tuple[Mixing, ...]] = {"both": ("joint", "separate")}
-        self.mixings = shares.get(config.chunk_mixing, (config.chunk_mixing,))
+        self.mixings: tuple[Mixing, ...] = (
+            ("joint", "separate") if config.chunk_mixing == "both" else (config.chunk_mixing,)
+        )
         query_size = config.num_attention_heads * config.head_dim
         self.q_proj = nn.Linear(config.hidden_size, query_size, bias=False)
         self.o_proj = nn.Linear(query_size, config.hidden_size, bias=False)
