@@ -96,6 +96,30 @@ def test_summaries_are_written_by_beams_from_documents_cut_to_the_length(models,
     assert written[0].lead_scores["rouge1"] > 0.5
 
 
+@pytest.mark.parametrize("name", ["drt", "llama"])
+def test_documents_summarized_side_by_side_are_summarized_as_alone(models, name, tmp_path):
+    examples = [
+        Example(f"row {n}", DOCUMENT * n, (summary_turn("Ann lives in Rome."),), cuts=True)
+        for n in (3, 1, 2)
+    ]
+
+    def write(batch_size, store=None):
+        return evaluate_summaries(
+            models[name],
+            load_tokenizer(),
+            examples,
+            most_tokens=200,
+            most_new_tokens=5,
+            num_beams=2,
+            batch_size=batch_size,
+            store=store,
+        )
+
+    store = CellStore(tmp_path / "cells", {})
+    assert write(2, store) == write(1)
+    assert write(1, store) == write(3)
+
+
 def test_rouge_is_that_of_the_package_and_means_have_intervals(documents):
     scorer = summaries._scorer()
     scores = summaries._rouge(scorer, "the cats sat down", "a cat sat")

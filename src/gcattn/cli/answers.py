@@ -14,6 +14,9 @@ from gcattn.cli.limits import countable
 from gcattn.cli.paths import RESULTS, expand
 from gcattn.cli.progress import document_progress
 
+BatchSize = Annotated[
+    int, typer.Option(min=1, callback=countable, help="Documents summarized at a time.")
+]
 MaxDocuments = Annotated[
     int | None, typer.Option(min=1, callback=countable, help="Stop after this many documents.")
 ]
@@ -131,6 +134,7 @@ def summarization(
     ] = None,
     seed: Annotated[int, typer.Option(min=0, help="Seed of the bootstrap.")] = 0,
     segment_length: SegmentLength = 16_384,
+    batch_size: BatchSize = 1,
     memory_tier: Tier = None,
     changes: Changes = None,
     device: Device = "auto",
@@ -179,6 +183,7 @@ def summarization(
             num_beams=beams,
             length_penalty=length_penalty,
             segment_length=segment_length,
+            batch_size=batch_size,
             store=run.store,
             on_progress=on_progress,
         )
@@ -189,6 +194,7 @@ def summarization(
         label=label or short_name(Path(model)),
         data_label=data_label or short_name(Path(data)),
         segment_length=segment_length,
+        batch_size=batch_size,
     )
     console = Console(soft_wrap=True)
     for name in ROUGE:

@@ -57,6 +57,7 @@ def evaluate_summaries(
     num_beams: int = 4,
     length_penalty: float = 1.0,
     segment_length: int = 16_384,
+    batch_size: int = 1,
     store: CellStore | None = None,
     on_progress: Callable[[int, int], None] | None = None,
 ) -> list[WrittenSummary]:
@@ -71,45 +72,52 @@ def evaluate_summaries(
         num_beams: Beams of the search; 1 is greedy.
         length_penalty: Above 0 favours longer summaries, as in transformers.
         segment_length: Tokens of a document read by one call.
+        batch_size: Documents summarized at a time.
         store: Keeps finished documents, which are not summarized again.
         on_progress: Called with the numbers of documents and tokens so far.
     """
     backend, scorer = plain_backend(tokenizer), _scorer()
-    summaries = []
+    found: dict[int, WrittenSummary] = {}
+    prompts: dict[int, tuple[np.ndarray, bool]] = {}
     for number, example in enumerate(examples):
         kept = store.load(f"document_{number}", 1) if store is not None else None
         if kept is not None:
-            summaries.append(WrittenSummary(**kept[0]))
-        else:
-            (turn,) = example.turns
-            asked = Example(example.place, example.document, (_unanswered(turn),), cuts=True)
-            encoded = encode_example(backend, asked, most_tokens)
-            prompt = np.append(encoded.document, encoded.turns[0].prompt)
-            text = _summarize(
-                model,
-                tokenizer,
-                prompt,
-                max_new_tokens=most_new_tokens,
-                num_beams=num_beams,
-                length_penalty=length_penalty if num_beams > 1 else 1.0,
-                prefill_chunk_size=segment_length,
-            )
-            reference = turn.answer.strip()
-            summary = WrittenSummary(
+            found[number] = WrittenSummary(**kept[0])
+            continue
+        (turn,) = example.turns
+        asked = Example(example.place, example.document, (_unanswered(turn),), cuts=True)
+        encoded = encode_example(backend, asked, most_tokens)
+        prompts[number] = np.append(encoded.document, encoded.turns[0].prompt), encoded.is_cut
+    # documents of similar length share a batch: little of it is padding
+    waiting = sorted(prompts, key=lambda number: len(prompts[number][0]))
+    for first in range(0, len(waiting), batch_size):
+        batch = waiting[first : first + batch_size]
+        texts = _summarize(
+            model,
+            tokenizer,
+            [prompts[number][0] for number in batch],
+            max_new_tokens=most_new_tokens,
+            num_beams=num_beams,
+            length_penalty=length_penalty if num_beams > 1 else 1.0,
+            prefill_chunk_size=segment_length,
+        )
+        for number, text in zip(batch, texts, strict=True):
+            example, (prompt, is_cut) = examples[number], prompts[number]
+            reference = example.turns[0].answer.strip()
+            found[number] = WrittenSummary(
                 place=example.place,
                 reference=reference,
                 text=text,
                 scores=_rouge(scorer, reference, text),
                 lead_scores=_rouge(scorer, reference, _lead(example.document)),
                 num_tokens=len(prompt),
-                is_cut=encoded.is_cut,
+                is_cut=is_cut,
             )
-            summaries.append(summary)
             if store is not None:
-                store.save(f"document_{number}", [asdict(summary)])
+                store.save(f"document_{number}", [asdict(found[number])])
         if on_progress is not None:
-            on_progress(number + 1, sum(summary.num_tokens for summary in summaries))
-    return summaries
+            on_progress(len(found), sum(summary.num_tokens for summary in found.values()))
+    return [found[number] for number in range(len(examples))]
 
 
 def _unanswered(turn: Any) -> Any:
@@ -118,19 +126,28 @@ def _unanswered(turn: Any) -> Any:
 
 @torch.no_grad()
 def _summarize(
-    model: PreTrainedModel, tokenizer: PreTrainedTokenizerFast, prompt: np.ndarray, **options: Any
-) -> str:
-    ids = torch.from_numpy(prompt)[None].to(model.device)
+    model: PreTrainedModel,
+    tokenizer: PreTrainedTokenizerFast,
+    prompts: Sequence[np.ndarray],
+    **options: Any,
+) -> list[str]:
+    longest = max(map(len, prompts))
+    ids = np.full((len(prompts), longest), tokenizer.pad_token_id)
+    is_token = np.zeros_like(ids)
+    for row, prompt in enumerate(prompts):
+        ids[row, longest - len(prompt) :] = prompt
+        is_token[row, longest - len(prompt) :] = 1
     generator: Any = model
     written = generator.generate(
-        ids,
-        attention_mask=torch.ones_like(ids),
+        torch.from_numpy(ids).to(model.device),
+        attention_mask=torch.from_numpy(is_token).to(model.device),
         do_sample=False,
         eos_token_id=tokenizer.eos_token_id,
         pad_token_id=tokenizer.pad_token_id,
         **options,
     )
-    return str(tokenizer.decode(written[0, ids.shape[1] :], skip_special_tokens=True)).strip()
+    texts = tokenizer.batch_decode(written[:, longest:], skip_special_tokens=True)
+    return [str(text).strip() for text in texts]
 
 
 def _scorer() -> Any:
