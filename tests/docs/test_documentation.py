@@ -55,10 +55,9 @@ def test_python_blocks_run(page, clone, monkeypatch):
     # a training run takes half a minute, and is run by the nightly test below
     run = SimpleNamespace(model_folder="runs/model")
     monkeypatch.setattr("gcattn.train.run.run_training", lambda config: run)
-    names = run_python(page, clone, monkeypatch, SHORTER)
+    run_python(page, clone, monkeypatch, SHORTER)
     if page == ROOT / "README.md":  # who tries it again finds the memory that it made
-        (block,) = (block for block in blocks(page, "python") if "build_library(" in block)
-        exec(block, names)
+        run_python(page, clone, monkeypatch, SHORTER, first=1)
 
 
 @pytest.mark.slow
@@ -70,9 +69,11 @@ def test_a_model_is_trained_from_python(clone, monkeypatch):
 @pytest.mark.slow
 def test_the_first_answers_are_right_as_written(clone, monkeypatch, capsys):
     run_python(ROOT / "README.md", clone, monkeypatch, {}, first=1)
-    answers = [line.rpartition("?")[2].strip() for line in capsys.readouterr().out.splitlines()]
-    expected = ["Trieste", "marigold-77", "14 March"]
-    assert [a.removesuffix(".") for a in answers] == expected
+    printed = capsys.readouterr().out.splitlines()
+    (shown,) = blocks(ROOT / "README.md", "text")
+    # other versions of Python have other lines
+    no_lines = [re.sub(r":\d+\)$", "", line) for line in (*printed, *shown.splitlines())]
+    assert len(printed) == 3 and no_lines[:3] == no_lines[3:]
 
 
 def run_python(page, clone, monkeypatch, shorter, first=None):
@@ -82,7 +83,6 @@ def run_python(page, clone, monkeypatch, shorter, first=None):
         for long, short in shorter.items():
             block = block.replace(long, short)
         exec(compile(block, f"{name(page)}, Python block {number}", "exec"), names)
-    return names
 
 
 @pytest.mark.parametrize("page", pages("sh", "", "console"))
@@ -157,6 +157,14 @@ def test_paths_that_a_page_names_exist(page):
 
 def test_the_front_page_is_short():
     assert len((ROOT / "README.md").read_text(encoding="utf-8").splitlines()) <= 200
+
+
+def test_the_front_page_begins_with_numbers_of_its_tables():
+    text = (ROOT / "README.md").read_text(encoding="utf-8")
+    claimed = re.findall(r"\d[\d,.]* (?:ms|MiB)", "".join(re.findall(r"^- .*\n", text, re.M)))
+    assert len(claimed) == 4
+    tables = "".join(re.findall(r"^\|.*\n", text, re.M))
+    assert [number for number in claimed if number not in tables] == []
 
 
 def test_the_errors_of_the_faq_are_those_of_the_code():
