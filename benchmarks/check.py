@@ -21,7 +21,9 @@ CHECKS = {"ops": OPERATOR_CHECKS, "decode": TOKEN_CHECKS}
 
 
 def command(
-    parts: Annotated[list[str] | None, typer.Argument(help="ops, decode; both by default.")] = None,
+    parts: Annotated[
+        list[str] | None, typer.Argument(help="What to check: ops, decode (default: both).")
+    ] = None,
 ) -> None:
     """Run every check, say which fail, and exit with 1 if one does."""
     if unknown := [part for part in parts or () if part not in CHECKS]:

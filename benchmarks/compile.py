@@ -20,11 +20,11 @@ from typing import Annotated, Any
 import torch
 import typer
 
-from benchmarks.options import Device, Out, Seed, begin, read_presets
+from benchmarks.options import Batch, Device, Out, Seed, begin, read_presets
 from benchmarks.report import ResultFile, progress_console
 from benchmarks.tables import compilation_table
 from benchmarks.timing import wait_for
-from gcattn.cli.limits import MOST
+from gcattn.cli.limits import countable
 from gcattn.cli.paths import RESULTS
 from gcattn.cli.program import run_command
 from gcattn.models import DRTForCausalLM
@@ -110,10 +110,14 @@ def measure(
 
 
 def command(
-    preset: Annotated[str, typer.Option(help="Of the model.")] = "drt_128m",
-    tokens: Annotated[int, typer.Option(min=1, max=MOST, help="Of a row.")] = 16_380,
-    batch: Annotated[int, typer.Option(min=1, max=MOST, help="Rows.")] = 1,
-    ways: Annotated[str, typer.Option(help=f"Of {'; '.join(WAYS)}.")] = "; ".join(WAYS),
+    preset: Annotated[str, typer.Option(help="Preset of the model.")] = "drt_128m",
+    tokens: Annotated[
+        int, typer.Option(min=1, callback=countable, help="Tokens per row.")
+    ] = 16_380,
+    batch: Batch = 1,
+    ways: Annotated[
+        str, typer.Option(help="Ways to compile, separated by semicolons.")
+    ] = "; ".join(WAYS),
     seconds: Annotated[float, typer.Option(min=1, help="Time limit of each way.")] = 60.0,
     seed: Seed = 0,
     device: Device = "auto",

@@ -38,7 +38,7 @@ from benchmarks.options import (
 )
 from benchmarks.report import Keep, ResultFile
 from benchmarks.timing import release_memory, wait_for
-from gcattn.cli.limits import MOST
+from gcattn.cli.limits import countable
 from gcattn.cli.paths import RESULTS
 from gcattn.cli.program import run_command
 from gcattn.memory import MemoryTier
@@ -279,13 +279,13 @@ def command(
     preset: Presets = None,
     lengths: Lengths = None,
     batch: Batch = 1,
-    tokens: Annotated[int, typer.Option(min=2, max=MOST, help="Timed tokens.")] = 192,
+    tokens: Annotated[int, typer.Option(min=2, callback=countable, help="Tokens to time.")] = 192,
     full_attention: FullAttention = None,
     seed: Seed = 0,
     device: Device = "auto",
     out: Out = RESULTS,
 ) -> None:
-    """Time a generated token behind long contexts, with memory on the device and on the host."""
+    """Time a generated token after long contexts, with memory on the device and on the host."""
     from benchmarks.plots import plot_decoding
     from benchmarks.tables import decoding_table
 

@@ -31,7 +31,7 @@ from benchmarks.options import Device, Out, Seed, begin, check_room, read_length
 from benchmarks.report import Keep, ResultFile, progress_console
 from benchmarks.shapes import OperatorShape
 from benchmarks.timing import peak_extra_mib, release_memory, time_call
-from gcattn.cli.limits import MOST
+from gcattn.cli.limits import countable
 from gcattn.cli.paths import RESULTS
 from gcattn.cli.program import run_command
 from gcattn.ops import grouped_cross_attention
@@ -213,18 +213,26 @@ def with_readers(inputs: OperatorInputs, name: str) -> OperatorInputs:
 
 def command(
     landmarks: Annotated[
-        str | None, typer.Option(help="Chunks in a scanned memory, such as 1m,16m.")
+        str | None,
+        typer.Option(help="Chunks in the scanned memory, such as 1m,16m (default: by device)."),
     ] = None,
-    hidden_size: Annotated[int, typer.Option(min=1, max=MOST, help="Of the landmarks.")] = 768,
+    hidden_size: Annotated[
+        int, typer.Option(min=1, callback=countable, help="Size of a landmark.")
+    ] = 768,
     length: Annotated[
-        str | None, typer.Option(help="Columns of the rows whose readers crowd.")
+        str | None,
+        typer.Option(
+            help="Columns of rows in which few chunks have all readers (default: by device)."
+        ),
     ] = None,
-    measure_ms: Annotated[float, typer.Option(min=1, help="Least time measured.")] = 100.0,
+    measure_ms: Annotated[
+        float, typer.Option(min=1, help="Minimum time measured, in milliseconds.")
+    ] = 100.0,
     seed: Seed = 0,
     device: Device = "auto",
     out: Out = RESULTS,
 ) -> None:
-    """Time the operators at a huge memory, at few queries and where readers crowd."""
+    """Time the operators on a huge memory, with few queries, and with many readers of a chunk."""
     from benchmarks.tables import extremes_table
 
     target = begin(device, out)

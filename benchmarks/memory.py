@@ -32,7 +32,7 @@ from benchmarks.report import Keep, ResultFile
 from benchmarks.timing import release_memory, wait_for
 from gcattn import MemoryWriter, open_memory
 from gcattn.chunking import prompt_breaks, whole_chunks
-from gcattn.cli.limits import MOST
+from gcattn.cli.limits import countable
 from gcattn.cli.paths import RESULTS
 from gcattn.cli.program import run_command
 from gcattn.library.making import BLOCK_TOKENS
@@ -212,15 +212,20 @@ def command(
     preset: Presets = None,
     lengths: Lengths = None,
     tiers: Annotated[
-        str | None, typer.Option(help="Such as host,disk,recompute (default: all).")
+        str | None, typer.Option(help="Tiers, such as host,disk,recompute (default: all).")
     ] = None,
-    tokens: Annotated[int, typer.Option(min=2, max=MOST, help="Timed tokens.")] = 192,
+    tokens: Annotated[int, typer.Option(min=2, callback=countable, help="Tokens to time.")] = 192,
     build_tokens: Annotated[
-        int | None, typer.Option(min=1, max=MOST, help="Tokens read to time building.")
+        int | None,
+        typer.Option(
+            min=1,
+            callback=countable,
+            help="Tokens to read in the timed build (default: by device).",
+        ),
     ] = None,
     full_attention: FullAttention = None,
     folder: Annotated[
-        Path | None, typer.Option(help="Where memories are written (default: a temporary folder).")
+        Path | None, typer.Option(help="Folder to write memories to (default: a temporary one).")
     ] = None,
     seed: Seed = 0,
     device: Device = "auto",

@@ -18,7 +18,7 @@ from benchmarks.options import (
     read_lengths,
 )
 from benchmarks.report import ResultFile, fewest_repetitions, progress_console, report
-from gcattn.cli.limits import MOST
+from gcattn.cli.limits import countable
 from gcattn.cli.paths import RESULTS
 from gcattn.cli.program import run_command
 
@@ -28,38 +28,53 @@ def command(
     shapes: Annotated[
         Literal["lengths", "anchors", "all"],
         typer.Option(
-            help="The given sizes at each length, three fixed shapes (short on a CPU), or both."
+            help="lengths: the sizes below at each length; anchors: three fixed shapes, short on "
+            "a CPU; all: both."
         ),
     ] = "lengths",
     batch: Batch = 1,
-    heads: Annotated[int, typer.Option(min=1, max=MOST, help="Query heads.")] = 12,
+    heads: Annotated[int, typer.Option(min=1, callback=countable, help="Query heads.")] = 12,
     kv_heads: Annotated[
-        int | None, typer.Option(min=1, max=MOST, help="Key/value heads (default: as query heads).")
+        int | None,
+        typer.Option(
+            min=1, callback=countable, help="Key/value heads (default: as many as query heads)."
+        ),
     ] = None,
-    head_dim: Annotated[int, typer.Option(min=1, max=MOST)] = 64,
-    top_k: Annotated[int, typer.Option(min=1, max=MOST, help="Retrieved chunks.")] = 8,
-    chunk_size: Annotated[int, typer.Option(min=2, max=MOST, help="Slots per chunk.")] = 64,
-    window: Annotated[int, typer.Option(min=1, max=MOST, help="Of the sliding windows.")] = 512,
+    head_dim: Annotated[int, typer.Option(min=1, callback=countable, help="Size of a head.")] = 64,
+    top_k: Annotated[int, typer.Option(min=1, callback=countable, help="Retrieved chunks.")] = 8,
+    chunk_size: Annotated[
+        int, typer.Option(min=2, callback=countable, help="Slots per chunk.")
+    ] = 64,
+    window: Annotated[
+        int, typer.Option(min=1, callback=countable, help="Keys in a sliding window.")
+    ] = 512,
     dtype: Annotated[
         str | None, typer.Option(help="bfloat16, float16 or float32 (default: by device).")
     ] = None,
     only: Annotated[
-        str | None, typer.Option(help="Comma-separated contestants (default: all).")
+        str | None, typer.Option(help="Contestants, separated by commas (default: all).")
     ] = None,
-    warmup_ms: Annotated[float, typer.Option(min=0)] = 25.0,
-    measure_ms: Annotated[float, typer.Option(min=1, help="Least time measured.")] = 100.0,
+    warmup_ms: Annotated[float, typer.Option(min=0, help="Warm-up, in milliseconds.")] = 25.0,
+    measure_ms: Annotated[
+        float, typer.Option(min=1, help="Minimum time measured, in milliseconds.")
+    ] = 100.0,
     slowest_ms: Annotated[
-        float, typer.Option(min=0, help="Whoever takes longer is not run on larger shapes.")
+        float,
+        typer.Option(
+            min=0, help="Contestants slower than this, in milliseconds, skip larger shapes."
+        ),
     ] = 5000.0,
     foreign_seconds: Annotated[
         float,
-        typer.Option(min=0.1, help="Another project's contestant that takes longer is left out."),
+        typer.Option(
+            min=0.1, help="Time limit for contestants from other projects, compilation included."
+        ),
     ] = 120.0,
     seed: Seed = 0,
     device: Device = "auto",
     out: Out = RESULTS,
 ) -> None:
-    """Time grouped cross-attention and its peers, after checking that they are right."""
+    """Time grouped cross-attention and its peers, after checking their results."""
     from benchmarks.costs import least_bytes
     from benchmarks.op_timing import bench_operator
     from benchmarks.plots import plot_anchors, plot_operator

@@ -12,7 +12,7 @@ import typer
 
 from benchmarks.contestant import Contestant
 from benchmarks.contestants import contestants
-from gcattn.cli.limits import MOST
+from gcattn.cli.limits import countable, seedable
 from gcattn.cli.paths import expand
 from gcattn.evals.device import choose_device
 from gcattn.evals.lengths import parse_lengths
@@ -24,19 +24,21 @@ _GPU_EXCESS = 16
 
 Lengths = Annotated[
     str | None,
-    typer.Option("--lengths", "--length", help="Such as 1k,64k,1m (default: by device)."),
+    typer.Option(
+        "--lengths", "--length", help="Lengths in tokens, such as 1k,64k,1m (default: by device)."
+    ),
 ]
 Presets = Annotated[
     str | None,
-    typer.Option(help="Such as drt_34m,drt_128m (default: by device)."),
+    typer.Option(help="Presets to measure, such as drt_34m,drt_128m (default: by device)."),
 ]
-Batch = Annotated[int, typer.Option(min=1, max=MOST, help="Rows.")]
+Batch = Annotated[int, typer.Option(min=1, callback=countable, help="Rows in a batch.")]
 Device = Annotated[str, typer.Option(help="cpu, cuda, or auto: the GPU if there is one.")]
 FullAttention = Annotated[
     bool | None,
-    typer.Option(help="Measure a full-attention Transformer too (default: on a GPU)."),
+    typer.Option(help="Also measure a full-attention Transformer (default: on a GPU)."),
 ]
-Seed = Annotated[int, typer.Option(min=0, max=2**32 - 1, help="Of weights and data.")]
+Seed = Annotated[int, typer.Option(min=0, callback=seedable, help="Seed of weights and data.")]
 Out = Annotated[Path, typer.Option(callback=expand, help="Folder of the result and its pictures.")]
 
 

@@ -28,7 +28,7 @@ from benchmarks.options import (
 from benchmarks.report import Keep, ResultFile
 from benchmarks.timing import Timing, peak_extra_mib, release_memory, wall_milliseconds
 from gcattn.chunking import whole_chunks
-from gcattn.cli.limits import MOST
+from gcattn.cli.limits import countable
 from gcattn.cli.paths import RESULTS
 from gcattn.cli.program import run_command
 from gcattn.memory import MemoryTier
@@ -164,17 +164,21 @@ def command(
     segment_length: Annotated[
         str, typer.Option(help="Tokens read at a time, such as 16k; bounds memory.")
     ] = "16k",
-    memory_tier: Annotated[MemoryTier, typer.Option(help="Where past chunks are kept.")] = "device",
-    trials: Annotated[int, typer.Option(min=1, max=MOST, help="Readings of each prompt.")] = 3,
+    memory_tier: Annotated[
+        MemoryTier, typer.Option(help="Tier that keeps past chunks.")
+    ] = "device",
+    trials: Annotated[
+        int, typer.Option(min=1, callback=countable, help="Times that each prompt is read.")
+    ] = 3,
     full_attention: FullAttention = None,
     slowest_seconds: Annotated[
-        float, typer.Option(min=0, help="Whoever takes longer gets no longer prompt.")
+        float, typer.Option(min=0, help="Models slower than this, in seconds, skip longer prompts.")
     ] = 10.0,
     seed: Seed = 0,
     device: Device = "auto",
     out: Out = RESULTS,
 ) -> None:
-    """Measure prefill: tokens per second and memory by the length of the prompt."""
+    """Measure prefill: tokens per second and memory by prompt length."""
     from benchmarks.plots import plot_prefill
     from benchmarks.tables import prefill_table
 

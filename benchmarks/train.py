@@ -31,7 +31,7 @@ from benchmarks.options import (
 )
 from benchmarks.report import Keep, ResultFile, progress_console
 from benchmarks.timing import Timing, release_memory, wait_for
-from gcattn.cli.limits import MOST
+from gcattn.cli.limits import countable
 from gcattn.cli.paths import RESULTS
 from gcattn.cli.program import run_command
 from gcattn.models import DRTConfig, DRTForCausalLM
@@ -229,25 +229,26 @@ def command(
     preset: Presets = None,
     lengths: Lengths = None,
     batch_tokens: Annotated[
-        str | None, typer.Option(help="Tokens of a step, such as 64k (default: by device).")
+        str | None, typer.Option(help="Tokens per step, such as 64k (default: by device).")
     ] = None,
     intervals: Annotated[
         str | None,
         typer.Option(
-            help="Upper layers from one that reads to the next: each number is a DRT of its own "
+            help="Every n-th upper layer reads: one DRT for each n, such as 6,1 "
             "(default: the preset's)."
         ),
     ] = None,
     compile_model: Annotated[
-        bool | None, typer.Option("--compile/--no-compile", help="Default: on a GPU.")
+        bool | None,
+        typer.Option("--compile/--no-compile", help="Compile the models (default: on a GPU)."),
     ] = None,
-    steps: Annotated[int, typer.Option(min=2, max=MOST, help="Timed steps.")] = 20,
-    warmup: Annotated[int, typer.Option(min=1, max=MOST, help="Steps before them.")] = 5,
+    steps: Annotated[int, typer.Option(min=2, callback=countable, help="Steps to time.")] = 20,
+    warmup: Annotated[int, typer.Option(min=1, callback=countable, help="Steps before those.")] = 5,
     seed: Seed = 0,
     device: Device = "auto",
     out: Out = RESULTS,
 ) -> None:
-    """Time whole training steps beside sliding-window Transformers of the same size."""
+    """Time training steps of DRTs and of sliding-window Transformers of the same size."""
     from benchmarks.plots import plot_training
     from benchmarks.tables import training_table
 

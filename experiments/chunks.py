@@ -64,11 +64,17 @@ def _recipe(size: int, count: int) -> Recipe:
 def command(
     train: Train,
     validation: Validation,
-    sizes: Annotated[str, typer.Option(help="Slots S of a chunk.")] = "16,32,64,128",
-    counts: Annotated[str, typer.Option(help="Retrieved chunks K.")] = "1,2,4,8,16",
+    sizes: Annotated[
+        str, typer.Option(help="Chunk sizes S to compare, in slots.")
+    ] = "16,32,64,128",
+    counts: Annotated[
+        str, typer.Option(help="Numbers K of retrieved chunks to compare.")
+    ] = "1,2,4,8,16",
     steps: Steps = 250,
     seeds: Seeds = 2,
-    lengths: Annotated[str, typer.Option(help="Contexts asked, such as 2k,16k.")] = "2k,16k",
+    lengths: Annotated[
+        str, typer.Option(help="Context lengths of the questions, such as 2k,16k.")
+    ] = "2k,16k",
     samples: Samples = 4,
     runs: Runs = Path("runs/chunks"),
     out: Out = RESULTS,

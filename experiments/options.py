@@ -8,15 +8,18 @@ from rich.console import Console
 
 from gcattn.cli.paths import expand
 
-Steps = Annotated[int, typer.Option(min=10, help="Optimizer steps of every run.")]
-Seeds = Annotated[int, typer.Option(min=1, help="Runs of every variant, from seed 0 on.")]
+Steps = Annotated[int, typer.Option(min=10, help="Optimizer steps per run.")]
+Seeds = Annotated[int, typer.Option(min=1, help="Runs per variant, with seeds from 0.")]
 Documents = Annotated[int, typer.Option(min=64, help="Documents to train on.")]
 Runs = Annotated[
-    Path, typer.Option(callback=expand, help="Corpus and runs; finished runs are not repeated.")
+    Path,
+    typer.Option(
+        callback=expand, help="Folder of the corpus and the runs; finished runs are kept."
+    ),
 ]
-Train = Annotated[Path, typer.Option(callback=expand, help="Token shards that rows are cut from.")]
+Train = Annotated[Path, typer.Option(callback=expand, help="Folder of token shards to train on.")]
 Validation = Annotated[
-    Path, typer.Option(callback=expand, help="Token shards that questions are hidden in.")
+    Path, typer.Option(callback=expand, help="Folder of token shards to hide needles in.")
 ]
 Samples = Annotated[int, typer.Option(min=1, help="Questions at each of eight depths.")]
 Out = Annotated[Path, typer.Option(callback=expand, help="Folder of the result and its picture.")]

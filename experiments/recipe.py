@@ -306,10 +306,14 @@ def study_recipes(
 def command(
     train: Train,
     validation: Validation,
-    recipes: Annotated[str, typer.Option(help="Names, or all.")] = "all",
+    recipes: Annotated[
+        str, typer.Option(help="Recipes to train, separated by commas, or all.")
+    ] = "all",
     steps: Steps = 500,
     seeds: Seeds = 3,
-    lengths: Annotated[str, typer.Option(help="Contexts asked, such as 240,2k,16k.")] = "240,2k",
+    lengths: Annotated[
+        str, typer.Option(help="Context lengths of the questions, such as 240,2k,16k.")
+    ] = "240,2k",
     samples: Samples = 4,
     runs: Runs = Path("runs/recipe"),
     out: Out = RESULTS,

@@ -103,7 +103,7 @@ def _margins(methods: dict[str, Any]) -> dict[str, Any]:
 def command(
     steps: Steps = 600,
     dense_steps: Annotated[
-        int, typer.Option(min=0, help="Steps in which every past chunk is read.")
+        int, typer.Option(min=0, help="Steps at the start in which every past chunk is read.")
     ] = 0,
     seeds: Seeds = 3,
     documents: Documents = 6000,

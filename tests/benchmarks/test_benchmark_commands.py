@@ -2,6 +2,7 @@
 
 import importlib
 import json
+import re
 from dataclasses import replace
 
 import pytest
@@ -43,6 +44,13 @@ def written(folder, name):
     assert result["software"]["torch"] and result["hardware"]["cpu"]
     assert (folder / f"{name}.png").read_bytes().startswith(b"\x89PNG")
     return result
+
+
+@pytest.mark.parametrize("name", ["check", "decode", "op", "prefill", "train", "memory"])
+def test_help_shows_no_bound_that_nobody_reaches(capsys, name):
+    code, shown, _ = run(capsys, f"{name} --help")
+    assert code == 0 and "--help" in shown
+    assert re.findall(r"\d{9,}", shown) == []
 
 
 @pytest.mark.slow

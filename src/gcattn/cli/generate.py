@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 from gcattn.cli.evaluate import Device, Dtype, Model, Tier
-from gcattn.cli.limits import countable
+from gcattn.cli.limits import countable, seedable
 from gcattn.cli.paths import expand
 
 # scores divided by less overflow
@@ -40,7 +40,7 @@ def generate(
             help="Sample from the most likely tokens that add up to this probability.",
         ),
     ] = 0.95,
-    seed: Annotated[int, typer.Option(min=0, max=2**32 - 1, help="Seed of sampling.")] = 0,
+    seed: Annotated[int, typer.Option(min=0, callback=seedable, help="Seed of sampling.")] = 0,
     stream: Annotated[bool, typer.Option(help="Print words as they are generated.")] = True,
     segment_length: Annotated[
         int,
