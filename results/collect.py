@@ -28,10 +28,12 @@ def main() -> None:
     """Read the arguments and add the lines."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("study", help="name of results/STUDY.jsonl")
-    parser.add_argument("method", help="what was measured; of benchmarks: which comparison")
+    parser.add_argument(
+        "method", help="name of the model or method; for benchmarks, of the comparison"
+    )
     parser.add_argument("files", type=Path, nargs="+", help="result files of commands")
-    parser.add_argument("--replace", action="store_true", help="drop what it held of METHOD")
-    parser.add_argument("--seed", type=int, help="of the training (default: of the command)")
+    parser.add_argument("--replace", action="store_true", help="first drop the lines of METHOD")
+    parser.add_argument("--seed", type=int, help="seed of the training (default: of the command)")
     arguments = parser.parse_args()
     file = FOLDER / f"{arguments.study}.jsonl"
     lines = read_lines(file) if file.exists() else []

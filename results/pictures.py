@@ -1,5 +1,7 @@
 """Draws the pictures of README and docs from the studies: `python -m results.pictures`."""
 
+import argparse
+
 import matplotlib
 from matplotlib.axes import Axes
 
@@ -20,7 +22,8 @@ MIDDLE = "#7d8590"
 
 
 def main() -> None:
-    """Write the pictures."""
+    """Draw the pictures of README and docs from the studies in results/."""
+    argparse.ArgumentParser(prog="results.pictures", description=main.__doc__).parse_args()
     figure = new_figure(6.4, 3.8)
     draw_hops(figure.subplots())
     save(figure, IMAGES / "hops.png")

@@ -52,9 +52,11 @@ def main() -> None:
     """Write a jsonl file of the texts."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("packages", nargs="+", help=f"importable names, or {STDLIB}")
-    parser.add_argument("--out", type=Path, required=True)
+    parser.add_argument("--out", type=Path, required=True, help="file to write, .jsonl")
     parser.add_argument("--tests", action="store_true", help="the packages' tests instead")
-    parser.add_argument("--megabytes", type=float, default=float("inf"), help="as much at most")
+    parser.add_argument(
+        "--megabytes", type=float, default=float("inf"), help="stop after this many"
+    )
     parser.add_argument("--seed", type=int, help="shuffle the files (default: order of names)")
     arguments = parser.parse_args()
     texts = list(sources(arguments.packages, tests=arguments.tests))

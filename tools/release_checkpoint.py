@@ -41,13 +41,13 @@ def main() -> None:
     parser.add_argument("name", help="name of the checkpoint")
     parser.add_argument("--data", required=True, help="what it was trained on, and the licence")
     parser.add_argument(
-        "--averaged", type=int, default=1, help="the weights are the mean of so many last stages"
+        "--averaged", type=int, default=1, help="number of last stages whose mean the weights are"
     )
     parser.add_argument(
-        "--processes", type=int, default=1, help="that trained side by side, each with its rows"
+        "--processes", type=int, default=1, help="number of processes that trained together"
     )
     parser.add_argument(
-        "--tables", nargs="+", required=True, choices=_CAPTIONS, help="names of its tables"
+        "--tables", nargs="+", required=True, choices=_CAPTIONS, help="tables of its scores"
     )
     arguments = parser.parse_args()
     folder = ROOT / "checkpoints" / arguments.name

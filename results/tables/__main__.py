@@ -4,6 +4,7 @@ Between `<!-- table: NAME -->` and `<!-- end -->` stands what this file makes of
 nobody types a number there. `--check` changes nothing and fails if a file is not up to date.
 """
 
+import argparse
 import re
 import sys
 
@@ -16,8 +17,10 @@ BLOCK = re.compile(r"(<!-- table: ([\w-]+) -->\n).*?(<!-- end -->)", re.DOTALL)
 
 
 def main() -> int:
-    """Rewrite the files, or say which would change."""
-    only_check = "--check" in sys.argv[1:]
+    """Rewrite the tables of README and docs from the studies in results/."""
+    parser = argparse.ArgumentParser(prog="results.tables", description=main.__doc__)
+    parser.add_argument("--check", action="store_true", help="change nothing; fail if one would")
+    only_check = parser.parse_args().check
     stale = []
     pages = [ROOT / "README.md", FOLDER / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]
     for file in pages:
