@@ -145,8 +145,11 @@ def long_range() -> str:
     return table(columns, rows) + source("long_range", lines)
 
 
-def natural(comparison: str) -> str:
-    """Return losses at the start and far into texts, and what retrieval is worth there."""
+def natural(comparison: str, split: str = "") -> str:
+    """Return losses at the start and far into texts, and what retrieval is worth there.
+
+    Texts are those of validation, or of the split that ends their names (`-test`).
+    """
     lines = scores("natural_text", comparison=comparison)
     models: dict[str, list[Line]] = {}
     for line in lines:
@@ -167,9 +170,9 @@ def natural(comparison: str) -> str:
             name,
             f"{models[name][0]['learning_rate'] * 1e3:g}",
             models[name][0].get("seeds", 1),
-            *(cell(name, text) for text in LAST),
+            *(cell(name, text + split) for text in LAST),
         ]
-        for name in sorted(models, key=lambda name: losses(name, "math")[-1]["score"])
+        for name in sorted(models, key=lambda name: losses(name, f"math{split}")[-1]["score"])
     ]
     columns = ["model", "rate · 1000", "seeds", "books", "mathematics", "articles"]
     return table(columns, rows) + source("natural_text", lines)
@@ -191,4 +194,6 @@ TABLES: dict[str, tuple[str, Table]] = {
     "natural-12m": ("natural_text", lambda: natural("natural_12m")),
     "natural-12m-muon": ("natural_text", lambda: natural("natural_12m_muon")),
     "natural-12m-muon-rates": ("natural_text", lambda: natural("natural_12m_muon_rates")),
+    "natural-34m": ("natural_text", lambda: natural("natural_34m")),
+    "natural-34m-test": ("natural_text", lambda: natural("natural_34m", "-test")),
 }

@@ -96,6 +96,25 @@ def test_summaries_are_written_by_beams_from_documents_cut_to_the_length(models,
     assert written[0].lead_scores["rouge1"] > 0.5
 
 
+def test_a_summary_repeats_no_ngram_and_may_quote_the_document(models, documents):
+    def write(size):
+        (summary,) = evaluate_summaries(
+            models["drt"],
+            load_tokenizer(),
+            documents[:1],
+            most_tokens=60,
+            most_new_tokens=24,
+            num_beams=2,
+            no_repeat_ngram_size=size,
+        )
+        ids = load_tokenizer()(summary.text)["input_ids"]
+        return [tuple(ids[i : i + 2]) for i in range(len(ids) - 1)]
+
+    pairs = write(2)
+    assert len(set(pairs)) == len(pairs) > 0
+    assert pairs != write(0)
+
+
 @pytest.mark.parametrize("name", ["drt", "llama"])
 def test_documents_summarized_side_by_side_are_summarized_as_alone(models, name, tmp_path):
     examples = [

@@ -126,6 +126,14 @@ def summarization(
     length_penalty: Annotated[
         float, typer.Option(help="Above 0 favours longer summaries, as in transformers.")
     ] = 1.0,
+    no_repeat_ngram_size: Annotated[
+        int,
+        typer.Option(
+            min=0,
+            callback=countable,
+            help="No sequence of so many tokens twice in a summary; 0 allows it.",
+        ),
+    ] = 3,
     label: Annotated[
         str | None, typer.Option(help="Name of the model in tables (default: its folder).")
     ] = None,
@@ -166,6 +174,7 @@ def summarization(
         "max_new_tokens": max_new_tokens,
         "beams": beams,
         "length_penalty": length_penalty,
+        "no_repeat_ngram_size": no_repeat_ngram_size,
     }
     changed = parse_changes(changes)
     causal_lm = load_causal_lm(
@@ -182,6 +191,7 @@ def summarization(
             most_new_tokens=max_new_tokens,
             num_beams=beams,
             length_penalty=length_penalty,
+            no_repeat_ngram_size=no_repeat_ngram_size,
             segment_length=segment_length,
             batch_size=batch_size,
             store=run.store,

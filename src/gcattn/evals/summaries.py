@@ -9,6 +9,11 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
+from transformers.generation.logits_process import (
+    LogitsProcessor,
+    LogitsProcessorList,
+    NoRepeatNGramLogitsProcessor,
+)
 
 from gcattn.data.examples import Example
 from gcattn.data.examples.encoding import encode_example, plain_backend
@@ -56,6 +61,7 @@ def evaluate_summaries(
     most_new_tokens: int = 256,
     num_beams: int = 4,
     length_penalty: float = 1.0,
+    no_repeat_ngram_size: int = 3,
     segment_length: int = 16_384,
     batch_size: int = 1,
     store: CellStore | None = None,
@@ -71,6 +77,8 @@ def evaluate_summaries(
         most_new_tokens: Maximum length of a summary, which otherwise ends with the text.
         num_beams: Beams of the search; 1 is greedy.
         length_penalty: Above 0 favours longer summaries, as in transformers.
+        no_repeat_ngram_size: No sequence of so many tokens is written twice in a summary; 0 allows
+            it. Unlike transformers' option of this name, it does not forbid what the document says.
         segment_length: Tokens of a document read by one call.
         batch_size: Documents summarized at a time.
         store: Keeps finished documents, which are not summarized again.
@@ -99,6 +107,7 @@ def evaluate_summaries(
             max_new_tokens=most_new_tokens,
             num_beams=num_beams,
             length_penalty=length_penalty if num_beams > 1 else 1.0,
+            no_repeat_ngram_size=no_repeat_ngram_size,
             prefill_chunk_size=segment_length,
         )
         for number, text in zip(batch, texts, strict=True):
@@ -129,6 +138,8 @@ def _summarize(
     model: PreTrainedModel,
     tokenizer: PreTrainedTokenizerFast,
     prompts: Sequence[np.ndarray],
+    *,
+    no_repeat_ngram_size: int,
     **options: Any,
 ) -> list[str]:
     longest = max(map(len, prompts))
@@ -137,17 +148,35 @@ def _summarize(
     for row, prompt in enumerate(prompts):
         ids[row, longest - len(prompt) :] = prompt
         is_token[row, longest - len(prompt) :] = 1
+    processors = LogitsProcessorList()
+    if no_repeat_ngram_size:
+        processors.append(
+            _WithoutPrompt(NoRepeatNGramLogitsProcessor(no_repeat_ngram_size), longest)
+        )
     generator: Any = model
     written = generator.generate(
         torch.from_numpy(ids).to(model.device),
         attention_mask=torch.from_numpy(is_token).to(model.device),
         do_sample=False,
+        logits_processor=processors,
         eos_token_id=tokenizer.eos_token_id,
         pad_token_id=tokenizer.pad_token_id,
         **options,
     )
     texts = tokenizer.batch_decode(written[:, longest:], skip_special_tokens=True)
     return [str(text).strip() for text in texts]
+
+
+class _WithoutPrompt(LogitsProcessor):
+    """Applies a processor as if the prompt had not been there: a summary may quote its document."""
+
+    def __init__(self, processor: LogitsProcessor, prompt_length: int) -> None:
+        self.processor = processor
+        self.prompt_length = prompt_length
+
+    def __call__(self, input_ids: torch.Tensor, scores: torch.Tensor) -> torch.Tensor:
+        changed: torch.Tensor = self.processor(input_ids[:, self.prompt_length :], scores)
+        return changed
 
 
 def _scorer() -> Any:
