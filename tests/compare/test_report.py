@@ -103,9 +103,18 @@ def test_a_comparison_names_the_machine_that_trained_and_not_the_one_that_report
     wanted = suite(models={"window": {}, "full": {}})
     runs = suite_runs(wanted)
     for each, losses in zip(runs, (WINDOW, FULL), strict=True):
-        made = run(each.model, losses) | {"hardware": {"gpu": "theirs"}, "curve": []}
+        source = {"version": "1", "commit": f"the commit of {each.model}"}
+        made = run(each.model, losses) | {"hardware": {"gpu": "theirs"}, "source": source}
         write_evaluation(tmp_path / each.name / EVALUATION_FILE, made)
     write_comparison(wanted, runs, tmp_path, tmp_path / "out.json", {})
     result = read_result(tmp_path / "out.json")
     assert result["hardware"] == {"gpu": "theirs"}
+    assert result["source"]["commit"] == "the commit of window, the commit of full"
     assert result["software"] == describe_software()  # these runs do not say theirs
+
+
+def test_memory_is_that_of_a_process_that_trained():
+    trained = run("window", WINDOW) | {"peak_memory_gib": 3.5}
+    resumed = run("window", WINDOW, seed=1) | {"peak_memory_gib": None}
+    assert compare(suite(), [trained, resumed])["models"]["window"]["peak_memory_gib"] == 3.5
+    assert compare(suite(), [resumed])["models"]["window"]["peak_memory_gib"] is None

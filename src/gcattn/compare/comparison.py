@@ -14,6 +14,15 @@ from gcattn.results import write_result
 MEASURED = ("source", "hardware", "software")
 
 
+def _measured(evaluations: Sequence[dict[str, Any]]) -> dict[str, Any]:
+    """Return code and machine of the first run, with the commits of all of them."""
+    measured = {key: evaluations[0][key] for key in MEASURED if key in evaluations[0]}
+    if "source" in measured:
+        commits = dict.fromkeys(run.get("source", {}).get("commit") for run in evaluations)
+        measured["source"] |= {"commit": ", ".join(filter(None, commits)) or None}
+    return measured
+
+
 def choose_runs(suite: Suite, runs: Sequence[Run], models: str | None) -> list[Run]:
     """Return the runs of models named with commas between them, or all.
 
@@ -52,7 +61,6 @@ def write_comparison(
     done = {run.name: evaluation for run in runs if (evaluation := finished(run, runs_folder))}
     if not done:
         raise ValueError(f"No run was finished; their logs are in {runs_folder}.")
-    first = next(iter(done.values()))
     metrics: dict[str, Any] = compare(suite, list(done.values()))
     metrics["unfinished"] = [run.name for run in runs if run.name not in done]
     write_result(
@@ -63,6 +71,6 @@ def write_comparison(
         seed=min(suite.seeds),
         trials=len(suite.seeds),
         # the report may be written on a machine that trained nothing
-        measured={key: first[key] for key in MEASURED if key in first},
+        measured=_measured(list(done.values())),
     )
     return metrics

@@ -59,11 +59,13 @@ def compare(suite: Suite, evaluations: Sequence[dict[str, Any]]) -> dict[str, An
 def _model(
     suite: Suite, runs: list[dict[str, Any]], chosen: dict[str, list[dict[str, Any]]]
 ) -> dict[str, Any]:
-    keys = ("steps", "tokens", "parameters", "flops_per_token", "peak_memory_gib")
+    keys = ("steps", "tokens", "parameters", "flops_per_token")
+    peaks = [run["peak_memory_gib"] for run in runs if run["peak_memory_gib"] is not None]
     return {
         "learning_rate": runs[0]["learning_rate"],
         "seeds": [run["seed"] for run in runs],
         **{key: runs[0][key] for key in keys},
+        "peak_memory_gib": max(peaks, default=None),
         "tokens_per_second": round(mean(run["tokens_per_second"] for run in runs)),
         "texts": {
             name: _text(name, runs, chosen.get(suite.window, []), chosen.get(suite.full or "", []))

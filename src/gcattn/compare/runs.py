@@ -31,13 +31,15 @@ def train_and_evaluate(suite: Suite, run: Run, runs_folder: Path) -> dict[str, A
 
     folder = runs_folder / run.name
     config = training_config(suite, run, folder)
+    begun_at = _last_step(folder / LOG_FILE)
     outcome = run_training(config, resume=True, console=Console(stderr=True))
     if outcome.model_folder is None:
         raise KeyboardInterrupt
+    steps = config.training.steps
+    # a run that was trained before an interruption is only evaluated now, which takes little memory
     peak = torch.cuda.max_memory_allocated() if torch.cuda.is_available() else 0
     records = [r for r in read_log(folder / LOG_FILE) if r["kind"] == "train"]
     model = DRTConfig.from_pretrained(outcome.model_folder)
-    steps = config.training.steps
     tokens = steps * records[-1]["tokens"] // records[-1]["step"]
     evaluation = {
         "model": run.model,
@@ -48,7 +50,7 @@ def train_and_evaluate(suite: Suite, run: Run, runs_folder: Path) -> dict[str, A
         "parameters": model.count_parameters(),
         "flops_per_token": model.flops_per_token(),
         "tokens_per_second": median(r["tokens_per_second"] for r in records),
-        "peak_memory_gib": round(peak / 2**30, 3),
+        "peak_memory_gib": round(peak / 2**30, 3) if begun_at < steps else None,
         "hardware": describe_hardware(),
         "software": describe_software(),
         "source": source_version(),
@@ -57,6 +59,12 @@ def train_and_evaluate(suite: Suite, run: Run, runs_folder: Path) -> dict[str, A
     }
     write_evaluation(folder / EVALUATION_FILE, evaluation)
     return evaluation
+
+
+def _last_step(log: Path) -> int:
+    from gcattn.train.run_log import read_log
+
+    return max((r["step"] for r in read_log(log)), default=0) if log.is_file() else 0
 
 
 def finished(run: Run, runs_folder: Path) -> dict[str, Any] | None:
