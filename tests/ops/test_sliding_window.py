@@ -4,6 +4,7 @@ import pytest
 import torch
 
 from gcattn import sliding_window_attention
+from gcattn.ops.sliding_window import reference
 
 CASES = [
     # L, P, W
@@ -55,6 +56,16 @@ def test_output_and_gradients_equal_a_full_mask(L, P, W):
         torch.testing.assert_close(found, expected)
 
 
+def test_windows_are_wider_than_a_block_or_narrower(monkeypatch):
+    q, k, v, documents = make(11, 4)
+    monkeypatch.setattr(reference, "MAX_BLOCK", 3)
+    for W in (2, 3, 5, 40):
+        found = sliding_window_attention(
+            q, k, v, window_size=W, query_documents=documents[:, 4:], key_documents=documents
+        )
+        torch.testing.assert_close(found, full_mask(q, k, v, W, documents[:, 4:], documents))
+
+
 def test_window_of_one_attends_only_to_itself():
     q, k, v, _ = make(5, 0)
     out = sliding_window_attention(q, k, v, window_size=1)
@@ -75,7 +86,8 @@ def test_autocast_brings_the_inputs_to_one_dtype():
     with torch.autocast("cpu", torch.bfloat16):
         out = sliding_window_attention(q, k, v, window_size=4)
     expected = sliding_window_attention(q.bfloat16(), k.bfloat16(), v, window_size=4)
-    assert torch.equal(out, expected)
+    assert out.dtype == torch.bfloat16
+    torch.testing.assert_close(out, expected, atol=0.02, rtol=0.02)
     with pytest.raises(ValueError, match="v must have the dtype and device of q"):
         sliding_window_attention(q, k, v, window_size=4)
 

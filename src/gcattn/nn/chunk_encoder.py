@@ -16,7 +16,9 @@ from torch import Tensor, nn
 from gcattn.memory.chunk_tail import ChunkEnds, ChunkTail
 from gcattn.nn.convolution import SlotConvolution
 from gcattn.nn.mlp import SwiGLU
+from gcattn.nn.projections import project
 from gcattn.nn.rms_norm import RMSNorm, add_and_norm
+from gcattn.ops.implementation import multiplies_slowly
 from gcattn.ops.pointwise import Rotation, rotary_angles, rotate
 
 if TYPE_CHECKING:
@@ -102,8 +104,8 @@ class ChunkEncoder(nn.Module):
             assert previous is not None
             matched = self.key_convolution(hidden, previous.states[:, :, -1])
         keys, values = (
-            project(x.flatten(0, 1)).unflatten(0, (B, num_chunks)).unflatten(-1, heads)
-            for project, x in ((self.k_proj, matched), (self.v_proj, hidden))
+            project(x.flatten(0, 1), part)[0].unflatten(0, (B, num_chunks)).unflatten(-1, heads)
+            for part, x in ((self.k_proj, matched), (self.v_proj, hidden))
         )
         return EncoderOutput(landmarks, keys, values)
 
@@ -159,7 +161,8 @@ class LandmarkPool(nn.Module):
 
     def _scores(self, slots: Tensor) -> Tensor:
         # three dimensions at most: layers of 8 bits take no more
-        scores = self.score(slots.flatten(0, 1)).unflatten(0, slots.shape[:2])
+        (scores,) = project(slots.flatten(0, 1), self.score)
+        scores = scores.unflatten(0, slots.shape[:2])
         return scores.to(torch.promote_types(scores.dtype, torch.float32))
 
 
@@ -182,13 +185,15 @@ class EncoderLayer(nn.Module):
         """Mix the slots of each chunk, [B · F, S, E] → [B · F, S, E]."""
         normed = self.attention_norm(hidden)
         q, k, v = (
-            project(normed).unflatten(-1, (-1, self.head_dim))
-            for project in (self.q_proj, self.k_proj, self.v_proj)
+            x.unflatten(-1, (-1, self.head_dim))
+            for x in project(normed, self.q_proj, self.k_proj, self.v_proj)
         )
         q, k = rotate(q, k, rotation)
+        if multiplies_slowly(q):
+            q, k, v = q.float(), k.float(), v.float()
         out = F.scaled_dot_product_attention(
             q.transpose(1, 2), k.transpose(1, 2), v.transpose(1, 2), attn_mask=mask
         )  # [B · F, H, S, D]
-        mixed = self.o_proj(out.transpose(1, 2).flatten(-2))
+        (mixed,) = project(out.transpose(1, 2).flatten(-2).to(hidden.dtype), self.o_proj)
         hidden, normed = add_and_norm(hidden, mixed, self.mlp_norm)
         return hidden + self.mlp(normed)

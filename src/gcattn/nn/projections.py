@@ -6,15 +6,18 @@ Shapes: n input size, N output size of a map.
 from typing import cast
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 from gcattn.nn.plain_calls import is_called_plainly
 from gcattn.ops.launch import is_traced
 from gcattn.ops.projections import (
     fits_blocks,
+    fits_float32,
     fits_kernel,
     project_few_rows,
     project_in_blocks,
+    project_in_float32,
     project_natively,
     shares_a_launch,
 )
@@ -27,7 +30,7 @@ def project(x: Tensor, *maps: nn.Module) -> tuple[Tensor, ...]:
     of 8 bits or a layer with hooks is called.
     """
     if x.is_cpu:
-        return tuple(_project_on_cpu(x, part) for part in maps)
+        return _project_on_cpu(x, maps)
     # torch.compile cannot look at hooks, and need not: it fuses what it can itself
     if x.is_cuda and not is_traced((x,)) and all(is_plain_map(part) for part in maps):
         weights = [cast(nn.Linear, part).weight for part in maps]
@@ -36,15 +39,28 @@ def project(x: Tensor, *maps: nn.Module) -> tuple[Tensor, ...]:
     return tuple(part(x) for part in maps)
 
 
-def _project_on_cpu(x: Tensor, part: nn.Module) -> Tensor:
-    if not torch.compiler.is_compiling() and is_plain_map(part):
-        weight = cast(nn.Linear, part).weight
-        if type(weight) is nn.Parameter and fits_kernel(x, weight):
-            return project_natively(x, weight)
-        if type(weight) is nn.Parameter and fits_blocks(x, weight):
-            return project_in_blocks(x, weight)
-    out: Tensor = part(x)
-    return out
+def _project_on_cpu(x: Tensor, maps: tuple[nn.Module, ...]) -> tuple[Tensor, ...]:
+    if not all(_has_plain_weight(part) for part in maps):
+        one_by_one = ((part(x),) if len(maps) == 1 else project(x, part) for part in maps)
+        return tuple(out for (out,) in one_by_one)
+    weights = [cast(nn.Linear, part).weight for part in maps]
+    if fits_float32(x, weights):
+        return project_in_float32(x, weights)
+    return tuple(_multiply(x, weight) for weight in weights)
+
+
+def _has_plain_weight(part: nn.Module) -> bool:
+    if torch.compiler.is_compiling() or not is_plain_map(part):
+        return False
+    return type(part.weight) is nn.Parameter  # a quantised or sharded one is not
+
+
+def _multiply(x: Tensor, weight: Tensor) -> Tensor:
+    if fits_kernel(x, weight):
+        return project_natively(x, weight)
+    if fits_blocks(x, weight):
+        return project_in_blocks(x, weight)
+    return F.linear(x, weight)
 
 
 def is_plain_map(part: nn.Module) -> bool:

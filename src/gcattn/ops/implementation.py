@@ -64,10 +64,32 @@ def runs_fused(impl: Impl, inputs: Sequence[Tensor], unfit: Callable[..., str]) 
     return runs_triton(impl, inputs[0], reason)
 
 
+def multiplies_slowly(x: Tensor) -> bool:
+    """Say whether matrix products of x are faster in float32, conversions included.
+
+    Most CPUs have no products of 16 bits, and PyTorch's own lines for them are ten times as slow.
+    Autocast would convert back.
+    """
+    return x.is_cpu and x.dtype in SLOW_DTYPES and not torch.is_autocast_enabled("cpu")
+
+
 def computes_wide(q: Tensor) -> bool:
     """Say whether attention of queries [B, …, H, D] is computed in float32 though they are halves.
 
     For one column the keys are read once, and a CPU widens them sooner than it multiplies halves.
     """
     is_half = q.dtype in (torch.bfloat16, torch.float16)
-    return is_half and q.is_cpu and q.shape[1:-2].numel() == 1
+    return is_half and q.is_cpu and (q.shape[1:-2].numel() == 1 or multiplies_slowly(q))
+
+
+def _slow_dtypes() -> frozenset[torch.dtype]:
+    has_library = torch.backends.mkldnn.is_available()
+    has_products = {
+        torch.bfloat16: has_library and torch.ops.mkldnn._is_mkldnn_bf16_supported(),
+        torch.float16: has_library and torch.ops.mkldnn._is_mkldnn_fp16_supported(),
+    }
+    return frozenset(dtype for dtype, is_fast in has_products.items() if not is_fast)
+
+
+# asked once: torch.compile could not
+SLOW_DTYPES = _slow_dtypes()

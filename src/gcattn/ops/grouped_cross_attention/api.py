@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from gcattn.ops.grouped_cross_attention.autograd import triton_grouped_cross_attention
+from gcattn.ops.grouped_cross_attention.by_slot import attend_by_slot, reads_by_slot
 from gcattn.ops.grouped_cross_attention.reference import grouped_cross_attention_reference
 from gcattn.ops.implementation import KERNEL_DTYPES, Impl, runs_triton
 from gcattn.ops.launch import MAX_PLANS, Keys, Layout, is_traced, keys_of, layouts_of
@@ -82,6 +83,8 @@ def grouped_cross_attention(
     options = sink_logit, scale, mixing == "joint"
     if runs_triton(impl, q, unfit):
         return triton_grouped_cross_attention(keys, *inputs, *options)
+    if impl == "auto" and reads_by_slot(q, k, v, chunk_indices):
+        return attend_by_slot(*inputs, *options)
     return grouped_cross_attention_reference(*inputs, *options)
 
 

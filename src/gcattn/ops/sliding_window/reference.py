@@ -10,6 +10,9 @@ from torch import Tensor
 
 from gcattn.ops.implementation import computes_wide
 
+# columns of a block: in smaller ones less is computed that the mask hides, in larger ones keys are
+# cut out less often
+MAX_BLOCK = 128
 # documents of the columns added as padding: no real column has them, and padding after the last
 # column sees itself, so that no row of a softmax is empty
 _BEFORE, _BEHIND = -2, -3
@@ -25,14 +28,16 @@ def sliding_window_reference(
 ) -> Tensor:
     """Attend block by block; arguments as in `api`.
 
-    Queries are cut into blocks of W columns, each against the 2W - 1 keys that it can reach, so the
-    cost is linear in L and no [L, L] mask exists.
+    Queries are cut into blocks, each against the keys that it can reach, so the cost is linear in L
+    and no [L, L] mask exists.
     """
     B, L, H, _ = q.shape
     if L == 1 and k.shape[1] <= window_size:
         return _one_query(q, k, v, query_documents, key_documents)
-    past = k.shape[1] - L
-    block = min(window_size, L)
+    past, dtype = k.shape[1] - L, q.dtype
+    if computes_wide(q):
+        q, k, v = q.float(), k.float(), v.float()
+    block = min(window_size, L, MAX_BLOCK)
     num_blocks = -(-L // block)
     # keys of block i: columns past + i·block - (W - 1) … past + (i + 1)·block - 1
     front = window_size - 1 - past
@@ -59,7 +64,7 @@ def sliding_window_reference(
         _heads_first(v_blocks, H),
         attn_mask=mask.flatten(0, 1).unsqueeze(1),
     )  # [B · num_blocks, H, block, D]
-    return out.transpose(1, 2).reshape(B, num_blocks * block, H, -1)[:, :L]
+    return out.transpose(1, 2).reshape(B, num_blocks * block, H, -1)[:, :L].to(dtype)
 
 
 def _one_query(
@@ -99,4 +104,7 @@ def _one_query_of_ring(q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None) -> 
 
 def _heads_first(x: Tensor, num_heads: int) -> Tensor:
     """Bring [B, num_blocks, width, G, D] to [B · num_blocks, H, width, D]."""
-    return x.repeat_interleave(num_heads // x.shape[3], dim=3).flatten(0, 1).transpose(1, 2)
+    copies = num_heads // x.shape[3]
+    if copies > 1:
+        x = x.repeat_interleave(copies, dim=3)
+    return x.flatten(0, 1).transpose(1, 2)
