@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from torch._ops import OpOverload
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from gcattn.ops.native import set_recorder
+from gcattn.ops.native import join_kernels, set_recorder
 
 Call = Callable[[], Any]
 
@@ -73,9 +73,11 @@ class RecordedCalls:
     def _replay(self, recording: "Recording") -> None:
         if not self._is_ready:
             _drop_constants([r.recorded for r in self._recordings])
+            for each in self._recordings:
+                each.calls = join_kernels([recorded.call for recorded in each.recorded])
             self._is_ready = True
-        for recorded in recording.recorded:
-            recorded.call()
+        for call in recording.calls:
+            call()
 
 
 class Recorded(NamedTuple):
@@ -100,6 +102,7 @@ class Recording(TorchDispatchMode):
     def __init__(self) -> None:
         super().__init__()
         self.recorded: list[Recorded] = []
+        self.calls: list[Call] = []  # what a replay runs
         self._kept: list[Any] = []  # so that no other tensor takes the place of one
 
     def __enter__(self) -> Self:

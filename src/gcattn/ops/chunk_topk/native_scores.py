@@ -20,6 +20,6 @@ def score_natively(queries: Tensor, landmarks: Tensor) -> Tensor:
     _, C, E = queries.shape
     n = landmarks.shape[1]
     scores = queries.new_empty((1, C, n), dtype=torch.float32)
-    arguments = queries, landmarks, scores, C, E, n, E**-0.5, torch.get_num_threads()
-    run_kernel("score", queries.dtype, arguments, [scores])
+    arguments = queries, landmarks, None, scores, C, E, n, torch.get_num_threads(), E**-0.5
+    run_kernel("project", queries.dtype, arguments, [scores])
     return scores

@@ -4,10 +4,12 @@ Shapes: B rows.
 """
 
 import ctypes
+import struct
 import threading
 from collections.abc import Callable, Iterable
-from functools import cache, partial
-from typing import Any, Protocol, TypeAlias
+from functools import cache
+from itertools import groupby
+from typing import Any, Protocol, TypeAlias, cast
 
 import torch
 from torch import Tensor, nn
@@ -78,12 +80,11 @@ def run_kernel(
     Args:
         name: In `kernels.c`.
         dtype: Which of its libraries.
-        arguments: As in its signature; None is a null pointer.
+        arguments: In the order of its struct; None is a null pointer.
         written: Those of them that it writes.
     """
     given = tuple(arguments)
-    kernel = _kernel(name, dtype, tuple([type(x) for x in given]))
-    call = partial(kernel, *[x.data_ptr() if isinstance(x, Tensor) else x for x in given])
+    call = KernelCall(name, dtype, _packed(given))
     call()
     recorder = getattr(_recorders, "current", None)
     if recorder is not None:
@@ -92,15 +93,64 @@ def run_kernel(
         recorder.note(call, read, outputs)
 
 
+class KernelCall:
+    """A call of a kernel on tensors that stay in place.
+
+    Args:
+        name: In `kernels.c`.
+        dtype: Which of its libraries.
+        arguments: Its struct.
+    """
+
+    def __init__(self, name: str, dtype: torch.dtype, arguments: bytes) -> None:
+        self.kernel, self.dtype, self.arguments = _kernel(name, dtype), dtype, arguments
+
+    def __call__(self) -> None:
+        """Call it."""
+        self.kernel(self.arguments)
+
+
+class KernelTable:
+    """Calls of kernels one after another, without Python between them."""
+
+    def __init__(self, calls: list[KernelCall]) -> None:
+        structs = [ctypes.create_string_buffer(call.arguments) for call in calls]
+        places = list[int | None]()
+        for call, arguments in zip(calls, structs, strict=True):
+            places += [_address(call.kernel), ctypes.addressof(arguments)]
+        table = (ctypes.c_void_p * len(places))(*places)
+        self._kept = structs, table
+        whole = struct.pack("qq", ctypes.addressof(table), len(calls))
+        self._run = KernelCall("run_calls", calls[0].dtype, whole)
+
+    def __call__(self) -> None:
+        """Call them."""
+        self._run()
+
+
+def join_kernels(calls: Iterable[Callable[[], Any]]) -> list[Callable[[], Any]]:
+    """Make one table of all kernels that follow each other."""
+    joined = list[Callable[[], Any]]()
+    for are_kernels, group in groupby(calls, lambda call: isinstance(call, KernelCall)):
+        own = list(group)
+        joined += [KernelTable(cast(list[KernelCall], own))] if are_kernels else own
+    return joined
+
+
+def _packed(arguments: tuple[Tensor | Number | None, ...]) -> bytes:
+    """Make the struct of a kernel: pointers, int64 and double."""
+    values = [x.data_ptr() if isinstance(x, Tensor) else 0 if x is None else x for x in arguments]
+    return struct.pack("".join(["d" if type(x) is float else "q" for x in values]), *values)
+
+
 @cache
-def _kernel(name: str, dtype: torch.dtype, types: tuple[type, ...]) -> Any:
+def _kernel(name: str, dtype: torch.dtype) -> Any:
     library = load_kernels(dtype)
     assert library is not None  # `runs_native` has asked
-    # a function object of its own, as argtypes belong to the object
-    kernel = library[name]
-    kernel.restype = None
-    kernel.argtypes = [
-        ctypes.c_double if kind is float else ctypes.c_int64 if kind is int else ctypes.c_void_p
-        for kind in types
-    ]
+    kernel = getattr(library, name)
+    kernel.restype, kernel.argtypes = None, [ctypes.c_char_p]
     return kernel
+
+
+def _address(kernel: Any) -> int | None:
+    return ctypes.cast(kernel, ctypes.c_void_p).value

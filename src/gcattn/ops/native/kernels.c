@@ -3,6 +3,9 @@
    Compiled once for each dtype of the tensors: `value` is float, or with -DBFLOAT16 a bfloat16. All
    arithmetic is in float, and results are rounded where PyTorch's operators round theirs.
 
+   A kernel takes a struct of its arguments, each 8 bytes wide, so that many calls can be kept in a
+   table and be run without Python between them.
+
    Letters: B batch, M rows, n input size, N output size or keys, H query heads, G key/value heads,
    D head dim (at most MAX_D), K chunks, S slots per chunk. Tensors lie in one piece unless a stride
    is given. */
@@ -12,6 +15,22 @@
 #include <string.h>
 
 #include "shared_work.h"
+
+struct call {
+    void (*kernel)(const void *arguments);
+    const void *arguments;
+};
+
+struct table {
+    const struct call *calls;
+    int64_t count;
+};
+
+/* Calls one after another. */
+void run_calls(const void *arguments) {
+    const struct table *p = arguments;
+    for (int64_t i = 0; i < p->count; i++) p->calls[i].kernel(p->calls[i].arguments);
+}
 
 /* limits of what `calls.py` lets in, and the keys that are read at a time */
 enum { MAX_D = 256, MAX_INPUT = 65536, TILE = 64 };
@@ -37,19 +56,24 @@ static inline value narrow(float x) { return x; }
 #endif
 static inline float rounded(float x) { return widen(narrow(x)); }
 
-/* Linear map: x [M, n], weight [N, n] -> out [M, N]. Weights are most of what a token reads, and they
-   arrive fastest in their order: row by row, and asked for ahead of time. */
+/* Linear map: x [M, n], weight [N, n] -> out [M, N]. Weights are most of what a token reads, and
+   they arrive fastest in their order: row by row, and asked for ahead of time. */
 
 enum { LANES = 8, AHEAD = 1024 /* bytes */ };
 typedef float floats __attribute__((vector_size(4 * LANES), aligned(4), may_alias));
 
 struct map {
-    const float *x; /* as `widen_rows` leaves it */
-    const value *weight;
+    const value *x, *weight;
     value *out;
-    float *scores; /* instead of out, if not null: results that are not rounded */
-    float scale;
-    int64_t M, n, N, block;
+    float *scores; /* instead of out, if not null: results that are not rounded, times scale */
+    int64_t M, n, N, num_threads;
+    double scale;
+};
+
+struct map_work {
+    struct map map;
+    const float *x; /* as `widen_rows` leaves it */
+    int64_t block;
 };
 
 static inline float sum_of(floats a, floats b, floats c, floats d) {
@@ -143,70 +167,136 @@ static void narrow_row(const float *mixed, float scale, value *out, int64_t D) {
 #endif
 
 static void map_block(const void *arguments, int64_t number) {
-    const struct map *p = arguments;
-    int64_t last = (number + 1) * p->block;
+    const struct map_work *work = arguments;
+    const struct map *p = &work->map;
+    int64_t last = (number + 1) * work->block;
     if (last > p->N) last = p->N;
-    for (int64_t o = number * p->block; o < last; o++)
+    for (int64_t o = number * work->block; o < last; o++)
         for (int64_t m = 0; m < p->M; m++) {
-            float sum = product(p->x + m * p->n, p->weight + o * p->n, p->n);
+            float sum = product(work->x + m * p->n, p->weight + o * p->n, p->n);
             if (p->scores)
-                p->scores[m * p->N + o] = sum * p->scale;
+                p->scores[m * p->N + o] = sum * (float)p->scale;
             else
                 p->out[m * p->N + o] = narrow(sum);
         }
 }
 
-static void apply(struct map *map, const value *x, int64_t num_threads) {
+void project(const void *arguments) {
     float wide[MAX_INPUT];
-    map->x = widen_rows(x, wide, map->M, map->n);
-    map->block = (1 << 14) / (int64_t)(map->n * sizeof(value)) + 1;
-    share(map_block, map, (map->N + map->block - 1) / map->block, num_threads);
+    struct map_work work = {.map = *(const struct map *)arguments};
+    const struct map *p = &work.map;
+    work.x = widen_rows(p->x, wide, p->M, p->n);
+    work.block = (1 << 14) / (int64_t)(p->n * sizeof(value)) + 1;
+    share(map_block, &work, (p->N + work.block - 1) / work.block, p->num_threads);
 }
 
-void project(const value *x, const value *weight, value *out, int64_t M, int64_t n, int64_t N,
-             int64_t num_threads) {
-    struct map map = {.weight = weight, .out = out, .M = M, .n = n, .N = N};
-    apply(&map, x, num_threads);
-}
+/* x + added, [count]. */
 
-/* Scores of queries [M, n] and landmarks [N, n], times scale: [M, N], in float. */
+struct sum {
+    const value *x, *added;
+    value *out;
+    int64_t count;
+};
 
-void score(const value *queries, const value *landmarks, float *scores, int64_t M, int64_t n,
-           int64_t N, double scale, int64_t num_threads) {
-    struct map map = {.weight = landmarks, .scores = scores, .scale = scale, .M = M, .n = n, .N = N};
-    apply(&map, queries, num_threads);
+void add(const void *arguments) {
+    const struct sum *p = arguments;
+    for (int64_t i = 0; i < p->count; i++) p->out[i] = narrow(widen(p->x[i]) + widen(p->added[i]));
 }
 
 /* Root mean square norm of x + added [M, n], which goes to total; added and total may be null. */
 
-void rms_norm(const value *x, const value *added, const value *weight, value *total, value *out,
-              int64_t M, int64_t n, double eps) {
-    for (int64_t m = 0; m < M; m++, x += n, out += n) {
-        const value *in = x;
-        if (added) {
-            for (int64_t i = 0; i < n; i++) total[i] = narrow(widen(x[i]) + widen(added[i]));
-            in = total, added += n, total += n;
+struct norm {
+    const value *x, *added, *weight;
+    value *total, *out;
+    int64_t M, n;
+    double eps;
+};
+
+void rms_norm(const void *arguments) {
+    const struct norm *p = arguments;
+    for (int64_t m = 0; m < p->M; m++) {
+        const value *in = p->x + m * p->n;
+        if (p->added) {
+            value *total = p->total + m * p->n;
+            const value *added = p->added + m * p->n;
+            for (int64_t i = 0; i < p->n; i++) total[i] = narrow(widen(in[i]) + widen(added[i]));
+            in = total;
         }
         float squares = 0;
 #pragma omp simd reduction(+ : squares)
-        for (int64_t i = 0; i < n; i++) squares += widen(in[i]) * widen(in[i]);
-        float scale = 1 / sqrtf(squares / n + (float)eps);
-        for (int64_t i = 0; i < n; i++) out[i] = narrow(widen(in[i]) * scale * widen(weight[i]));
+        for (int64_t i = 0; i < p->n; i++) squares += widen(in[i]) * widen(in[i]);
+        float scale = 1 / sqrtf(squares / p->n + (float)p->eps);
+        value *out = p->out + m * p->n;
+        for (int64_t i = 0; i < p->n; i++)
+            out[i] = narrow(widen(in[i]) * scale * widen(p->weight[i]));
     }
 }
 
-/* Rotary positions: x [M, H, D], cosines and sines [M, D]. */
+/* The last column of x [B, n, E], and to it those before it, each times its weights [n, E]; none
+   from before position 0. The sum is rounded after each. */
 
-void rotate(const value *x, const value *cosine, const value *sine, value *out, int64_t M,
-            int64_t H, int64_t D) {
-    for (int64_t m = 0; m < M; m++, cosine += D, sine += D)
-        for (int64_t h = 0; h < H; h++, x += D, out += D)
-            for (int64_t i = 0; i < D / 2; i++) {
-                int64_t j = i + D / 2;
-                float a = widen(x[i]), b = widen(x[j]);
-                out[i] = narrow(rounded(a * widen(cosine[i])) + rounded(-b * widen(sine[i])));
-                out[j] = narrow(rounded(b * widen(cosine[j])) + rounded(a * widen(sine[j])));
+struct convolution {
+    const value *x, *weight;
+    const int64_t *positions;
+    value *out;
+    int64_t B, n, E;
+};
+
+void mix_columns(const void *arguments) {
+    const struct convolution *p = arguments;
+    for (int64_t b = 0; b < p->B; b++)
+        for (int64_t e = 0; e < p->E; e++) {
+            const value *last = p->x + ((b + 1) * p->n - 1) * p->E + e;
+            float sum = rounded(widen(*last) * widen(p->weight[e]));
+            for (int64_t i = 1; i < p->n && i <= p->positions[b]; i++) {
+                float weight = widen(p->weight[i * p->E + e]);
+                sum = rounded(sum + rounded(widen(last[-i * p->E]) * weight));
             }
+            p->out[b * p->E + e] = narrow(sum);
+        }
+}
+
+/* Rotary positions: cosines and sines [B, D] of positions [B] times frequencies [D / 2]. */
+
+struct angles {
+    const int64_t *positions;
+    const double *frequencies;
+    value *cosine, *sine;
+    int64_t B, D;
+};
+
+void rotary_angles(const void *arguments) {
+    const struct angles *p = arguments;
+    for (int64_t b = 0; b < p->B; b++)
+        for (int64_t i = 0; i < p->D / 2; i++) {
+            double angle = p->positions[b] * p->frequencies[i];
+            int64_t first = b * p->D + i, second = first + p->D / 2;
+            p->cosine[first] = p->cosine[second] = narrow(cos(angle));
+            p->sine[first] = p->sine[second] = narrow(sin(angle));
+        }
+}
+
+/* x [M, H, D] turned by cosines and sines [M, D]. */
+
+struct rotation {
+    const value *x, *cosine, *sine;
+    value *out;
+    int64_t M, H, D;
+};
+
+void rotate(const void *arguments) {
+    const struct rotation *p = arguments;
+    for (int64_t head = 0; head < p->M * p->H; head++) {
+        const value *x = p->x + head * p->D, *cosine = p->cosine + head / p->H * p->D;
+        const value *sine = p->sine + head / p->H * p->D;
+        value *out = p->out + head * p->D;
+        for (int64_t i = 0; i < p->D / 2; i++) {
+            int64_t j = i + p->D / 2;
+            float a = widen(x[i]), b = widen(x[j]);
+            out[i] = narrow(rounded(a * widen(cosine[i])) + rounded(-b * widen(sine[i])));
+            out[j] = narrow(rounded(b * widen(cosine[j])) + rounded(a * widen(sine[j])));
+        }
+    }
 }
 
 /* e^x for x <= 0, to 2e-7 of it: loops with it become vector code, which those with expf do not. */
@@ -230,22 +320,37 @@ static inline float exponential(float x) {
 
 /* silu(gate) * up, [count]. */
 
-void silu_times(const value *gate, const value *up, value *out, int64_t count) {
-    for (int64_t i = 0; i < count; i++) {
-        float x = widen(gate[i]), shrunk = exponential(-fabsf(x));
+struct gate {
+    const value *gate, *up;
+    value *out;
+    int64_t count;
+};
+
+void silu_times(const void *arguments) {
+    const struct gate *p = arguments;
+    for (int64_t i = 0; i < p->count; i++) {
+        float x = widen(p->gate[i]), shrunk = exponential(-fabsf(x));
         float silu = x * (x < 0 ? shrunk : 1) / (1 + shrunk);
-        out[i] = narrow(rounded(silu) * widen(up[i]));
+        p->out[i] = narrow(rounded(silu) * widen(p->up[i]));
     }
 }
 
 /* Write columns [B, G, D] into a ring [B, W, G, D] at the places at [B]. Strides of the ring: `row`
    from row to row, `step` from column to column, `head` from head to head. */
 
-void write_column(value *ring, const value *column, const int64_t *at, int64_t B, int64_t row,
-                  int64_t step, int64_t head, int64_t G, int64_t D) {
-    for (int64_t b = 0; b < B; b++)
-        for (int64_t g = 0; g < G; g++, column += D)
-            memcpy(ring + b * row + at[b] * step + g * head, column, D * sizeof(value));
+struct column {
+    value *ring;
+    const value *column;
+    const int64_t *at;
+    int64_t B, row, step, head, G, D;
+};
+
+void write_column(const void *arguments) {
+    const struct column *p = arguments;
+    for (int64_t b = 0; b < p->B; b++)
+        for (int64_t g = 0; g < p->G; g++)
+            memcpy(p->ring + b * p->row + p->at[b] * p->step + g * p->head,
+                   p->column + (b * p->G + g) * p->D, p->D * sizeof(value));
 }
 
 /* Attention of one query to N keys [N, D], which are `step` values apart, tile by tile. */
@@ -287,18 +392,18 @@ static void read_keys(struct reading *r, const value *k, const value *v, const i
     }
 }
 
-/* Queries q [B, H, D] and their keys and values [B, K, N, G, D], whose strides have a name each. */
-struct attention {
+/* One query of each row [B, H, D] and its window of N columns [B, N, G, D], whose strides have a
+   name each; documents [B] and [B, N] may be null. */
+
+struct window {
     const value *q, *k, *v;
+    const int64_t *query_documents, *key_documents;
     value *out;
-    const int64_t *query_documents, *key_documents, *lengths;
-    const float *weights;
-    int64_t H, G, D, N, K, row, chunk, step, head, lengths_row, is_joint;
-    double sink;
+    int64_t B, N, H, G, D, row, step, head, num_threads;
 };
 
 static void window_head(const void *arguments, int64_t number) {
-    const struct attention *p = arguments;
+    const struct window *p = arguments;
     int64_t b = number / p->H, g = number % p->H / (p->H / p->G), D = p->D;
     int64_t at = b * p->row + g * p->head;
     const int64_t *documents = p->key_documents ? p->key_documents + b * p->N : 0;
@@ -310,17 +415,24 @@ static void window_head(const void *arguments, int64_t number) {
     narrow_row(r.mixed, scale, p->out + number * D, D);
 }
 
-/* One query of each row and its window of N columns; documents [B] and [B, N] may be null. */
-
-void read_window(const value *q, const value *k, const value *v, const int64_t *query_documents,
-                 const int64_t *key_documents, value *out, int64_t B, int64_t N, int64_t H,
-                 int64_t G, int64_t D, int64_t row, int64_t step, int64_t head,
-                 int64_t num_threads) {
-    struct attention p = {.q = q, .k = k, .v = v, .out = out, .query_documents = query_documents,
-                          .key_documents = key_documents, .H = H, .G = G, .D = D, .N = N,
-                          .row = row, .step = step, .head = head};
-    share(window_head, &p, B * H, num_threads);
+void read_window(const void *arguments) {
+    const struct window *p = arguments;
+    share(window_head, p, p->B * p->H, p->num_threads);
 }
+
+/* One query of each row [B, H, D] and K chunks in its reach [B, K, N, G, D], each attended on its own
+   and mixed by weights [B, K], or with one softmax over all of them. Rows of lengths [B, K] are
+   `lengths_row` apart. A sink of minus infinity is none. */
+
+struct chunks {
+    const value *q, *k, *v;
+    const float *weights;
+    const int64_t *lengths;
+    value *out;
+    int64_t B, K, N, H, G, D, row, chunk, step, head, lengths_row, is_joint;
+    double sink;
+    int64_t num_threads;
+};
 
 /* Add what was read to out, times weight; a sink takes part in the softmax and gives nothing. */
 static void mix(float *out, const struct reading *r, float weight, float sink, int64_t D) {
@@ -335,7 +447,7 @@ static void mix(float *out, const struct reading *r, float weight, float sink, i
 }
 
 static void chunks_head(const void *arguments, int64_t number) {
-    const struct attention *p = arguments;
+    const struct chunks *p = arguments;
     int64_t b = number / p->H, g = number % p->H / (p->H / p->G), D = p->D;
     float out[MAX_D] = {0};
     struct reading r;
@@ -355,17 +467,7 @@ static void chunks_head(const void *arguments, int64_t number) {
     narrow_row(out, 1, p->out + number * D, D);
 }
 
-/* One query of each row and K chunks in its reach, of N slots, each attended on its own and mixed
-   by weights [B, K], or with one softmax over all of them. Rows of lengths [B, K] are `lengths_row` apart. A sink of minus infinity is
-   none. */
-
-void read_chunks(const value *q, const value *k, const value *v, const float *weights,
-                 const int64_t *lengths, value *out, int64_t B, int64_t K, int64_t N, int64_t H,
-                 int64_t G, int64_t D, int64_t row, int64_t chunk, int64_t step, int64_t head,
-                 int64_t lengths_row, int64_t is_joint, double sink, int64_t num_threads) {
-    struct attention p = {.q = q, .k = k, .v = v, .out = out, .weights = weights,
-                          .lengths = lengths, .H = H, .G = G, .D = D, .N = N, .K = K, .row = row,
-                          .chunk = chunk, .step = step, .head = head,
-                          .lengths_row = lengths_row, .is_joint = is_joint, .sink = sink};
-    share(chunks_head, &p, B * H, num_threads);
+void read_chunks(const void *arguments) {
+    const struct chunks *p = arguments;
+    share(chunks_head, p, p->B * p->H, p->num_threads);
 }

@@ -26,5 +26,5 @@ def project_natively(x: Tensor, weight: Tensor) -> Tensor:
     out = x.new_empty(*x.shape[:-1], N)
     threads = torch.get_num_threads() if weight.numel() >= MIN_SHARED_WEIGHT else 1
     sizes = x.shape[:-1].numel(), n, N, threads
-    run_kernel("project", x.dtype, (x, weight, out, *sizes), [out])
+    run_kernel("project", x.dtype, (x, weight, out, None, *sizes, 1.0), [out])
     return out
