@@ -12,6 +12,7 @@ import pytest
 import torch
 
 from gcattn import grouped_cross_attention
+from gcattn.ops.grouped_cross_attention import api, autograd
 from gcattn.testing import assert_within_budget, cross_attention_inputs
 
 pytest.importorskip("triton", reason="Triton is not installed")
@@ -96,20 +97,25 @@ def test_kernels_match_the_reference(case, variant):
     check(draw(**larger | case), dtype, sink_logit=sink_logit, mixing=mixing)
 
 
+def forget_plans():
+    for plans in (api._prepare, autograd._forward_plan, autograd._backward_plan):
+        plans.cache_clear()
+
+
 @MIXINGS
 @pytest.mark.slow
 def test_chunks_spread_over_programs_add_up_like_those_of_one(monkeypatch, mixing):
-    from gcattn.ops.grouped_cross_attention import autograd, triton_forward
+    from gcattn.ops.grouped_cross_attention import triton_forward
 
     inputs = draw(**LARGER | {"C": 2, "K": 5}).to(torch.float32)
     inputs.chunk_indices[0, 0, :3] = -1  # nothing in the first splits
     inputs.chunk_indices[0, 1] = -1
     for few in (1, 10_000):  # programs; 1 for no split, else one split for each chunk
         monkeypatch.setattr(triton_forward, "FEW_PROGRAMS", few)
-        autograd._forward_plan.cache_clear()
+        forget_plans()
         for sink_logit in (None, 1.5):
             check(inputs, torch.float32, sink_logit=sink_logit, mixing=mixing)
-    autograd._forward_plan.cache_clear()
+    forget_plans()
 
 
 @MIXINGS
@@ -132,15 +138,13 @@ def test_a_popular_chunk_is_cut_into_segments_and_added_up():
 
 
 def test_readers_are_found_among_more_pairs_than_a_program_reads_at_once(monkeypatch):
-    from gcattn.ops.grouped_cross_attention import autograd, readers
+    from gcattn.ops.grouped_cross_attention import readers
 
     monkeypatch.setattr(readers, "_MAX_BLOCK_P", 8)
-    for plan in (autograd._forward_plan, autograd._backward_plan):
-        plan.cache_clear()
+    forget_plans()
     # 20 pairs, and more chunks than a program counts
     check(draw(B=1, C=5, M=1, H=1, G=1, S=1, D=16, N=11, K=4), torch.float32)
-    for plan in (autograd._forward_plan, autograd._backward_plan):
-        plan.cache_clear()
+    forget_plans()
 
 
 @pytest.mark.parametrize("mixing", ["separate", "joint"])

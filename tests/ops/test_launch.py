@@ -9,7 +9,7 @@ from torch._subclasses import FakeTensorMode
 
 from gcattn import grouped_cross_attention, sliding_window_attention
 from gcattn.ops.grouped_cross_attention import autograd
-from gcattn.ops.launch import Launch, Layout
+from gcattn.ops.launch import Launch, Layout, allocator
 from gcattn.testing import cross_attention_inputs
 
 pytest.importorskip("triton", reason="Triton is not installed")
@@ -88,13 +88,12 @@ def test_forward_and_backward_are_four_launches_and_eight_allocations(monkeypatc
     inputs = cross_attention_inputs(B=1, C=64, M=1, H=4, G=4, N=3, dtype=torch.float32)
     q, k, v, weights = leaves_of(inputs)
     calls = []
-    new_empty = torch.Tensor.new_empty
 
-    def allocate(*args, **kwargs):
-        calls.append("allocation")
-        return new_empty(*args, **kwargs)
+    def counted(make):
+        return lambda *args, **options: calls.append("allocation") or make(*args, **options)
 
-    monkeypatch.setattr(torch.Tensor, "new_empty", allocate)
+    monkeypatch.setattr(torch.Tensor, "new_empty", counted(torch.Tensor.new_empty))
+    monkeypatch.setattr(torch, "empty_like", counted(torch.empty_like))
     monkeypatch.setattr(Launch, "__call__", lambda *_: calls.append("launch"))
     out = grouped_cross_attention(
         q, k, v, inputs.chunk_indices, weights, mixing=mixing, impl="triton"
@@ -103,7 +102,7 @@ def test_forward_and_backward_are_four_launches_and_eight_allocations(monkeypatc
     assert (calls.count("launch"), calls.count("allocation")) == (4, 8)
 
 
-def test_a_later_launch_passes_addresses_and_asks_triton_only_for_hooks(monkeypatch):
+def test_a_later_launch_passes_addresses_and_asks_triton_only_where_it_must(monkeypatch):
     from triton import knobs
     from triton.runtime import driver
 
@@ -114,7 +113,10 @@ def test_a_later_launch_passes_addresses_and_asks_triton_only_for_hooks(monkeypa
         def __getitem__(self, grid):
             return lambda *args, **options: launched.append((grid, args, options)) or binary
 
-    device = SimpleNamespace(get_current_device=lambda: 7, get_current_stream=lambda i: i * 10)
+    current = [7]
+    device = SimpleNamespace(
+        get_current_device=lambda: current[0], get_current_stream=lambda i: i * 10
+    )
     monkeypatch.setattr(driver, "_active", device)
     elsewhere, here = torch.empty(3, device="meta"), torch.empty(3)
     launch = Launch(Kernel(), (5,), (1, 2), 0.5, num_warps=4)
@@ -133,6 +135,9 @@ def test_a_later_launch_passes_addresses_and_asks_triton_only_for_hooks(monkeypa
     finally:
         knobs.runtime.launch_enter_hook.remove(hook)
     assert len(launched) == 2 and len(ran) == 1
+    current[0] = 8  # another device than that of the kernel
+    launch(elsewhere, None, here)
+    assert len(launched) == 3 and len(ran) == 1
 
 
 @interpreter
@@ -178,3 +183,13 @@ def test_contiguity_is_what_torch_calls_so(shape, strides, expected):
     x = torch.empty_strided(shape, strides)
     layout = Layout(x.shape, x.stride(), x.dtype, x.device, True)
     assert layout.is_contiguous() == x.is_contiguous() == expected
+
+
+@pytest.mark.parametrize("strides", [(12, 4, 1), (24, 8, 2), (4, 8, 1), (0, 4, 1)], ids=str)
+def test_what_is_allocated_lies_in_one_piece(strides):
+    x = torch.empty_strided((2, 3, 4), strides, dtype=torch.float16)
+    layout = Layout(x.shape, x.stride(), x.dtype, x.device, True)
+    for device in (x.device, torch.device("meta")):
+        made = allocator(layout, device)(x)
+        assert made.is_contiguous() and made.device == device
+        assert (made.shape, made.dtype) == (x.shape, x.dtype)

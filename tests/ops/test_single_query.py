@@ -7,10 +7,9 @@ import pytest
 import torch
 
 from gcattn import grouped_cross_attention, sliding_window_attention
+from gcattn.ops.grouped_cross_attention import api as cross_api
 from gcattn.ops.grouped_cross_attention import triton_single as cross_single
-from gcattn.ops.grouped_cross_attention.autograd import _inference_plan
-from gcattn.ops.sliding_window import triton_single
-from gcattn.ops.sliding_window.autograd import _single_plan
+from gcattn.ops.sliding_window import api, triton_single
 from gcattn.testing import assert_within_budget, cross_attention_inputs
 
 pytest.importorskip("triton", reason="Triton is not installed")
@@ -72,9 +71,9 @@ def test_a_query_reads_its_window(T, W, H, G, D, with_documents, dtype):
 
 def test_a_window_of_several_tiles_is_one_softmax(monkeypatch):
     monkeypatch.setattr(triton_single, "TILE_BYTES", 16 * 32 * 4)  # 16 keys
-    _single_plan.cache_clear()
+    api._prepare.cache_clear()
     check_window(*window_inputs(77, 4, 2, 24, torch.float32), 70)
-    _single_plan.cache_clear()
+    api._prepare.cache_clear()
 
 
 def test_a_query_that_sees_nothing_gives_zero():
@@ -144,9 +143,9 @@ def test_a_query_reads_its_chunks(sizes, mixing, sink_logit, dtype):
 @pytest.mark.parametrize("mixing", ["separate", "joint"])
 def test_chunks_of_several_tiles_are_read_as_those_of_one(mixing, monkeypatch):
     monkeypatch.setattr(cross_single, "TILE_BYTES", 2 * 8 * 8 * 4)  # 2 chunks
-    _inference_plan.cache_clear()
+    cross_api._prepare.cache_clear()
     check_chunks(chunk_inputs(torch.float32, K=4), mixing=mixing)
-    _inference_plan.cache_clear()
+    cross_api._prepare.cache_clear()
 
 
 @pytest.mark.parametrize("mixing", ["separate", "joint"])

@@ -4,13 +4,17 @@ Shapes: B batch, C chunks, M query slots per chunk, H query heads, G key/value h
 N chunks in the pool, S slots per chunk, K retrieved chunks.
 """
 
-from functools import lru_cache
-from typing import Literal, get_args
+from collections.abc import Callable, Sequence
+from functools import lru_cache, partial
+from typing import Any, Literal, get_args
 
 import torch
 from torch import Tensor
 
-from gcattn.ops.grouped_cross_attention.autograd import triton_grouped_cross_attention
+from gcattn.ops.grouped_cross_attention.autograd import (
+    Kernels,
+    traced_grouped_cross_attention,
+)
 from gcattn.ops.grouped_cross_attention.by_slot import attend_by_slot, reads_by_slot
 from gcattn.ops.grouped_cross_attention.reference import grouped_cross_attention_reference
 from gcattn.ops.implementation import KERNEL_DTYPES, Impl, runs_triton
@@ -72,44 +76,59 @@ def grouped_cross_attention(
         RuntimeError: "triton" was asked for tensors that are not on a GPU.
     """
     inputs = q, k, v, chunk_indices, chunk_weights, chunk_lengths
-    keys = None
-    if is_traced(inputs):
-        unfit = _check(mixing, *inputs)
-    else:
-        keys = keys_of(inputs)
-        unfit = _check_once(mixing, keys)
-        _check_values(*inputs[:5], mixing)
-    scale = q.shape[-1] ** -0.5 if scale is None else scale
-    options = sink_logit, scale, mixing == "joint"
-    if runs_triton(impl, q, unfit):
-        return triton_grouped_cross_attention(keys, *inputs, *options)
-    if impl == "auto" and reads_by_slot(q, k, v, chunk_indices):
-        return attend_by_slot(*inputs, *options)
-    return grouped_cross_attention_reference(*inputs, *options)
+    asked = mixing, sink_logit, scale, impl
+    if not is_traced(inputs):
+        return _prepare(keys_of(inputs), *asked)(*inputs)
+    is_fast, options = _check(inputs, *asked)
+    if is_fast:
+        return traced_grouped_cross_attention(*inputs, **options)
+    return _attend_plainly(*inputs, impl=impl, **options)
+
+
+@lru_cache(MAX_PLANS)
+def _prepare(
+    keys: Keys, mixing: Mixing, sink_logit: float | None, scale: float | None, impl: Impl
+) -> Callable[..., Tensor]:
+    """Do for inputs of one layout what the layout decides; returns the output's function."""
+    layouts = layouts_of(keys)
+    is_fast, options = _check(layouts, mixing, sink_logit, scale, impl)
+    attend: Callable[..., Tensor] = partial(_attend_plainly, impl=impl, **options)
+    if is_fast:
+        attend = Kernels(keys, **options)
+
+    def attend_to_checked(*inputs: Any) -> Tensor:
+        _check_values(mixing, *inputs[:5])
+        return attend(*inputs)
+
+    is_on_host = any(x is not None and x.device.type == "cpu" for x in layouts)
+    return attend_to_checked if is_on_host else attend
+
+
+def _attend_plainly(*inputs: Any, impl: Impl, **options: Any) -> Tensor:
+    """Attend without Triton."""
+    if impl == "auto" and reads_by_slot(*inputs[:4]):
+        return attend_by_slot(*inputs, **options)
+    return grouped_cross_attention_reference(*inputs, **options)
 
 
 def _check(
+    inputs: Sequence[Any],  # tensors or layouts
     mixing: Mixing,
-    q: Tensor | Layout,
-    k: Tensor | Layout,
-    v: Tensor | Layout,
-    chunk_indices: Tensor | Layout,
-    chunk_weights: Tensor | Layout,
-    chunk_lengths: Tensor | Layout | None,
-) -> str:
-    """Check all that layouts tell and say what the kernels cannot do; nothing if they can."""
+    sink_logit: float | None,
+    scale: float | None,
+    impl: Impl,
+) -> tuple[bool, dict[str, Any]]:
+    """Check all that layouts tell; says whether the kernels run, and completes the options."""
     if mixing not in get_args(Mixing):
         raise ValueError(f'mixing must be "separate" or "joint", got {mixing!r}.')
+    q, k, v, chunk_indices, chunk_weights, chunk_lengths = inputs
     _check_pool(q, k, v)
     _check_retrieval(q, chunk_indices, chunk_weights)
     if chunk_lengths is not None:
         _check_lengths(k, chunk_lengths)
-    return _unfit_for_triton(q, k)
-
-
-@lru_cache(MAX_PLANS)
-def _check_once(mixing: Mixing, keys: Keys) -> str:
-    return _check(mixing, *layouts_of(keys))
+    is_fast = runs_triton(impl, q, _unfit_for_triton(q, k))
+    scale = q.shape[-1] ** -0.5 if scale is None else scale
+    return is_fast, {"sink_logit": sink_logit, "scale": scale, "is_joint": mixing == "joint"}
 
 
 def _unfit_for_triton(q: Tensor | Layout, k: Tensor | Layout) -> str:
@@ -185,7 +204,7 @@ def _check_lengths(k: Tensor | Layout, lengths: Tensor | Layout) -> None:
 
 
 def _check_values(
-    q: Tensor, k: Tensor, v: Tensor, indices: Tensor, weights: Tensor, mixing: Mixing
+    mixing: Mixing, q: Tensor, k: Tensor, v: Tensor, indices: Tensor, weights: Tensor
 ) -> None:
     """Check what only the tensors themselves tell.
 

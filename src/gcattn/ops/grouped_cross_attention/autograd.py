@@ -1,10 +1,10 @@
-"""The Triton kernels as operators that autograd and torch.compile know.
+"""The Triton kernels as functions with a gradient, and as operators for calls that are traced.
 
 Triton is imported when an operator runs for the first time, never when gcattn is.
 """
 
 from collections.abc import Callable
-from functools import lru_cache
+from functools import cached_property, lru_cache
 from typing import Any
 
 import torch
@@ -13,6 +13,7 @@ from torch import Tensor
 from gcattn.ops.launch import (
     MAX_PLANS,
     Keys,
+    apply_untraced,
     keys_of,
     layouts_of,
     make_plan,
@@ -25,8 +26,46 @@ Results = tuple[Tensor, Tensor | None, Tensor | None]
 Gradients = tuple[Tensor, Tensor, Tensor, Tensor]
 
 
-def triton_grouped_cross_attention(
-    keys: Keys | None,
+class Kernels:
+    """The kernels, prepared for inputs of one layout; options as in `api`, all given."""
+
+    def __init__(self, keys: Keys, sink_logit: float | None, scale: float, is_joint: bool) -> None:
+        self._keys, self._options = keys, (sink_logit, scale, is_joint)
+        self.scale, self.is_joint = scale, is_joint
+
+    def __call__(
+        self,
+        q: Tensor,
+        k: Tensor,
+        v: Tensor,
+        chunk_indices: Tensor,
+        chunk_weights: Tensor,
+        chunk_lengths: Tensor | None,
+    ) -> Tensor:
+        """Return the output; arguments as in `api`."""
+        inputs = q, k, v, chunk_indices, chunk_weights, chunk_lengths
+        if _needs_gradient(q, k, v, chunk_weights):
+            attended: Tensor = apply_untraced(_Untraced, self, *inputs)
+            return attended
+        return self._infer(*inputs)
+
+    @cached_property
+    def forward(self) -> Callable[..., Results]:
+        """Of the inputs: the output and what the backward pass needs."""
+        return _forward_plan(self._keys, *self._options, True)
+
+    @cached_property
+    def _infer(self) -> Callable[..., Tensor]:
+        from gcattn.ops.grouped_cross_attention.triton_single import fits_single, plan_single
+
+        q, k, _, chunk_indices, *_ = layouts_of(self._keys)
+        if fits_single(q, k, chunk_indices):
+            return make_plan(plan_single, self._keys, self._options, num_strided=3)
+        forward = _forward_plan(self._keys, *self._options, False)
+        return lambda *inputs: forward(*inputs)[0]
+
+
+def traced_grouped_cross_attention(
     q: Tensor,
     k: Tensor,
     v: Tensor,
@@ -37,32 +76,48 @@ def triton_grouped_cross_attention(
     scale: float,
     is_joint: bool,
 ) -> Tensor:
-    """Run the kernels; arguments as in `api`, all given.
-
-    `keys` are those of the tensors; without them the call goes through the operators, to be traced.
-    """
+    """Call the operators instead of the kernels; arguments as in `api`, all given."""
     inputs = q, k, v, chunk_indices, chunk_weights, chunk_lengths
     options = sink_logit, scale, is_joint
-    if torch.is_grad_enabled() and (
-        q.requires_grad or k.requires_grad or v.requires_grad or chunk_weights.requires_grad
-    ):
-        given = told_apart(inputs) if keys is None else inputs
-        attended: Tensor = _GroupedCrossAttention.apply(keys, *given, *options)
-        return attended
-    if keys is not None:
-        with torch.cuda.device_of(q):
-            return _inference_plan(keys, *options)(*inputs)
-    out: Tensor = _run_forward(keys, inputs, *options, False)[0]
+    out: Tensor
+    if _needs_gradient(q, k, v, chunk_weights):
+        out = _Traced.apply(*told_apart(inputs), *options)
+    else:
+        out = forward_operator(*inputs, *options, False)[0]
     return out
 
 
-class _GroupedCrossAttention(torch.autograd.Function):
+def _needs_gradient(q: Tensor, k: Tensor, v: Tensor, chunk_weights: Tensor) -> bool:
+    return torch.is_grad_enabled() and (
+        q.requires_grad or k.requires_grad or v.requires_grad or chunk_weights.requires_grad
+    )
+
+
+class _Untraced(torch.autograd.Function):
     """Forward and backward kernels as one function with a gradient."""
+
+    @staticmethod
+    def forward(ctx: Any, kernels: Kernels, *inputs: Tensor | None) -> Tensor:
+        out, lse, counts = kernels.forward(*inputs)
+        ctx.scale = kernels.scale
+        ctx.save_for_backward(*inputs, out if kernels.is_joint else None, lse, counts)
+        return out
+
+    @staticmethod
+    def backward(ctx: Any, dout: Tensor) -> tuple[Tensor | None, ...]:
+        refuse_second_derivative("grouped_cross_attention")
+        inputs = dout, *ctx.saved_tensors
+        # hooks on saved tensors may have changed their layouts
+        dq, dk, dv, dweights = _backward_plan(keys_of(inputs), ctx.scale)(*inputs)
+        return None, dq, dk, dv, None, dweights, None
+
+
+class _Traced(torch.autograd.Function):
+    """Forward and backward operators as one function with a gradient."""
 
     @staticmethod
     def forward(
         ctx: Any,
-        keys: Keys | None,
         q: Tensor,
         k: Tensor,
         v: Tensor,
@@ -74,49 +129,16 @@ class _GroupedCrossAttention(torch.autograd.Function):
         is_joint: bool,
     ) -> Tensor:
         inputs = q, k, v, chunk_indices, chunk_weights, chunk_lengths
-        out, lse, counts = _run_forward(keys, inputs, sink_logit, scale, is_joint, True)
-        ctx.is_traced, ctx.scale = keys is None, scale
+        out: Tensor
+        out, lse, counts = forward_operator(*inputs, sink_logit, scale, is_joint, True)
+        ctx.scale = scale
         ctx.save_for_backward(*inputs, out if is_joint else None, lse, counts)
         return out
 
     @staticmethod
     def backward(ctx: Any, dout: Tensor) -> tuple[Tensor | None, ...]:
-        saved = ctx.saved_tensors
-        if ctx.is_traced:
-            dq, dk, dv, dweights = backward_operator(dout, *saved, ctx.scale)
-        else:
-            refuse_second_derivative("grouped_cross_attention")
-            # hooks on saved tensors may have changed their layouts
-            keys = keys_of((dout, *saved))
-            with torch.cuda.device_of(dout):
-                dq, dk, dv, dweights = _backward_plan(keys, ctx.scale)(dout, *saved)
-        return None, dq, dk, dv, None, dweights, None, None, None, None
-
-
-def _run_forward(
-    keys: Keys | None,
-    inputs: tuple[Tensor | None, ...],
-    sink_logit: float | None,
-    scale: float,
-    is_joint: bool,
-    save_lse: bool,
-) -> Results:
-    if keys is None:
-        results: Results = forward_operator(*inputs, sink_logit, scale, is_joint, save_lse)
-        return results
-    with torch.cuda.device_of(inputs[0]):
-        return _forward_plan(keys, sink_logit, scale, is_joint, save_lse)(*inputs)
-
-
-@lru_cache(MAX_PLANS)
-def _inference_plan(keys: Keys, *options: Any) -> Callable[..., Tensor]:
-    from gcattn.ops.grouped_cross_attention.triton_single import fits_single, plan_single
-
-    q, k, _, chunk_indices, *_ = layouts_of(keys)
-    if fits_single(q, k, chunk_indices):
-        return make_plan(plan_single, keys, options, num_strided=3)
-    forward = _forward_plan(keys, *options, False)
-    return lambda *inputs: forward(*inputs)[0]
+        dq, dk, dv, dweights = backward_operator(dout, *ctx.saved_tensors, ctx.scale)
+        return dq, dk, dv, None, dweights, None, None, None, None
 
 
 @lru_cache(MAX_PLANS)
@@ -168,7 +190,8 @@ def forward_operator(
 ) -> tuple[Tensor, Tensor, Tensor]:
     """Return the output and what the backward pass needs: two tensors, empty if not asked for."""
     inputs = q, k, v, chunk_indices, chunk_weights, chunk_lengths
-    out, lse, counts = _run_forward(keys_of(inputs), inputs, sink_logit, scale, is_joint, save_lse)
+    plan = _forward_plan(keys_of(inputs), sink_logit, scale, is_joint, save_lse)
+    out, lse, counts = plan(*inputs)
     if lse is None or counts is None:
         return out, q.new_empty(0, dtype=torch.float32), q.new_empty(0, dtype=torch.int32)
     return out, lse, counts
@@ -207,5 +230,4 @@ def backward_operator(
 ) -> Gradients:
     """Return the gradients; the output is given where chunks were mixed jointly."""
     inputs = dout, q, k, v, chunk_indices, chunk_weights, chunk_lengths, out, lse, counts
-    with torch.cuda.device_of(dout):
-        return _backward_plan(keys_of(inputs), scale)(*inputs)
+    return _backward_plan(keys_of(inputs), scale)(*inputs)

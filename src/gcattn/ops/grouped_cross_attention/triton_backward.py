@@ -31,7 +31,7 @@ from gcattn.ops.grouped_cross_attention.tiles import (
     row_offsets,
 )
 from gcattn.ops.grouped_cross_attention.triton_backward_pool import plan_pool_gradients
-from gcattn.ops.launch import Launch, Layout
+from gcattn.ops.launch import Launch, Layout, allocator
 from gcattn.ops.tiles import LOG2_E, load_rows, store_rows
 
 Gradients = tuple[Tensor, Tensor, Tensor, Tensor]
@@ -228,14 +228,15 @@ def plan_backward(
         out is not None,
     )
 
+    new_q, new_k, new_v, new_weights = [allocator(x, dout.device) for x in (q, k, v, chunk_weights)]
+
     def run(*inputs: Any) -> Gradients:
         dout, q, k, v, indices, weights, lengths, out, lse, counts = inputs
-        dq, dk, dv = [dout.new_empty(shape) for shape in shapes[:3]]
-        dweights = dout.new_empty(shapes[3], dtype=dtype)
+        dq, dk, dv, dweights = new_q(q), new_k(k), new_v(v), new_weights(weights)
         passed = lse.new_empty(scratch.size)
         queries(q, k, v, dout, indices, weights, lengths, out, lse, counts, dq, passed)
         gather(q, k, v, dout, weights, lengths, lse, passed, dk, dv)
-        add_up(indices, passed, dk, dv, dweights)
+        add_up(passed, indices, dk, dv, dweights)
         return dq, dk, dv, dweights
 
     return run

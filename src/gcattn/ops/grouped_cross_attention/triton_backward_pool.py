@@ -128,8 +128,8 @@ def _pool_kernel(
 
 @triton.jit
 def _add_up_kernel(
-    indices_ptr,  # [B, C, K]
     scratch_ptr,
+    indices_ptr,  # [B, C, K]
     dk_ptr,  # [B, N, S, G, D]
     dv_ptr,
     dweights_ptr,  # [B, C, K]

@@ -19,7 +19,7 @@ from torch import Tensor
 
 from gcattn.ops.grouped_cross_attention.readers import count_readers, index_sizes
 from gcattn.ops.grouped_cross_attention.tiles import forward_tiles, load_slots, row_offsets
-from gcattn.ops.launch import Launch, Layout
+from gcattn.ops.launch import Launch, Layout, allocator
 from gcattn.ops.tiles import LOG2_E, LOWEST, load_rows, store_rows
 
 Results = tuple[Tensor, Tensor | None, Tensor | None]
@@ -322,9 +322,11 @@ def plan_forward(
         tiles.block_d,
     )
 
+    new_out = allocator(q, q.device)
+
     def run(*inputs: Any) -> Results:
         q = inputs[0]
-        out = q.new_empty(q_shape)
+        out = new_out(q)
         lse, counts = saved_by(q)
         if num_splits == 1:
             forward(*inputs, out, lse, counts)

@@ -30,9 +30,8 @@ def rotary_angles(
     """
     inputs = (positions,)
     if runs_fused(impl, inputs, lambda _: _unfit(dtype)):
-        with torch.cuda.device_of(positions):
-            frequencies = _frequencies(head_dim, theta, positions.device)
-            return _plan(keys_of((positions, frequencies)), dtype)(positions, frequencies)
+        frequencies = _frequencies(head_dim, theta, positions.device)
+        return _plan(keys_of((positions, frequencies)), dtype)(positions, frequencies)
     if torch.compiler.is_compiling():
         return _traced_angles(positions, head_dim, theta, dtype)
     return _angles(positions, head_dim, theta, dtype)

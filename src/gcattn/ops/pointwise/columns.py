@@ -27,8 +27,7 @@ def write_columns(rings: Pair, columns: Pair, at: Tensor, *, impl: Impl = "auto"
     """
     inputs = *columns, at, *rings
     if runs_fused(impl, inputs, _unfit):
-        with torch.cuda.device_of(at):
-            _plan(keys_of(inputs))(*inputs)
+        _plan(keys_of(inputs))(*inputs)
         return
     if impl == "auto" and _fits_kernel(rings, columns, at):
         for ring, column in zip(rings, columns, strict=True):

@@ -25,8 +25,7 @@ def silu_times(gate: Tensor, up: Tensor, *, impl: Impl = "auto") -> Tensor:
     """
     inputs = gate, up
     if runs_fused(impl, inputs, _unfit):
-        with torch.cuda.device_of(gate):
-            return _plan(keys_of(inputs))(*inputs)
+        return _plan(keys_of(inputs))(*inputs)
     if impl == "auto" and gate.shape == up.shape and runs_native(gate.shape[:-1].numel(), *inputs):
         out = torch.empty_like(gate)
         run_kernel("silu_times", gate.dtype, (gate, up, out, gate.numel()), [out])

@@ -29,8 +29,7 @@ def rms_norm(x: Tensor, weight: Tensor, eps: float | None, *, impl: Impl = "auto
     """
     inputs = x, weight
     if runs_fused(impl, inputs, _unfit):
-        with torch.cuda.device_of(x):
-            return _plan(keys_of(inputs), _epsilon(x) if eps is None else eps)(*inputs)
+        return _plan(keys_of(inputs), _epsilon(x) if eps is None else eps)(*inputs)
     if impl == "auto" and runs_native(x.shape[:-1].numel(), x, weight):
         return _native_norm(x, None, weight, eps)[1]
     wide = torch.promote_types(x.dtype, torch.float32)
@@ -62,8 +61,7 @@ def add_rms_norm(
     """
     inputs = x, weight, added
     if runs_fused(impl, inputs, _unfit):
-        with torch.cuda.device_of(x):
-            return _sum_plan(keys_of(inputs), _epsilon(x) if eps is None else eps)(*inputs)
+        return _sum_plan(keys_of(inputs), _epsilon(x) if eps is None else eps)(*inputs)
     if impl == "auto" and runs_native(x.shape[:-1].numel(), x, added, weight):
         return _native_norm(x, added, weight, eps)
     total = x + added

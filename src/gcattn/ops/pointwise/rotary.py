@@ -29,8 +29,7 @@ def rotate(
     """
     inputs = q, k, *rotation
     if runs_fused(impl, inputs, _unfit):
-        with torch.cuda.device_of(q):
-            return _plan(keys_of(inputs))(*inputs)
+        return _plan(keys_of(inputs))(*inputs)
     rows = q.shape[:2].numel()
     is_native = impl == "auto" and inputs[2].shape[:2] == q.shape[:2] and runs_native(rows, *inputs)
     one = _rotate_natively if is_native else _rotate_one

@@ -29,8 +29,7 @@ def take_entries(
     filler, number = (fill, 0) if isinstance(fill, Tensor) else (None, fill)
     inputs = (x, index) if filler is None else (x, index, filler)
     if runs_fused(impl, inputs, _unfit):
-        with torch.cuda.device_of(x):
-            return _plan(keys_of((index, x, filler)), number)(index, x, filler)
+        return _plan(keys_of((index, x, filler)), number)(index, x, filler)
     if x.shape[1] == 0:  # there is nothing to take, and no index that could be clamped to
         empty = x.new_zeros(*index.shape, *x.shape[2:])
         return empty + fill if filler is not None or number else empty

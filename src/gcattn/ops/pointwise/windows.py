@@ -33,8 +33,7 @@ def extend_columns(
     num_columns = new[0].shape[1] + (0 if kept is None else kept[0].shape[1])
     is_copied = num_columns > 2 * num_last
     if runs_fused(impl, inputs, _unfit):
-        with torch.cuda.device_of(inputs[0]):
-            return _plan(keys_of(inputs), num_last, is_copied)(*inputs)
+        return _plan(keys_of(inputs), num_last, is_copied)(*inputs)
     keys, values = new
     if kept is not None:
         keys, values = torch.cat([kept[0], keys], dim=1), torch.cat([kept[1], values], dim=1)

@@ -4,14 +4,16 @@ Shapes: B batch, L query columns, P cached columns before them, H query heads, G
 D head dim, W window (keys per query, itself included).
 """
 
-from functools import lru_cache
+from collections.abc import Callable, Sequence
+from functools import lru_cache, partial
+from typing import Any
 
 import torch
 from torch import Tensor
 
 from gcattn.ops.implementation import KERNEL_DTYPES, Impl, runs_triton
 from gcattn.ops.launch import MAX_PLANS, Keys, Layout, is_traced, keys_of, layouts_of
-from gcattn.ops.sliding_window.autograd import triton_sliding_window
+from gcattn.ops.sliding_window.autograd import Kernels, traced_sliding_window
 from gcattn.ops.sliding_window.native_single import fits_kernel, native_single
 from gcattn.ops.sliding_window.reference import sliding_window_reference
 
@@ -57,38 +59,41 @@ def sliding_window_attention(
         dtype = torch.get_autocast_dtype(q.device.type)
         q, k, v = q.to(dtype), k.to(dtype), v.to(dtype)
     inputs = q, k, v, query_documents, key_documents
-    keys = None
-    if is_traced(inputs):
-        unfit = _check(window_size, *inputs)
-    else:
-        keys = keys_of(inputs)
-        unfit = _check_once(window_size, keys)
-    if runs_triton(impl, q, unfit):
-        return triton_sliding_window(keys, *inputs, window_size)
-    if impl == "auto" and fits_kernel(*inputs, window_size):
-        return native_single(*inputs)
-    return sliding_window_reference(*inputs, window_size)
-
-
-def _check(
-    window_size: int,
-    q: Tensor | Layout,
-    k: Tensor | Layout,
-    v: Tensor | Layout,
-    query_documents: Tensor | Layout | None,
-    key_documents: Tensor | Layout | None,
-) -> str:
-    """Check the inputs and say what the kernels cannot do; nothing if they can."""
-    if window_size < 1:
-        raise ValueError(f"window_size must be at least 1, got {window_size}.")
-    _check_columns(q, k, v)
-    _check_documents(q, k, query_documents, key_documents)
-    return _unfit_for_triton(q)
+    if not is_traced(inputs):
+        return _prepare(keys_of(inputs), window_size, impl)(*inputs)
+    if _check(inputs, window_size, impl):
+        return traced_sliding_window(*inputs, window_size)
+    return _attend_plainly(*inputs, window_size=window_size, impl=impl)
 
 
 @lru_cache(MAX_PLANS)
-def _check_once(window_size: int, keys: Keys) -> str:
-    return _check(window_size, *layouts_of(keys))
+def _prepare(keys: Keys, window_size: int, impl: Impl) -> Callable[..., Tensor]:
+    """Do for inputs of one layout what the layout decides; returns the output's function."""
+    if _check(layouts_of(keys), window_size, impl):
+        return Kernels(keys, window_size)
+    return partial(_attend_plainly, window_size=window_size, impl=impl)
+
+
+def _attend_plainly(*inputs: Any, window_size: int, impl: Impl) -> Tensor:
+    """Attend without Triton."""
+    options: dict[str, Any] = {"window_size": window_size}
+    if impl == "auto" and fits_kernel(*inputs, **options):
+        return native_single(*inputs)
+    return sliding_window_reference(*inputs, **options)
+
+
+def _check(
+    inputs: Sequence[Any],  # tensors or layouts
+    window_size: int,
+    impl: Impl,
+) -> bool:
+    """Check the inputs and say whether the kernels run."""
+    if window_size < 1:
+        raise ValueError(f"window_size must be at least 1, got {window_size}.")
+    q, k, v, query_documents, key_documents = inputs
+    _check_columns(q, k, v)
+    _check_documents(q, k, query_documents, key_documents)
+    return runs_triton(impl, q, _unfit_for_triton(q))
 
 
 def _unfit_for_triton(q: Tensor | Layout) -> str:

@@ -1,10 +1,10 @@
-"""The Triton kernels as operators that autograd and torch.compile know.
+"""The Triton kernels as functions with a gradient, and as operators for calls that are traced.
 
 Triton is imported when an operator runs for the first time, never when gcattn is.
 """
 
 from collections.abc import Callable
-from functools import lru_cache
+from functools import cached_property, lru_cache
 from typing import Any
 
 import torch
@@ -13,7 +13,9 @@ from torch import Tensor
 from gcattn.ops.launch import (
     MAX_PLANS,
     Keys,
+    apply_untraced,
     keys_of,
+    layouts_of,
     make_plan,
     refuse_second_derivative,
     told_apart,
@@ -23,8 +25,43 @@ from gcattn.ops.registration import operator
 Gradients = tuple[Tensor, Tensor, Tensor]
 
 
-def triton_sliding_window(
-    keys: Keys | None,
+class Kernels:
+    """The kernels, prepared for inputs of one layout."""
+
+    def __init__(self, keys: Keys, window_size: int) -> None:
+        self._keys, self.window_size = keys, window_size
+
+    def __call__(
+        self,
+        q: Tensor,
+        k: Tensor,
+        v: Tensor,
+        query_documents: Tensor | None,
+        key_documents: Tensor | None,
+    ) -> Tensor:
+        """Return the output; arguments as in `api`."""
+        if _needs_gradient(q, k, v):
+            attended: Tensor = apply_untraced(
+                _Untraced, self, q, k, v, query_documents, key_documents
+            )
+            return attended
+        return self._infer(q, k, v, query_documents, key_documents)
+
+    @cached_property
+    def forward(self) -> Callable[..., tuple[Tensor, Tensor]]:
+        """Of the inputs: the output and what the backward pass needs."""
+        return _forward_plan(self._keys, self.window_size)
+
+    @cached_property
+    def _infer(self) -> Callable[..., Tensor]:
+        from gcattn.ops.sliding_window.triton_single import plan_single
+
+        if layouts_of(self._keys)[0].shape[1] == 1:
+            return make_plan(plan_single, self._keys, (self.window_size,), num_strided=3)
+        return lambda *inputs: self.forward(*inputs)[0]
+
+
+def traced_sliding_window(
     q: Tensor,
     k: Tensor,
     v: Tensor,
@@ -32,28 +69,45 @@ def triton_sliding_window(
     key_documents: Tensor | None,
     window_size: int,
 ) -> Tensor:
-    """Run the kernels; arguments as in `api`, all given.
-
-    `keys` are those of the tensors; without them the call goes through the operators, to be traced.
-    """
+    """Call the operators instead of the kernels; arguments as in `api`, all given."""
     inputs = q, k, v, query_documents, key_documents
-    if torch.is_grad_enabled() and (q.requires_grad or k.requires_grad or v.requires_grad):
-        given = told_apart(inputs) if keys is None else inputs
-        attended: Tensor = _SlidingWindow.apply(keys, *given, window_size)
-        return attended
-    if keys is not None and q.shape[1] == 1:
-        with torch.cuda.device_of(q):
-            return _single_plan(keys, window_size)(*inputs)
-    return _run_forward(keys, inputs, window_size)[0]
+    out: Tensor
+    if _needs_gradient(q, k, v):
+        out = _Traced.apply(*told_apart(inputs), window_size)
+    else:
+        out = forward_operator(*inputs, window_size)[0]
+    return out
 
 
-class _SlidingWindow(torch.autograd.Function):
+def _needs_gradient(q: Tensor, k: Tensor, v: Tensor) -> bool:
+    return torch.is_grad_enabled() and (q.requires_grad or k.requires_grad or v.requires_grad)
+
+
+class _Untraced(torch.autograd.Function):
     """Forward and backward kernels as one function with a gradient."""
+
+    @staticmethod
+    def forward(ctx: Any, kernels: Kernels, *inputs: Tensor | None) -> Tensor:
+        out, lse = kernels.forward(*inputs)
+        ctx.window_size = kernels.window_size
+        ctx.save_for_backward(*inputs, out, lse)
+        return out
+
+    @staticmethod
+    def backward(ctx: Any, dout: Tensor) -> tuple[Tensor | None, ...]:
+        refuse_second_derivative("sliding_window_attention")
+        inputs = dout, *ctx.saved_tensors
+        # hooks on saved tensors may have changed their layouts
+        dq, dk, dv = _backward_plan(keys_of(inputs), ctx.window_size)(*inputs)
+        return None, dq, dk, dv, None, None
+
+
+class _Traced(torch.autograd.Function):
+    """Forward and backward operators as one function with a gradient."""
 
     @staticmethod
     def forward(
         ctx: Any,
-        keys: Keys | None,
         q: Tensor,
         k: Tensor,
         v: Tensor,
@@ -62,33 +116,16 @@ class _SlidingWindow(torch.autograd.Function):
         window_size: int,
     ) -> Tensor:
         inputs = q, k, v, query_documents, key_documents
-        out, lse = _run_forward(keys, inputs, window_size)
-        ctx.is_traced, ctx.window_size = keys is None, window_size
+        out: Tensor
+        out, lse = forward_operator(*inputs, window_size)
+        ctx.window_size = window_size
         ctx.save_for_backward(*inputs, out, lse)
         return out
 
     @staticmethod
     def backward(ctx: Any, dout: Tensor) -> tuple[Tensor | None, ...]:
-        saved = ctx.saved_tensors
-        if ctx.is_traced:
-            dq, dk, dv = backward_operator(dout, *saved, ctx.window_size)
-        else:
-            refuse_second_derivative("sliding_window_attention")
-            # hooks on saved tensors may have changed their layouts
-            keys = keys_of((dout, *saved))
-            with torch.cuda.device_of(dout):
-                dq, dk, dv = _backward_plan(keys, ctx.window_size)(dout, *saved)
-        return None, dq, dk, dv, None, None, None
-
-
-def _run_forward(
-    keys: Keys | None, inputs: tuple[Tensor | None, ...], window_size: int
-) -> tuple[Tensor, Tensor]:
-    if keys is None:
-        results: tuple[Tensor, Tensor] = forward_operator(*inputs, window_size)
-        return results
-    with torch.cuda.device_of(inputs[0]):
-        return _forward_plan(keys, window_size)(*inputs)
+        dq, dk, dv = backward_operator(dout, *ctx.saved_tensors, ctx.window_size)
+        return dq, dk, dv, None, None, None
 
 
 @lru_cache(MAX_PLANS)
@@ -96,13 +133,6 @@ def _forward_plan(keys: Keys, *options: Any) -> Callable[..., tuple[Tensor, Tens
     from gcattn.ops.sliding_window.triton_forward import plan_forward
 
     return make_plan(plan_forward, keys, options, num_strided=3)
-
-
-@lru_cache(MAX_PLANS)
-def _single_plan(keys: Keys, *options: Any) -> Callable[..., Tensor]:
-    from gcattn.ops.sliding_window.triton_single import plan_single
-
-    return make_plan(plan_single, keys, options, num_strided=3)
 
 
 @lru_cache(MAX_PLANS)
@@ -135,7 +165,7 @@ def forward_operator(
 ) -> tuple[Tensor, Tensor]:
     """Return the output and what the backward pass needs, [B, H, L]."""
     inputs = q, k, v, query_documents, key_documents
-    return _run_forward(keys_of(inputs), inputs, window_size)
+    return _forward_plan(keys_of(inputs), window_size)(*inputs)
 
 
 def _fake_backward(
@@ -166,5 +196,4 @@ def backward_operator(
 ) -> Gradients:
     """Return the gradients of q, k and v."""
     inputs = dout, q, k, v, query_documents, key_documents, out, lse
-    with torch.cuda.device_of(dout):
-        return _backward_plan(keys_of(inputs), window_size)(*inputs)
+    return _backward_plan(keys_of(inputs), window_size)(*inputs)

@@ -12,7 +12,7 @@ import triton
 import triton.language as tl
 from torch import Tensor
 
-from gcattn.ops.launch import Launch, Layout
+from gcattn.ops.launch import Launch, Layout, allocator
 from gcattn.ops.sliding_window.tiles import (
     BACKWARD_KEYS,
     BACKWARD_QUERIES,
@@ -323,15 +323,15 @@ def plan_backward(
     queries = launch(_query_kernel, tiles, triton.cdiv(L * J, tiles.block_m))
     tiles = choose_tiles(BACKWARD_KEYS, L * J, k)
     keys = launch(_key_kernel, tiles, triton.cdiv(T, tiles.block_n))
-    shapes, lse_shape = (q.shape, k.shape, v.shape), lse.shape
+    new_q, new_k, new_v, new_delta = [allocator(x, dout.device) for x in (q, k, v, lse)]
     is_empty = 0 in q.shape
 
     def run(*inputs: Any) -> Gradients:
         dout, q, k, v, query_documents, key_documents, out, lse = inputs
-        dq, dk, dv = [dout.new_empty(shape) for shape in shapes]
+        dq, dk, dv = new_q(q), new_k(k), new_v(v)
         if is_empty:
             return dq, dk.zero_(), dv.zero_()
-        delta = lse.new_empty(lse_shape)
+        delta = new_delta(lse)
         given = q, k, v, dout, query_documents, key_documents
         queries(*given, out, lse, dq, delta)
         keys(*given, lse, delta, dk, dv)

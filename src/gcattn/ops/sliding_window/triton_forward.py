@@ -12,7 +12,7 @@ import triton
 import triton.language as tl
 from torch import Tensor
 
-from gcattn.ops.launch import Launch, Layout
+from gcattn.ops.launch import Launch, Layout, allocator
 from gcattn.ops.sliding_window.tiles import FORWARD, are_of_document, choose_tiles, key_tiles
 from gcattn.ops.tiles import LOG2_E, LOWEST, load_rows, store_rows
 
@@ -178,11 +178,11 @@ def plan_forward(
         tiles.block_d,
         **tiles.options(),
     )
-    out_shape, lse_shape = q.shape, (B, H, L)
+    new_out, lse_shape = allocator(q, q.device), (B, H, L)
     is_empty = 0 in q.shape
 
     def run(*inputs: Any) -> tuple[Tensor, Tensor]:
-        out = inputs[0].new_empty(out_shape)
+        out = new_out(inputs[0])
         lse = inputs[0].new_empty(lse_shape, dtype=torch.float32)
         if not is_empty:
             launch(*inputs, out, lse)

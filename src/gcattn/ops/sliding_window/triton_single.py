@@ -14,7 +14,7 @@ import triton
 import triton.language as tl
 from torch import Tensor
 
-from gcattn.ops.launch import Launch, Layout
+from gcattn.ops.launch import Launch, Layout, allocator
 from gcattn.ops.tiles import LOG2_E, LOWEST, load_rows
 
 # bytes of keys that a program holds, and of values
@@ -116,10 +116,10 @@ def plan_single(
     )
     is_empty = 0 in q.shape
 
-    shape = q.shape
+    new_out = allocator(q, q.device)
 
     def run(*inputs: Any) -> Tensor:
-        out: Tensor = inputs[0].new_empty(shape)
+        out = new_out(inputs[0])
         if not is_empty:
             launch(*inputs, out)
         return out
