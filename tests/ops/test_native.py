@@ -14,7 +14,18 @@ from gcattn.ops.chunk_topk import native_scores
 from gcattn.ops.chunk_topk.candidates import chunk_candidates
 from gcattn.ops.grouped_cross_attention import in_order, read_in_order
 from gcattn.ops.native import has_kernels, library, runs_native
-from gcattn.ops.pointwise import add_rms_norm, rms_norm, rotate, silu_times, write_columns
+from gcattn.ops.pointwise import (
+    add,
+    add_rms_norm,
+    angles,
+    convolution,
+    mix_columns,
+    rms_norm,
+    rotary_angles,
+    rotate,
+    silu_times,
+    write_columns,
+)
 from gcattn.ops.projections import fits_kernel, native_few_rows, project_natively
 from gcattn.ops.sliding_window.native_single import fits_kernel as fits_window
 from gcattn.testing import assert_within_budget
@@ -28,6 +39,7 @@ pytestmark = [needs_kernels, pytest.mark.parametrize("dtype", DTYPES, ids=str)]
 
 @pytest.fixture(autouse=True)
 def without_gradients():
+    torch.manual_seed(0)
     with torch.no_grad():
         yield
 
@@ -48,6 +60,29 @@ def test_norms_round_where_their_lines_do(dtype, shape):
     assert runs_native(shape[0] * shape[1], x, added, weight)
     check(lambda impl, *inputs: rms_norm(*inputs, 1e-6, impl=impl), x, weight)
     check(lambda impl, *inputs: add_rms_norm(*inputs, 1e-6, impl=impl), x, added, weight)
+
+
+def test_sums_round_where_their_lines_do(dtype):
+    x, added = torch.randn(2, 3, 1, 40).to(dtype)
+    assert torch.equal(add(x, added), x + added)
+    assert torch.equal(add(x, added[:1]), x + added[:1])
+
+
+@pytest.mark.parametrize("num_taps", [1, 2, 4])
+def test_a_column_is_mixed_with_those_before_it_in_its_document(dtype, num_taps):
+    x, weight = torch.randn(3, num_taps, 24).to(dtype), torch.randn(num_taps, 24).to(dtype)
+    positions = torch.tensor([[0], [2], [900]])
+    assert convolution._fits_kernel(x, weight, positions)
+    check(lambda impl, *inputs: mix_columns(*inputs, impl=impl), x, weight, positions)
+
+
+def test_angles_are_exact_far_into_a_text(dtype):
+    positions = torch.tensor([[0], [7], [16_000_001]])
+    assert angles._fits_kernel(positions, dtype)
+    found = rotary_angles(positions, 12, 10_000.0, dtype)
+    expected = rotary_angles(positions, 12, 10_000.0, dtype, impl="reference")
+    for x, y in zip(found, expected, strict=True):
+        torch.testing.assert_close(x, y, rtol=1e-6, atol=1e-7)
 
 
 @pytest.mark.parametrize(("B", "H", "G", "D"), [(1, 4, 4, 64), (3, 6, 2, 10), (1, 1, 1, 2)])
@@ -71,29 +106,31 @@ def test_gates_hold_from_one_end_of_the_dtype_to_the_other(dtype):
 @pytest.mark.parametrize("rows", [1, 4])
 def test_every_output_of_every_row_is_computed(dtype, rows, N, n, monkeypatch):
     x, weight = torch.randn(rows, 1, n).to(dtype), torch.randn(N, n).to(dtype)
-    assert fits_kernel(x, weight)
-    monkeypatch.setattr(native_few_rows, "MIN_SHARED_WEIGHT", 0)
+    assert fits_kernel(x, [weight])
+    monkeypatch.setattr(native_few_rows, "MIN_SHARED_WEIGHTS", 0)
     monkeypatch.setattr(torch, "get_num_threads", lambda: 1)
-    alone = project_natively(x, weight)
-    truth = F.linear(x.double(), weight.double())
-    assert_within_budget(alone, F.linear(x, weight), truth)
+    weights = [weight, weight[: N // 2].clone() + 1, weight.flip(0)]
+    alone = project_natively(x, weights)
+    for out, w in zip(alone, weights, strict=True):
+        assert_within_budget(out, F.linear(x, w), F.linear(x.double(), w.double()))
     monkeypatch.setattr(torch, "get_num_threads", lambda: 3)
     for _ in range(20):
-        assert torch.equal(project_natively(x, weight), alone)
+        again = project_natively(x, weights)
+        assert all(torch.equal(a, b) for a, b in zip(again, alone, strict=True))
 
 
 def test_threads_that_call_at_once_get_results_of_their_own(dtype):
-    weights = [torch.randn(2048, 96).to(dtype) for _ in range(4)]
+    weights = [torch.randn(2048, 96).to(dtype) for _ in range(3)]
     x = torch.randn(1, 96).to(dtype)
-    expected, wrong = [project_natively(x, w) for w in weights], []
+    expected, wrong = project_natively(x, weights[:3]), []
 
     def call(number):
         with torch.no_grad():
             for _ in range(50):
-                if not torch.equal(project_natively(x, weights[number]), expected[number]):
+                if not torch.equal(project_natively(x, [weights[number]])[0], expected[number]):
                     wrong.append(number)
 
-    threads = [threading.Thread(target=call, args=(i,)) for i in range(4)]
+    threads = [threading.Thread(target=call, args=(i,)) for i in range(3)]
     for thread in threads:
         thread.start()
     for thread in threads:
@@ -106,10 +143,10 @@ def test_threads_that_call_at_once_get_results_of_their_own(dtype):
 def test_a_forked_process_computes_too(dtype, monkeypatch):
     monkeypatch.setattr(torch, "get_num_threads", lambda: 2)
     x, weight = torch.randn(1, 64).to(dtype), torch.randn(4096, 64).to(dtype)
-    expected = project_natively(x, weight)
+    (expected,) = project_natively(x, [weight])
     child = os.fork()
     if child == 0:
-        os._exit(0 if torch.equal(project_natively(x, weight), expected) else 1)
+        os._exit(0 if torch.equal(project_natively(x, [weight])[0], expected) else 1)
     assert os.waitpid(child, 0)[1] == 0
 
 
@@ -193,14 +230,14 @@ def test_recorded_calls_compute_anew_from_what_lies_in_the_same_places(dtype):
     graphs = RecordedCalls()
     with graphs.beside():
         graphs.begin()
-        y = rms_norm(project_natively(x, weight), gain, None)
+        y = rms_norm(project_natively(x, [weight])[0], gain, None)
         total = y + 1
         replay = graphs.end()
     for _ in range(3):
         x.normal_()
         weight.normal_()
         replay()
-        assert torch.equal(y, rms_norm(project_natively(x, weight), gain, None))
+        assert torch.equal(y, rms_norm(project_natively(x, [weight])[0], gain, None))
         assert torch.equal(total, y + 1)
     assert len(graphs._recordings[0].recorded) == 3
 
@@ -218,7 +255,7 @@ def test_what_kernels_do_not_suit_is_left_to_pytorch(dtype):
         assert not runs_native(1, x)
     with torch.autocast("cpu"):
         assert not runs_native(1, x)
-    assert not fits_kernel(torch.randn(1, 7, dtype=dtype), torch.randn(3, 7, dtype=dtype))
+    assert not fits_kernel(torch.randn(1, 7, dtype=dtype), [torch.randn(3, 7, dtype=dtype)])
 
 
 @pytest.fixture

@@ -16,6 +16,7 @@ from gcattn.nn.landmark_self_attention import LandmarkSelfAttention
 from gcattn.nn.mlp import SwiGLU
 from gcattn.nn.rms_norm import RMSNorm, add_and_norm
 from gcattn.nn.self_attention import ColumnContext, SlidingWindowSelfAttention
+from gcattn.ops.pointwise import add
 
 if TYPE_CHECKING:
     from gcattn.models.configuration_drt import DRTConfig, ResidualWiring
@@ -46,7 +47,7 @@ class DecoderLayer(GradientCheckpointingLayer):
         """Do the same inside of gradient checkpointing, which a compiled layer leaves outside."""
         attended = self.self_attention(self.attention_norm(hidden), context)
         hidden, normed = add_and_norm(hidden, attended, self.mlp_norm)
-        return hidden + self.mlp(normed)
+        return add(hidden, self.mlp(normed))
 
 
 class RetrievalDecoderLayer(GradientCheckpointingLayer):
@@ -107,6 +108,6 @@ def feed_forward_with_retrieval(
     wiring adds `g` to the stream first.
     """
     if wiring == "bypass":
-        return hidden + feed_forward(hidden + read)
-    hidden = hidden + read
-    return hidden + feed_forward(hidden)
+        return add(hidden, feed_forward(add(hidden, read)))
+    hidden = add(hidden, read)
+    return add(hidden, feed_forward(hidden))

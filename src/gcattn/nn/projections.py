@@ -44,23 +44,20 @@ def _project_on_cpu(x: Tensor, maps: tuple[nn.Module, ...]) -> tuple[Tensor, ...
         one_by_one = ((part(x),) if len(maps) == 1 else project(x, part) for part in maps)
         return tuple(out for (out,) in one_by_one)
     weights = [cast(nn.Linear, part).weight for part in maps]
+    if fits_kernel(x, weights):
+        return project_natively(x, weights)
     if fits_float32(x, weights):
         return project_in_float32(x, weights)
-    return tuple(_multiply(x, weight) for weight in weights)
+    return tuple(
+        project_in_blocks(x, weight) if fits_blocks(x, weight) else F.linear(x, weight)
+        for weight in weights
+    )
 
 
 def _has_plain_weight(part: nn.Module) -> bool:
     if torch.compiler.is_compiling() or not is_plain_map(part):
         return False
     return type(part.weight) is nn.Parameter  # a quantised or sharded one is not
-
-
-def _multiply(x: Tensor, weight: Tensor) -> Tensor:
-    if fits_kernel(x, weight):
-        return project_natively(x, weight)
-    if fits_blocks(x, weight):
-        return project_in_blocks(x, weight)
-    return F.linear(x, weight)
 
 
 def is_plain_map(part: nn.Module) -> bool:

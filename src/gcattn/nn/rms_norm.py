@@ -3,10 +3,10 @@
 Shapes: E hidden size.
 """
 
+import torch
 from torch import Tensor, nn
 
 from gcattn.nn.plain_calls import is_called_plainly
-from gcattn.ops.launch import is_traced
 from gcattn.ops.pointwise import add_rms_norm, rms_norm
 
 
@@ -23,11 +23,13 @@ class RMSNorm(nn.RMSNorm):
 
 
 def add_and_norm(x: Tensor, added: Tensor, norm: nn.Module) -> tuple[Tensor, Tensor]:
-    """Return x + added, [..., E], and the norm of that: one launch where no gradient is wanted.
+    """Return x + added, [..., E], and the norm of that: one kernel where no gradient is wanted.
 
     A norm that is more than an `RMSNorm`, or has hooks, is called.
     """
-    if x.is_cuda and not is_traced((x,)) and type(norm) is RMSNorm and is_called_plainly(norm):
+    # torch.compile cannot look at hooks, and fuses what it can itself
+    is_compiling = torch.compiler.is_compiling()
+    if not is_compiling and type(norm) is RMSNorm and is_called_plainly(norm):
         return add_rms_norm(x, added, norm.weight, norm.eps)
     total = x + added
     return total, norm(total)

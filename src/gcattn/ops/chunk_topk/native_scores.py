@@ -6,7 +6,7 @@ Shapes: C querying chunks, n chunks of a block, E hidden size.
 import torch
 from torch import Tensor
 
-from gcattn.ops.native import MAX_INPUT, run_kernel, runs_native
+from gcattn.ops.native import MAX_INPUT, run_maps, runs_native
 
 
 def fits_kernel(queries: Tensor, landmarks: Tensor) -> bool:
@@ -18,8 +18,6 @@ def fits_kernel(queries: Tensor, landmarks: Tensor) -> bool:
 def score_natively(queries: Tensor, landmarks: Tensor) -> Tensor:
     """Return the scores in float32, [1, C, n]; see `fits_kernel`."""
     _, C, E = queries.shape
-    n = landmarks.shape[1]
-    scores = queries.new_empty((1, C, n), dtype=torch.float32)
-    arguments = queries, landmarks, None, scores, C, E, n, torch.get_num_threads(), E**-0.5
-    run_kernel("project", queries.dtype, arguments, [scores])
+    scores = queries.new_empty((1, C, landmarks.shape[1]), dtype=torch.float32)
+    run_maps(queries, [landmarks], [scores], torch.get_num_threads(), scale=E**-0.5)
     return scores

@@ -16,8 +16,8 @@ from torch import Tensor, nn
 
 from gcattn.ops.native.library import load_kernels
 
-# limits of `kernels.c`
-MAX_HEAD_DIM, MAX_INPUT = 256, 65536
+# limit of `kernels.c`
+MAX_HEAD_DIM = 256
 # more rows are worth PyTorch's own operators, which use all cores
 MAX_ROWS = 4
 

@@ -56,22 +56,28 @@ static inline value narrow(float x) { return x; }
 #endif
 static inline float rounded(float x) { return widen(narrow(x)); }
 
-/* Linear map: x [M, n], weight [N, n] -> out [M, N]. Weights are most of what a token reads, and
-   they arrive fastest in their order: row by row, and asked for ahead of time. */
+/* Linear maps of the same x [M, n], weights [N, n] -> outputs [M, N]. Weights are most of what a token
+   reads, and they arrive fastest in their order: row by row, and asked for ahead of time. */
 
-enum { LANES = 8, AHEAD = 1024 /* bytes */ };
+enum { LANES = 8, AHEAD = 1024 /* bytes */, MAX_MAPS = 3 };
 typedef float floats __attribute__((vector_size(4 * LANES), aligned(4), may_alias));
 
 struct map {
-    const value *x, *weight;
+    const value *weight; /* null: there are fewer maps */
     value *out;
-    float *scores; /* instead of out, if not null: results that are not rounded, times scale */
-    int64_t M, n, N, num_threads;
+    int64_t N;
+};
+
+struct maps {
+    const value *x;
+    struct map maps[MAX_MAPS];
+    float *scores; /* instead of the first map's out, if not null: not rounded, times scale */
+    int64_t M, n, num_threads;
     double scale;
 };
 
-struct map_work {
-    struct map map;
+struct maps_work {
+    const struct maps *maps;
     const float *x; /* as `widen_rows` leaves it */
     int64_t block;
 };
@@ -166,28 +172,35 @@ static void narrow_row(const float *mixed, float scale, value *out, int64_t D) {
 }
 #endif
 
+static int64_t num_blocks(const struct map *map, int64_t block) {
+    return map->weight ? (map->N + block - 1) / block : 0;
+}
+
 static void map_block(const void *arguments, int64_t number) {
-    const struct map_work *work = arguments;
-    const struct map *p = &work->map;
+    const struct maps_work *work = arguments;
+    const struct maps *p = work->maps;
+    const struct map *map = p->maps;
+    while (number >= num_blocks(map, work->block)) number -= num_blocks(map++, work->block);
     int64_t last = (number + 1) * work->block;
-    if (last > p->N) last = p->N;
+    if (last > map->N) last = map->N;
     for (int64_t o = number * work->block; o < last; o++)
         for (int64_t m = 0; m < p->M; m++) {
-            float sum = product(work->x + m * p->n, p->weight + o * p->n, p->n);
+            float sum = product(work->x + m * p->n, map->weight + o * p->n, p->n);
             if (p->scores)
-                p->scores[m * p->N + o] = sum * (float)p->scale;
+                p->scores[m * map->N + o] = sum * (float)p->scale;
             else
-                p->out[m * p->N + o] = narrow(sum);
+                map->out[m * map->N + o] = narrow(sum);
         }
 }
 
 void project(const void *arguments) {
+    const struct maps *p = arguments;
     float wide[MAX_INPUT];
-    struct map_work work = {.map = *(const struct map *)arguments};
-    const struct map *p = &work.map;
-    work.x = widen_rows(p->x, wide, p->M, p->n);
+    struct maps_work work = {.maps = p, .x = widen_rows(p->x, wide, p->M, p->n)};
     work.block = (1 << 14) / (int64_t)(p->n * sizeof(value)) + 1;
-    share(map_block, &work, (p->N + work.block - 1) / work.block, p->num_threads);
+    int64_t count = 0;
+    for (int i = 0; i < MAX_MAPS; i++) count += num_blocks(p->maps + i, work.block);
+    share(map_block, &work, count, p->num_threads);
 }
 
 /* x + added, [count]. */

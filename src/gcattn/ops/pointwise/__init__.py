@@ -11,11 +11,13 @@ from gcattn.ops.pointwise.convolution import mix_columns
 from gcattn.ops.pointwise.gate import silu_times
 from gcattn.ops.pointwise.norm import add_rms_norm, rms_norm
 from gcattn.ops.pointwise.rotary import Rotation, rotate
+from gcattn.ops.pointwise.sum import add
 from gcattn.ops.pointwise.taking import take_entries
 from gcattn.ops.pointwise.windows import extend_columns
 
 __all__ = [
     "Rotation",
+    "add",
     "add_rms_norm",
     "extend_columns",
     "mix_columns",

@@ -11,6 +11,7 @@ from torch import Tensor
 
 from gcattn.ops.implementation import KERNEL_DTYPES, Impl, runs_fused
 from gcattn.ops.launch import MAX_PLANS, Keys, keys_of, make_plan
+from gcattn.ops.native import run_kernel, runs_native
 from gcattn.ops.pointwise.rotary import Rotation
 
 
@@ -32,6 +33,8 @@ def rotary_angles(
     if runs_fused(impl, inputs, lambda _: _unfit(dtype)):
         frequencies = _frequencies(head_dim, theta, positions.device)
         return _plan(keys_of((positions, frequencies)), dtype)(positions, frequencies)
+    if impl == "auto" and _fits_kernel(positions, dtype):
+        return _native_angles(positions, head_dim, theta, dtype)
     if torch.compiler.is_compiling():
         return _traced_angles(positions, head_dim, theta, dtype)
     return _angles(positions, head_dim, theta, dtype)
@@ -41,6 +44,20 @@ def _angles(positions: Tensor, head_dim: int, theta: float, dtype: torch.dtype) 
     angles = positions.double().unsqueeze(-1) * _powers(head_dim, theta, positions.device)
     angles = torch.cat([angles, angles], dim=-1).unsqueeze(-2)  # [B, L, 1, D]
     return angles.cos().to(dtype), angles.sin().to(dtype)
+
+
+def _fits_kernel(positions: Tensor, dtype: torch.dtype) -> bool:
+    is_read = positions.is_cpu and positions.is_contiguous()
+    return is_read and runs_native(positions.numel(), torch.empty(0, dtype=dtype))
+
+
+def _native_angles(positions: Tensor, head_dim: int, theta: float, dtype: torch.dtype) -> Rotation:
+    shape = (*positions.shape, 1, head_dim)
+    rotation = torch.empty(shape, dtype=dtype), torch.empty(shape, dtype=dtype)
+    frequencies = _frequencies(head_dim, theta, positions.device)
+    arguments = positions, frequencies, *rotation, positions.numel(), head_dim
+    run_kernel("rotary_angles", dtype, arguments, rotation)
+    return rotation
 
 
 def _powers(head_dim: int, theta: float, device: torch.device) -> Tensor:
