@@ -30,7 +30,9 @@ Model = Annotated[
 Device = Annotated[str, typer.Option(help="cpu, cuda, or auto: the GPU if there is one.")]
 Dtype = Annotated[
     Literal["auto", "float32", "bfloat16", "float16"],
-    typer.Option(help="Number format of the weights; auto: as saved, on a CPU float32."),
+    typer.Option(
+        help="Number format of the weights; auto: as saved, on a CPU float32 where 16 bits are slow."
+    ),
 ]
 Tier = Annotated[
     Literal["device", "host", "host-int8", "disk", "recompute"] | None,

@@ -162,7 +162,8 @@ def open_library(
         folder: Made by `build_library` or `gcattn memory build`.
         model: Folder or hub name of the model; by default the one that made the memory.
         device: "cpu", "cuda", or "auto".
-        dtype: Number format of the weights; "auto": as saved, on a CPU float32.
+        dtype: Number format of the weights; "auto": as saved, on a CPU float32 where 16 bits are
+            slow.
         memory_tier: Where keys and values come from, as in `open_memory`.
 
     Raises:

@@ -37,7 +37,8 @@ def build_library(
         folder: Folder of the memory; created by this call.
         model: Folder or hub name of the model.
         device: "cpu", "cuda", or "auto".
-        dtype: Number format of the weights; "auto": as saved, on a CPU float32.
+        dtype: Number format of the weights; "auto": as saved, on a CPU float32 where 16 bits are
+            slow.
         settings: Returns how to divide the library, given the model; by default `default_settings`.
         num_workers: Processes that tokenize ahead; a script that asks for some needs
             `if __name__ == "__main__":`.

@@ -18,6 +18,7 @@ from transformers.modeling_layers import GradientCheckpointingLayer
 
 from gcattn.chunking import ChunkLayout
 from gcattn.nn.mlp import SwiGLU
+from gcattn.nn.projections import project
 from gcattn.nn.rms_norm import RMSNorm
 from gcattn.nn.self_attention import ColumnContext, Recurrence, SlidingWindowSelfAttention
 
@@ -62,17 +63,18 @@ class RecurrentAttention(nn.Module):
         layout, carried, blocks = recurrence.layout, recurrence.states, recurrence.blocks
         grid = recurrence.open_chunk.extend(layout.grid_from_columns(x), layout)  # [B, C, S, E]
         grid = grid[:, : layout.num_finished_chunks]
-        keys, values = self._heads(k_proj(grid)), self._heads(v_proj(grid))  # [B, F, G, S, D]
+        keys, values = map(self._heads, project(grid, k_proj, v_proj))  # [B, F, G, S, D]
         initial = self.initial.weight
         first, begins = carried.before(initial, layout, len(x))
         states = self._move(first, begins, keys, values, layout)  # [B, F + 1, n, E]
         served = carried.serve(states, initial, layout, blocks.num_blocks)  # [B, C, n, E]
         carried.keep(states[:, -1], layout)
         normed = self._normed(served)
-        q = self.q_proj(x).unflatten(-1, (-1, self.head_dim))  # [B, L, H, D]
-        q = blocks.gather(q).transpose(2, 3)  # [B, C, H, M, D]
-        read = _attend(q, self._heads(self.state_k_proj(normed)), self._state_values(normed))
-        return self.o_proj(blocks.scatter(read.transpose(2, 3).contiguous()).flatten(-2))
+        (q,) = project(x, self.q_proj)
+        q = blocks.gather(q.unflatten(-1, (-1, self.head_dim))).transpose(2, 3)  # [B, C, H, M, D]
+        read = _attend(q, *self._keys_and_values(normed))
+        (out,) = project(blocks.scatter(read.transpose(2, 3).contiguous()).flatten(-2), self.o_proj)
+        return out
 
     def _move(
         self,
@@ -95,13 +97,13 @@ class RecurrentAttention(nn.Module):
             if begins is not None:
                 states = torch.where(begins[:, c, None, None], self.initial.weight, states)
             normed = self._normed(states)
-            to_states, to_tokens = self._heads(self.state_q_proj(normed)).chunk(2, dim=1)
-            own = _attend(
-                to_states, self._heads(self.state_k_proj(normed)), self._state_values(normed)
-            )
+            (queries,) = project(normed, self.state_q_proj)
+            to_states, to_tokens = self._heads(queries).chunk(2, dim=1)
+            own = _attend(to_states, *self._keys_and_values(normed))
             read = _attend(to_tokens, keys[:, c], values[:, c], used[:, c, None, None])
             both = torch.cat([own, read], dim=1).transpose(1, 2).flatten(-2)  # [B, n, 2 H D]
-            moved = gate * states + (1 - gate) * self.state_o_proj(both)
+            (new,) = project(both, self.state_o_proj)
+            moved = gate * states + (1 - gate) * new
             has_chunk = (c < layout.num_finished)[:, None, None]
             every.append(torch.where(has_chunk, moved, every[-1]))
         return torch.stack(every, dim=1)
@@ -109,8 +111,9 @@ class RecurrentAttention(nn.Module):
     def _normed(self, states: Tensor) -> Tensor:
         return self.state_norm(states + self.state_ids.weight)
 
-    def _state_values(self, normed: Tensor) -> Tensor:
-        return self._heads(self.state_v_proj(normed))
+    def _keys_and_values(self, normed: Tensor) -> tuple[Tensor, Tensor]:
+        keys, values = project(normed, self.state_k_proj, self.state_v_proj)
+        return self._heads(keys), self._heads(values)
 
     def _heads(self, x: Tensor) -> Tensor:
         """Bring the heads before the positions, [..., n, G * D] → [..., G, n, D]."""
