@@ -23,6 +23,22 @@ def test_a_loaded_model_is_ready_to_evaluate(saved_drt):
     assert model.config.memory_tier == "host"
 
 
+@pytest.mark.parametrize(
+    ("saved", "loaded"),
+    [("float32", "float32"), ("bfloat16", "bfloat16"), ("float16", "float32")],
+)
+def test_on_a_cpu_a_drt_keeps_the_dtype_it_was_saved_in_unless_that_is_slow(
+    saved_drt, saved, loaded, tmp_path
+):
+    load_causal_lm(str(saved_drt), device="cpu", dtype=saved).save_pretrained(tmp_path)
+    assert load_causal_lm(str(tmp_path), device="cpu").dtype == getattr(torch, loaded)
+
+
+def test_other_models_are_widened_on_a_cpu(make_llama, tmp_path):
+    make_llama().bfloat16().save_pretrained(tmp_path)
+    assert load_causal_lm(str(tmp_path), device="cpu").dtype == torch.float32
+
+
 @pytest.mark.parametrize("name", ["missing", "missing/model", "./a/b/c", "x y/z"])
 def test_a_missing_folder_is_not_looked_up_on_the_hub(name, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)

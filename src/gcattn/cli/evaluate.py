@@ -31,7 +31,7 @@ Device = Annotated[str, typer.Option(help="cpu, cuda, or auto: the GPU if there 
 Dtype = Annotated[
     Literal["auto", "float32", "bfloat16", "float16"],
     typer.Option(
-        help="Number format of the weights; auto: as saved, on a CPU float32 where 16 bits are slow."
+        help="Number format of the weights; auto: as saved, float32 where a CPU is slow in it."
     ),
 ]
 Tier = Annotated[
