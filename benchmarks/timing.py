@@ -17,6 +17,8 @@ import torch
 # larger than the L2 cache of any GPU
 FLUSH_BYTES = 256 * 2**20
 MAX_REPETITIONS = 1000
+# times of the host scatter by a factor of two
+HOST_REPETITIONS = 50
 # a call that is slower is repeated three times and not warmed up again
 SLOW_MS = 500.0
 _MAX_FLUSHES = 256
@@ -114,7 +116,7 @@ def _time_on_gpu(call: Callable[[], object], device: torch.device, repetitions: 
     flush_ms = min(wall_milliseconds(buffer.zero_, device) for _ in range(5))
     host = []
     # a slow call hides its launch by itself
-    for _ in range(min(repetitions, 10) if repetitions > 3 else 0):
+    for _ in range(min(repetitions, HOST_REPETITIONS) if repetitions > 3 else 0):
         torch.cuda.synchronize(device)
         began = time.perf_counter()
         call()

@@ -35,6 +35,11 @@ def padded(size: int) -> int:
     return max(16, triton.next_power_of_2(size))
 
 
+def warps_for(num_values: int) -> int:
+    """Return the warps of a program that moves so many values: eight of a thread are one load."""
+    return min(max(num_values // 256, 1), 16)
+
+
 @triton.jit
 def load_rows(ptr, offsets, used, MASKED: tl.constexpr, D: tl.constexpr, BLOCK_D: tl.constexpr):
     """Read vectors [rows, D] at `offsets`; rows not used, if MASKED, and d >= D are zero."""

@@ -12,6 +12,7 @@ import triton.language as tl
 from torch import Tensor
 
 from gcattn.ops.launch import Launch, Layout
+from gcattn.ops.tiles import warps_for
 
 BLOCK = 1024
 
@@ -60,6 +61,7 @@ def plan_mixing(x: Layout, weight: Layout, positions: Layout) -> Callable[..., T
         E,
         taps,
         block,
+        num_warps=warps_for(block),
         enable_fp_fusion=False,
     )
 

@@ -12,6 +12,7 @@ import triton.language as tl
 from torch import Tensor
 
 from gcattn.ops.launch import Launch, Layout
+from gcattn.ops.tiles import warps_for
 
 
 @triton.jit
@@ -72,5 +73,5 @@ def _launch(x: Layout, eps: float) -> Launch:
     E = x.shape[-1]
     block = triton.next_power_of_2(E)
     # the same for every number of rows: a row's sum does not depend on its neighbours
-    num_warps = min(max(block // 256, 1), 16)
+    num_warps = warps_for(block)
     return Launch(_norm_kernel, (x.shape[:-1].numel(),), eps, E, block, num_warps=num_warps)

@@ -12,6 +12,7 @@ import triton.language as tl
 from torch import Tensor
 
 from gcattn.ops.launch import Launch, Layout
+from gcattn.ops.tiles import warps_for
 
 
 @triton.jit
@@ -66,8 +67,17 @@ def plan_rotation(
     """Prepare a function of contiguous q, k, cosines and sines that returns both rotated."""
     B, L, H, D = q.shape
     G, num_angles = k.shape[2], cos.shape[0] * cos.shape[1]
-    # products that are rounded by themselves must not be fused with the sum
-    launch = Launch(_rotate_kernel, (B * L,), num_angles, H, G, D, enable_fp_fusion=False)
+    launch = Launch(
+        _rotate_kernel,
+        (B * L,),
+        num_angles,
+        H,
+        G,
+        D,
+        num_warps=warps_for(triton.next_power_of_2(H) * triton.next_power_of_2(D // 2)),
+        # products that are rounded by themselves must not be fused with the sum
+        enable_fp_fusion=False,
+    )
     is_empty = 0 in q.shape
 
     def run(*inputs: Tensor) -> tuple[Tensor, Tensor]:
