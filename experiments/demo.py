@@ -65,7 +65,7 @@ def command(
 ) -> None:
     """Find sentences in long texts, with a trained model or with one trained here.
 
-    With --model, a released model is asked in a text made here, and then about a folder of files
+    With --model, a released model is asked in a text made here, and then about modules of Python
     that it reads into a memory once. Without it, a tiny model is trained first, on rows of 240
     tokens of which it sees 32 at once; everything else it has to retrieve. Running that again goes
     on from where it stopped.
@@ -91,7 +91,7 @@ def command(
         console.print("[bold]The last one[/]")
         _show(console, tokenizer, sample, answers[-1])
         if released is not None:
-            show_library(console, released, haystack)
+            show_library(console, released)
     console.print(NEXT)
 
 

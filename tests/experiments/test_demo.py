@@ -1,6 +1,7 @@
 """The demo shows every part of the system, and goes on from where it stopped."""
 
 import re
+import sysconfig
 from pathlib import Path
 
 import pytest
@@ -32,8 +33,9 @@ def test_demo_asks_a_released_model(tmp_path, monkeypatch, capsys):
     if not checkpoint.exists():
         pytest.skip("the source distribution holds no checkpoint")
     monkeypatch.setattr(demo, "RELEASED_QUESTIONS", {1024: 2})
-    monkeypatch.setattr(demo_library, "FILES", 10)
-    monkeypatch.setattr(demo_library, "ASKED", 2)
+    monkeypatch.setattr(demo_library, "PEOPLE", 2)
+    monkeypatch.setattr(demo_library, "NOTES", demo_library.NOTES[:2])
+    monkeypatch.setattr(demo_library, "MOST_BYTES", 2600)
     with pytest.raises(SystemExit) as ended:
         run_command(
             demo.command,
@@ -44,8 +46,9 @@ def test_demo_asks_a_released_model(tmp_path, monkeypatch, capsys):
     shown = capsys.readouterr().err
     # it is a small model, and these are words that its training never used
     assert re.search(r"1,024 tokens: [12] of 2 answers right", shown) and "generated: " in shown
-    assert re.search(r"\d of 2 answers right, \d with their file and line", shown)
-    assert shown.count("answered: ") == 2
+    for kind in ("facts about people", "notes of programmers"):
+        assert re.search(rf"{kind}: \d of 2 answers right, \d with their file and line", shown)
+    assert len(re.findall(r"\? .* \(\w+\.py:\d+; (?:right|wrong, it is .+)\)", shown)) == 4
     assert not (tmp_path / "demo").exists()
 
 
@@ -54,3 +57,20 @@ def test_demo_says_at_once_that_there_is_no_such_model(tmp_path, capsys):
         run_command(demo.command, "experiments.demo", ["--model", str(tmp_path / "nothing")])
     assert ended.value.code == 2
     assert "nothing" in capsys.readouterr().err
+
+
+def test_every_comment_of_the_demo_is_where_it_is_said_to_be(tmp_path):
+    notes = (*demo_library.draw_facts(), *demo_library.NOTES)
+    folder = tmp_path / "files"
+    places = demo_library.write_files(folder, Path(sysconfig.get_path("stdlib")), notes)
+    assert len(set(places.values())) == len(notes) == 20
+    for note, place in places.items():
+        name, line = place.split(":")
+        lines = (folder / name).read_text(encoding="utf-8").splitlines()
+        assert lines[int(line) - 1].strip() == f"# {note.comment}"
+        assert note.answer in note.comment
+
+
+def test_a_library_without_modules_is_no_place_for_comments(tmp_path):
+    with pytest.raises(ValueError, match="must have at least 10 modules"):
+        demo_library.write_files(tmp_path / "files", tmp_path, demo_library.NOTES)
