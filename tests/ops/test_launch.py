@@ -1,6 +1,7 @@
 """Plans: made once for the layouts of the inputs, never used for others."""
 
 import os
+from contextlib import contextmanager
 from types import SimpleNamespace
 
 import pytest
@@ -118,6 +119,13 @@ def test_a_later_launch_passes_addresses_and_asks_triton_only_where_it_must(monk
         get_current_device=lambda: current[0], get_current_stream=lambda i: i * 10
     )
     monkeypatch.setattr(driver, "_active", device)
+
+    @contextmanager
+    def enter(number):
+        current[0], before = number, current[0]
+        yield
+        current[0] = before
+
     elsewhere, here = torch.empty(3, device="meta"), torch.empty(3)
     launch = Launch(Kernel(), (5,), (1, 2), 0.5, num_warps=4)
     for _ in range(2):
@@ -136,8 +144,9 @@ def test_a_later_launch_passes_addresses_and_asks_triton_only_where_it_must(monk
         knobs.runtime.launch_enter_hook.remove(hook)
     assert len(launched) == 2 and len(ran) == 1
     current[0] = 8  # another device than that of the kernel
+    monkeypatch.setattr(torch.cuda, "device", enter)
     launch(elsewhere, None, here)
-    assert len(launched) == 3 and len(ran) == 1
+    assert len(launched) == 2 and ran == 2 * ran[:1] and current == [8]
 
 
 @interpreter

@@ -117,18 +117,18 @@ class Launch:
 
     def __call__(self, *tensors: Tensor | None) -> None:
         """Launch on the current stream of the device."""
-        if self._run is None or self._is_hooked() or self._current_device() != self._device:
+        if self._run is None or self._enter.calls or self._exit.calls:
             self._launch_by_triton(tensors)
+            return
+        if self._current_device() != self._device:
+            with torch.cuda.device(self._device):
+                self(*tensors)
             return
         # a number is taken as it is; the driver is asked about each tensor, which only memory of
         # the host needs: it may not be pinned
         pointers = [x if x is None or x.is_cpu else x.data_ptr() for x in tensors]
         stream = self._current_stream(self._device)
         self._run(*self._grid, stream, *self._binary, *pointers, *self._constants)
-
-    def _is_hooked(self) -> bool:
-        """Say whether somebody is to be told of launches."""
-        return bool(self._enter.calls or self._exit.calls)
 
     def _launch_by_triton(self, tensors: tuple[Tensor | None, ...]) -> None:
         """Launch as Triton does, compiling if need be, and keep what the next call needs."""
