@@ -297,6 +297,7 @@ def command(
         out,
         on_gpu="1k,4k,16k,64k,256k,1m",
         on_cpu="1k,16k",
+        dtype_on_cpu=torch.bfloat16,  # whose weights arrive in half the time
     )
     run.check_memory(batch * (max(run.lengths) + tokens))
     settings = run.settings() | {

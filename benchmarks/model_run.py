@@ -25,15 +25,11 @@ class ModelRun:
     configs: dict[str, DRTConfig]
     lengths: list[int]
     with_full_attention: bool
+    dtype: torch.dtype  # of the weights
 
     @property
     def on_gpu(self) -> bool:
         return self.device.type == "cuda"
-
-    @property
-    def dtype(self) -> torch.dtype:
-        """Of the weights: bfloat16 on a GPU."""
-        return torch.bfloat16 if self.on_gpu else torch.float32
 
     def check_memory(self, num_tokens: int) -> None:
         """Refuse more tokens than the machine could hold in the chunk memory of any preset."""
@@ -70,6 +66,7 @@ def begin_model_run(
     *,
     on_gpu: str,
     on_cpu: str,
+    dtype_on_cpu: torch.dtype = torch.float32,
 ) -> ModelRun:
     """Read the options, after checking what would otherwise fail when all is measured.
 
@@ -81,6 +78,7 @@ def begin_model_run(
         out: Folder of the result.
         on_gpu: Lengths that suit a GPU.
         on_cpu: Lengths that suit a CPU.
+        dtype_on_cpu: Of the weights there; on a GPU it is bfloat16.
     """
     target = begin(device, out)
     has_gpu = target.type == "cuda"
@@ -89,4 +87,5 @@ def begin_model_run(
         read_presets(preset, "drt_128m" if has_gpu else "drt_tiny"),
         read_lengths(lengths, on_gpu, on_cpu, has_gpu),
         has_gpu if full_attention is None else full_attention,
+        torch.bfloat16 if has_gpu else dtype_on_cpu,
     )

@@ -240,6 +240,8 @@ def test_recorded_calls_compute_anew_from_what_lies_in_the_same_places(dtype):
         assert torch.equal(y, rms_norm(project_natively(x, [weight])[0], gain, None))
         assert torch.equal(total, y + 1)
     assert len(graphs._recordings[0].recorded) == 3
+    # the two kernels are one call
+    assert len(graphs._recordings[0].calls) == 2
 
 
 def test_what_kernels_do_not_suit_is_left_to_pytorch(dtype):
