@@ -13,6 +13,7 @@ import triton.language as tl
 from torch import Tensor
 
 from gcattn.ops.landmark_attention.tiles import (
+    add_product,
     inner_softmax,
     load_block,
     load_rows,
@@ -75,7 +76,7 @@ def _queries_kernel(
         k = load_block(k_ptr, b, n, g, C, S, G, D, BLOCK_S, BLOCK_D)
         v = load_block(v_ptr, b, n, g, C, S, G, D, BLOCK_S, BLOCK_D)
         _, dscores = _gradients(q, k, v, dout, lse, delta, False, scale, S, BLOCK_S)
-        dq = tl.dot(dscores.to(k.dtype), k, dq, input_precision="ieee")
+        dq = add_product(dq, dscores.to(k.dtype), k)
     store_block(dq_ptr, dq, b, c, h, C, S, H, D, BLOCK_S, BLOCK_D)
 
 
@@ -112,16 +113,16 @@ def _keys_kernel(
         lse = load_rows(lse_ptr, b, n, h, C, S, H, BLOCK_S)
         delta = load_rows(delta_ptr, b, n, h, C, S, H, BLOCK_S)
         attention, dscores = _gradients(q, k, v, dout, lse, delta, True, scale, S, BLOCK_S)
-        dv = tl.dot(tl.trans(attention.to(dout.dtype)), dout, dv, input_precision="ieee")
-        dk = tl.dot(tl.trans(dscores.to(q.dtype)), q, dk, input_precision="ieee")
+        dv = add_product(dv, tl.trans(attention.to(dout.dtype)), dout)
+        dk = add_product(dk, tl.trans(dscores.to(q.dtype)), q)
         for c in range(n + 1, C):
             q = load_block(q_ptr, b, c, h, C, S, H, D, BLOCK_S, BLOCK_D)
             dout = load_block(dout_ptr, b, c, h, C, S, H, D, BLOCK_S, BLOCK_D)
             lse = load_rows(lse_ptr, b, c, h, C, S, H, BLOCK_S)
             delta = load_rows(delta_ptr, b, c, h, C, S, H, BLOCK_S)
             attention, dscores = _gradients(q, k, v, dout, lse, delta, False, scale, S, BLOCK_S)
-            dv = tl.dot(tl.trans(attention.to(dout.dtype)), dout, dv, input_precision="ieee")
-            dk = tl.dot(tl.trans(dscores.to(q.dtype)), q, dk, input_precision="ieee")
+            dv = add_product(dv, tl.trans(attention.to(dout.dtype)), dout)
+            dk = add_product(dk, tl.trans(dscores.to(q.dtype)), q)
     store_block(dk_ptr, dk, b, n, g, C, S, G, D, BLOCK_S, BLOCK_D)
     store_block(dv_ptr, dv, b, n, g, C, S, G, D, BLOCK_S, BLOCK_D)
 
@@ -143,6 +144,6 @@ def landmark_attention_backward(
     if q.numel():
         inputs = (q, k, v, dout, lse, delta)
         queries, keys = ((len(q) * size[heads], size["C"]) for heads in ("H", "G"))
-        _queries_kernel[queries](*inputs, dq, scale, **size, num_warps=4)
-        _keys_kernel[keys](*inputs, dk, dv, scale, **size, num_warps=4)
+        _queries_kernel[queries](*inputs, dq, scale, **size)
+        _keys_kernel[keys](*inputs, dk, dv, scale, **size)
     return dq, dk, dv

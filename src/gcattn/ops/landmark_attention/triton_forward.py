@@ -10,6 +10,7 @@ import triton.language as tl
 from torch import Tensor
 
 from gcattn.ops.landmark_attention.tiles import (
+    add_product,
     inner_softmax,
     load_block,
     own_scores,
@@ -57,7 +58,7 @@ def _forward_kernel(
         fade, weight = tl.exp(highest - new_highest), tl.exp(gate - new_highest)
         total = total * fade + weight
         inner = inner * weight[:, None]
-        mixed = tl.dot(inner.to(v.dtype), v, mixed * fade[:, None], input_precision="ieee")
+        mixed = add_product(mixed * fade[:, None], inner.to(v.dtype), v)
         highest = new_highest
     store_block(out_ptr, mixed / total[:, None], b, c, h, C, S, H, D, BLOCK_S, BLOCK_D)
     slot = tl.arange(0, BLOCK_S)
@@ -73,5 +74,5 @@ def landmark_attention_forward(
     size = sizes(q, k, chunk_size)
     grid = (len(q) * size["H"], size["C"])
     if q.numel():
-        _forward_kernel[grid](q, k, v, out, lse, scale, **size, num_warps=4)
+        _forward_kernel[grid](q, k, v, out, lse, scale, **size)
     return out, lse
