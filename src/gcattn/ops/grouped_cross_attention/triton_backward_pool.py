@@ -18,7 +18,7 @@ from gcattn.ops.grouped_cross_attention.tiles import (
     row_offsets,
 )
 from gcattn.ops.launch import Launch, Layout
-from gcattn.ops.tiles import LOG2_E, load_rows, store_rows
+from gcattn.ops.tiles import LOG2_E, add_product, load_rows, store_rows
 
 Strides = tuple[int, ...]
 
@@ -109,9 +109,9 @@ def _pool_kernel(
             attention = exponentials(scores * (scale * LOG2_E) - lse[None, :], JOINT) * weight
             if (lengths_ptr is not None) or S != BLOCK_S:
                 attention = tl.where((s < length)[:, None], attention, 0.0)
-            dv = tl.dot(attention.to(dout.dtype), dout, dv, input_precision="ieee")
+            dv = add_product(dv, attention.to(dout.dtype), dout)
             dscores = attention * (dattention - delta[None, :])
-            dk = tl.dot(dscores.to(q.dtype), q, dk, input_precision="ieee")
+            dk = add_product(dk, dscores.to(q.dtype), q)
 
         dk *= scale
         if partial >= 0:

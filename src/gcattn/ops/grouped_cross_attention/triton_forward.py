@@ -20,7 +20,7 @@ from torch import Tensor
 from gcattn.ops.grouped_cross_attention.readers import count_readers, index_sizes
 from gcattn.ops.grouped_cross_attention.tiles import forward_tiles, load_slots, row_offsets
 from gcattn.ops.launch import Launch, Layout, allocator
-from gcattn.ops.tiles import LOG2_E, LOWEST, load_rows, store_rows
+from gcattn.ops.tiles import LOG2_E, LOWEST, add_product, load_rows, store_rows
 
 Results = tuple[Tensor, Tensor | None, Tensor | None]
 
@@ -174,7 +174,7 @@ def _forward_kernel(
             if lse_ptr is not None:
                 per_row = ((retrieved + slot) * G + g) * M * J + row
                 tl.store(lse_ptr + per_row, peak + tl.log2(total), mask=used)
-        read = tl.dot(attention.to(v.dtype), v, read, input_precision="ieee")
+        read = add_product(read, attention.to(v.dtype), v)
 
     chunk = b * C + c
     # what a split writes lies after that of all chunks of the splits before

@@ -94,20 +94,6 @@ def inner_softmax(scores, S: tl.constexpr, BLOCK_S: tl.constexpr):
     return gate, inner / tl.sum(inner, 1)[:, None]
 
 
-@triton.jit
-def add_product(total, a, b):
-    """Return total + a · b, matrices of one tile each.
-
-    In float32 the product is summed up by itself and added as a whole: one running sum over all
-    columns of a text is three times as far off. With + Triton would make it that running sum.
-    """
-    if a.dtype == tl.float32:
-        total = tl.fma(total, 1.0, tl.dot(a, b, input_precision="ieee"))
-    else:
-        total = tl.dot(a, b, total)
-    return total
-
-
 def sizes(q: Tensor, k: Tensor, chunk_size: int) -> dict[str, int]:
     """Return the sizes and options that every kernel takes, by name."""
     L, H, D = q.shape[1:]

@@ -13,7 +13,6 @@ import triton.language as tl
 from torch import Tensor
 
 from gcattn.ops.landmark_attention.tiles import (
-    add_product,
     inner_softmax,
     load_block,
     load_rows,
@@ -21,6 +20,7 @@ from gcattn.ops.landmark_attention.tiles import (
     sizes,
     store_block,
 )
+from gcattn.ops.tiles import add_product
 
 
 @triton.jit

@@ -10,13 +10,13 @@ import triton.language as tl
 from torch import Tensor
 
 from gcattn.ops.landmark_attention.tiles import (
-    add_product,
     inner_softmax,
     load_block,
     own_scores,
     sizes,
     store_block,
 )
+from gcattn.ops.tiles import add_product
 
 
 @triton.jit

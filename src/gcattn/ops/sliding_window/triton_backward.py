@@ -20,7 +20,7 @@ from gcattn.ops.sliding_window.tiles import (
     choose_tiles,
     key_tiles,
 )
-from gcattn.ops.tiles import LOG2_E, Tiles, load_rows, store_rows
+from gcattn.ops.tiles import LOG2_E, Tiles, add_product, load_rows, store_rows
 
 Gradients = tuple[Tensor, Tensor, Tensor]
 
@@ -57,7 +57,7 @@ def _add_to_queries(
     if MASKED:
         attention = tl.where(visible, attention, 0.0)
     dscores = attention * (dattention - delta[:, None])
-    return tl.dot(dscores.to(k.dtype), k, dq, input_precision="ieee")
+    return add_product(dq, dscores.to(k.dtype), k)
 
 
 @triton.jit(do_not_specialize=["P", "W"])
@@ -190,9 +190,9 @@ def _add_to_keys(
     attention = tl.exp2(scores * (scale * LOG2_E) - lse[None, :])
     if MASKED:
         attention = tl.where(visible, attention, 0.0)
-    dv = tl.dot(attention.to(dout.dtype), dout, dv, input_precision="ieee")
+    dv = add_product(dv, attention.to(dout.dtype), dout)
     dscores = attention * (dattention - delta[None, :])
-    dk = tl.dot(dscores.to(q.dtype), q, dk, input_precision="ieee")
+    dk = add_product(dk, dscores.to(q.dtype), q)
     return dk, dv
 
 

@@ -14,7 +14,7 @@ from torch import Tensor
 
 from gcattn.ops.launch import Launch, Layout, allocator
 from gcattn.ops.sliding_window.tiles import FORWARD, are_of_document, choose_tiles, key_tiles
-from gcattn.ops.tiles import LOG2_E, LOWEST, load_rows, store_rows
+from gcattn.ops.tiles import LOG2_E, LOWEST, add_product, load_rows, store_rows
 
 
 @triton.jit
@@ -50,7 +50,7 @@ def _attend(
     fade = tl.exp2(highest - new_highest)
     total = total * fade + tl.sum(attention, 1)
     mixed = mixed * fade[:, None]
-    mixed = tl.dot(attention.to(v.dtype), v, mixed, input_precision="ieee")
+    mixed = add_product(mixed, attention.to(v.dtype), v)
     return new_highest, total, mixed
 
 
