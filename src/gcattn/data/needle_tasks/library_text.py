@@ -20,8 +20,9 @@ from gcattn.data.needle_tasks.placement import Insert, needles_at, questions_at
 SHORT_FILE = (200, 1000)
 # shares of longer files, of any order of magnitude; one of these is drawn for each row
 LONG_SHARES = (0.0, 0.2)
-# share of the files that begin where a document of the corpus does; the others begin anywhere
-WHOLE_BEGINNINGS = 0.5
+# share of the files that begin where a document of the corpus does; the others begin anywhere. A row
+# has dozens of files and a corpus a thousand beginnings: with a half they were soon known by heart
+WHOLE_BEGINNINGS = 0.05
 # share of the facts that are the first words of a file
 FIRST_WORDS = 0.25
 # tokens of text before the first question of a conversation: below 0 there are none

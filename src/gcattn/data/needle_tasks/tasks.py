@@ -6,6 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from random import Random
 
+from gcattn.data.needle_tasks.cloze import cloze
 from gcattn.data.needle_tasks.exercise import Exercise
 from gcattn.data.needle_tasks.free_wordings import FreeWordings
 from gcattn.data.needle_tasks.haystack import Haystack
@@ -72,6 +73,7 @@ _TASKS: dict[str, tuple[Draw, int | None]] = {
     "three-hop-varied": (three_hop_varied, 8),
     "variables": (variables, 3),
     "self-copy": (self_copy, 16),
+    "cloze": (cloze, 4),
     **{f"worded-{name}": (_listed(draw), count) for name, (draw, count) in _WORDED.items()},
     "people": (people, 4),
     **{f"free-{name}": (_free(draw), count) for name, (draw, count) in _WORDED.items()},
@@ -90,7 +92,8 @@ class NeedleTask:
         name: One of `TASK_NAMES`.
         count: Keys (multi-key), values (multi-value), questions (multi-query), chains (two-hop,
             three-hop, their direct and varied forms), variables of a value (variables) or tokens
-            to continue with (self-copy), people (people); the worded forms count the same.
+            to continue with (self-copy), people (people), sentences (cloze);
+            the worded forms count the same.
 
     Raises:
         ValueError: There is no such task, or the count does not fit it.
