@@ -59,7 +59,7 @@ static inline float rounded(float x) { return widen(narrow(x)); }
 /* Linear maps of the same x [M, n], weights [N, n] -> outputs [M, N]. Weights are most of what a token
    reads, and they arrive fastest in their order: row by row, and asked for ahead of time. */
 
-enum { LANES = 8, AHEAD = 1024 /* bytes */, MAX_MAPS = 3 };
+enum { LANES = 8, AHEAD = 4096 /* bytes */, MAX_MAPS = 3 };
 typedef float floats __attribute__((vector_size(4 * LANES), aligned(4), may_alias));
 
 struct map {
