@@ -20,8 +20,8 @@ from gcattn.data.needle_tasks.placement import Insert, needles_at, questions_at
 SHORT_FILE = (200, 1000)
 # shares of longer files, of any order of magnitude; one of these is drawn for each row
 LONG_SHARES = (0.0, 0.2)
-# share of the files that begin where a document of the corpus does; the others begin anywhere. A row
-# has dozens of files and a corpus a thousand beginnings: with a half they were soon known by heart
+# share of the files that begin where a document of the corpus does; the others begin anywhere. Rows
+# have dozens of files, a corpus has a thousand beginnings: of a half, all were soon known by heart
 WHOLE_BEGINNINGS = 0.05
 # share of the facts that are the first words of a file
 FIRST_WORDS = 0.25
