@@ -89,28 +89,47 @@ def test_changing_shapes_take_a_few_graphs_of_each_kind(backend):
     assert backend.num_graphs <= 4 * (KINDS - 1) + 4
 
 
+def train_on(model, breaks, begins=(), T=96):
+    """Train on two rows, the second with chunks that close early and documents that begin there."""
+    ids = torch.randint(0, 30, (2, T), generator=torch.Generator().manual_seed(0))
+    closes, documents = torch.zeros(2, T, dtype=torch.bool), torch.zeros(2, T).long()
+    closes[1, breaks] = True
+    for begin in begins:
+        documents[1, begin:] += 1
+    plan = plan_ahead(model.config, (2, T), chunk_breaks=closes, document_ids=documents)
+    retrieval = Retrieval(model.config.retrieval_top_k, across_documents=True)
+    given = {"labels": ids, "document_ids": documents, "plan": plan, "retrieval": retrieval}
+    model(ids, use_cache=False, return_logits=False, **given).loss.backward()
+
+
 @pytest.mark.slow
 def test_rows_of_several_documents_take_no_graph_of_their_own(backend):
     model = tiny_model(num_lower_layers=1, num_upper_layers=2, cross_attention_interval=1)
     compile_layers(model, backend=backend)
-    ids = torch.randint(0, 30, (2, 96), generator=torch.Generator().manual_seed(0))
-    across = Retrieval(model.config.retrieval_top_k, across_documents=True)
-
-    def train_on(breaks, begins):
-        closes, documents = torch.zeros(2, 96, dtype=torch.bool), torch.zeros(2, 96).long()
-        closes[1, breaks] = True
-        for begin in begins:
-            documents[1, begin:] += 1
-        plan = plan_ahead(model.config, (2, 96), chunk_breaks=closes, document_ids=documents)
-        given = {"labels": ids, "document_ids": documents, "plan": plan, "retrieval": across}
-        model(ids, use_cache=False, return_logits=False, **given).loss.backward()
-
     for breaks in ([20], [20, 50, 60, 70], [5, 6, 7, 8]):
-        train_on(breaks, [])
+        train_on(model, breaks)
     num_graphs = backend.num_graphs
-    train_on([20], [9, 70])
-    train_on([], [9, 70, 90])
+    train_on(model, [20], [9, 70])
+    train_on(model, [], [9, 70, 90])
     assert backend.num_graphs == num_graphs
+
+
+@pytest.mark.slow
+def test_rows_whose_chunks_close_early_are_compiled_once(backend, make_config, monkeypatch):
+    model = tiny_model(num_lower_layers=1, num_upper_layers=2, cross_attention_interval=1)
+    compile_layers(model, backend=backend, dynamic=True)
+    train_on(model, [20, 41])
+    num_graphs = backend.num_graphs
+    for breaks, begins in (([20, 50, 60, 70], []), ([5, 6, 7, 8, 9], [9, 70])):
+        train_on(model, breaks, begins)
+    assert backend.num_graphs == num_graphs
+
+    options = []
+    monkeypatch.setattr(run, "compile_layers", lambda model, **given: options.append(given))
+    irregular = make_config("training.compile=true", "data.close_chunks_early=0.1")
+    run_training(irregular)
+    run_training(make_config("training.compile=true", f"output={irregular.output}-regular"))
+    assert options == [{"dynamic": True}, {"dynamic": None}]
 
 
 @pytest.mark.slow

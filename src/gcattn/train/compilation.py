@@ -26,7 +26,7 @@ def compile_layers(model: "DRTForCausalLM", **options: Any) -> None:
     Call it before the model is wrapped for several devices: what the wrappers do before and after a
     layer stays outside of its graph, and so does gradient checkpointing. Parameters keep their
     names. The first shapes that a kind of layer meets are compiled as they are; when they change,
-    one more graph for changing shapes follows.
+    one more graph for changing shapes follows. With `dynamic=True` that one is made at once.
 
     Args:
         model: Changed in place.

@@ -120,7 +120,8 @@ def _run(
     if config.training.gradient_checkpointing:
         _enable_checkpointing(model)
     if config.training.compile:
-        compile_layers(model)
+        # or graphs for one length come first, a minute of work that the second step throws away
+        compile_layers(model, dynamic=True if _columns_vary(config, train_rows) else None)
     trainer = DRTTrainer(
         config, args, model, train_rows, validation_rows, processing_class=tokenizer
     )
@@ -171,6 +172,12 @@ def _rows(
     check_same_tokenizer(shards, validation)
     check_vocabulary(validation, model.config.vocab_size)
     return train_rows, _rows_of(config, model, validation, "validation", shortest)
+
+
+def _columns_vary(config: TrainConfig, rows: Rows) -> bool:
+    """Return whether chunks of the rows close early, so that the rows differ in their landmarks."""
+    breaks = {"chunk_breaks", "document_ids"}
+    return config.data.close_chunks_early > 0 or not breaks.isdisjoint(rows[0])
 
 
 def _rows_of(
