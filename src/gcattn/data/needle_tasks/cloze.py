@@ -44,6 +44,8 @@ _COMMON = _LINKS | frozenset(
         *("both", "either", "neither", "ever", "never", "always", "often"),
     )
 )
+# marks around a word
+_EDGES = re.compile(r"^[\W_]+|[\W_]+$")
 # formulas have no words to ask with
 _FORMULA = re.compile(r"[\\$]")
 _NAME_SHARE = 0.75
@@ -173,7 +175,7 @@ def _kind(plain: list[str], first: int, stop: int, is_closed: bool) -> _Kind | N
 
 
 def _bare(word: str) -> str:
-    return word.strip("".join(set(word) - {c for c in word if c.isalnum()}))
+    return _EDGES.sub("", word)
 
 
 def _is_telling(word: str) -> bool:
