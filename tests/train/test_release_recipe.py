@@ -67,7 +67,7 @@ def test_the_released_model_fits_into_100_megabytes_and_the_budget():
         run = load_config(stage_file(stage))
         # four GPUs, or fewer with as much accumulation
         tokens += 4 * run.training.batch_size * run.training.steps * run.data.sequence_length
-    assert 1.8e9 < tokens < 2e9
+    assert 1.7e9 < tokens < 1.8e9
 
 
 @pytest.mark.parametrize(("gpus", "accumulation"), [("4", "1"), ("2", "2"), ("1", "4")])
