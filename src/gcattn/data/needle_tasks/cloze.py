@@ -11,9 +11,9 @@ from dataclasses import dataclass
 from random import Random
 from typing import Literal
 
-from gcattn.data.examples.example import question_prompt
-from gcattn.data.needle_tasks.exercise import Exercise, Needle, Question
+from gcattn.data.needle_tasks.exercise import Exercise, Needle
 from gcattn.data.needle_tasks.haystack import Haystack
+from gcattn.data.needle_tasks.natural_question import natural_question
 from gcattn.data.needle_tasks.vocabulary import NeedleVocabulary
 
 _Kind = Literal["number", "name", "words"]
@@ -89,13 +89,8 @@ def cloze(rng: Random, words: NeedleVocabulary, haystack: Haystack, count: int) 
         ids, start, stop = words.encode_part(f"\n{sentence}\n", 1 + part.start, 1 + part.end)
         groups.append((Needle(ids, start, stop),))
         if number == 0 or words.split == "train":
-            prompt = words.encode(question_prompt(_question(rng, sentence, part)))
-            answer = words.encode(f" {sentence[part.start : part.end]}")
-            blank = words.number_opening
-            # a space of its own tells nothing: to evaluation it is a part of the question
-            if blank and words.split != "train" and answer[: len(blank)] == blank:
-                prompt, answer = prompt + blank, answer[len(blank) :]
-            questions.append(Question(prompt, answer, words.encode("\n"), (number,)))
+            asked, answer = _question(rng, sentence, part), sentence[part.start : part.end]
+            questions.append(natural_question(words, asked, answer, number))
     return Exercise(tuple(groups), tuple(questions))
 
 

@@ -5,10 +5,10 @@ from __future__ import annotations
 from dataclasses import replace
 from random import Random
 
-from gcattn.data.examples.example import question_prompt
-from gcattn.data.needle_tasks.exercise import Exercise, Needle, Question
+from gcattn.data.needle_tasks.exercise import Exercise, Needle
 from gcattn.data.needle_tasks.free_wordings import FreeWordings
 from gcattn.data.needle_tasks.haystack import Haystack
+from gcattn.data.needle_tasks.natural_question import natural_question
 from gcattn.data.needle_tasks.vocabulary import NeedleVocabulary
 from gcattn.data.needle_tasks.wordings import Wording
 from gcattn.data.stories.relations import Relation, Telling
@@ -57,10 +57,5 @@ def _exercise(rng: Random, words: NeedleVocabulary, drawn: list[Person]) -> Exer
         groups.append((Needle(ids, start, stop),))
         if number < num_asked:
             asked = ask(rng, person, split, relation)
-            prompt = words.encode(question_prompt(asked.question))
-            answer, blank = words.encode(f" {asked.answer}"), words.number_opening
-            # a space of its own tells nothing: to evaluation it is a part of the question
-            if blank and split != "train" and answer[: len(blank)] == blank:
-                prompt, answer = prompt + blank, answer[len(blank) :]
-            questions.append(Question(prompt, answer, words.encode("\n"), (number,)))
+            questions.append(natural_question(words, asked.question, asked.answer, number))
     return Exercise(tuple(groups), tuple(questions))
