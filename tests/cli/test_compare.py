@@ -45,9 +45,9 @@ def folder(tmp_path_factory):
 
 def compare(folder, *arguments):
     out, runs = folder / "compare-small.json", folder / "runs"
-    command = ["eval", "compare", str(folder / "suite.yaml"), *arguments]
+    command = ["eval", "compare", str(folder / "suite.yaml")]
     with pytest.raises(SystemExit) as end:
-        cli.main([*command, "--runs", str(runs), "--out", str(out)])
+        cli.main([*command, "--runs", str(runs), "--out", str(out), *arguments])
     return end.value.code, out
 
 
@@ -78,6 +78,22 @@ def test_a_suite_is_trained_reported_and_resumed(folder, capsys):
 
 
 @pytest.mark.slow
+def test_a_run_on_two_devices_is_that_on_one(folder, tmp_path):
+    share = ["base.training.gradient_accumulation=2", "--models", "window"]
+    results = {}
+    for devices in (1, 2):
+        out = tmp_path / str(devices) / "compare-small.json"
+        more = ["--devices", "2", "--devices-per-run", str(devices), "--out", str(out)]
+        code, _ = compare(folder, *share, *more, "--runs", str(tmp_path / str(devices)))
+        assert code == 0
+        results[devices] = read_result(out)["metrics"]["models"]["window"]
+    assert [results[devices]["devices"] for devices in (1, 2)] == [1, 2]
+    assert results[1]["tokens"] == results[2]["tokens"] == 2 * 2 * 64
+    loss = {d: result["texts"]["text"]["loss"]["mean"] for d, result in results.items()}
+    assert loss[2] == pytest.approx(loss[1], abs=2e-4)
+
+
+@pytest.mark.slow
 def test_a_run_that_fails_is_named_with_its_log(folder, capsys):
     code, _ = compare(folder, f"base.data.train={folder / 'nowhere'}", "--models", "drt")
     said = capsys.readouterr().err
@@ -91,6 +107,7 @@ def test_a_run_that_fails_is_named_with_its_log(folder, capsys):
     [
         (["--models", "dtr"], "dtr"),
         (["positions=[2,1]"], "positions must be rising"),
+        (["--devices", "1", "--devices-per-run", "2"], "needs as many GPUs; there are 1."),
     ],
 )
 def test_mistakes_are_one_line(folder, capsys, arguments, message):

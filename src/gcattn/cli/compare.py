@@ -32,10 +32,17 @@ def compare(
             help="Runs that share a GPU: more finish, each is slower, and times mean little.",
         ),
     ] = 1,
+    devices_per_run: Annotated[
+        int,
+        typer.Option(
+            min=1, help="GPUs that train a run together, with the same rows per step (torchrun)."
+        ),
+    ] = 1,
     report_only: Annotated[
         bool, typer.Option("--report-only", help="Train nothing; report the finished runs.")
     ] = False,
-    run: Annotated[str | None, typer.Option(hidden=True)] = None,
+    # not --run, which torchrun takes for an option of its own
+    one: Annotated[str | None, typer.Option(hidden=True)] = None,
 ) -> None:
     """Train every model of SUITE on the same tokens and compare their losses by position.
 
@@ -48,20 +55,33 @@ def compare(
 
     wanted = load_suite(suite, overrides or [])
     everything = suite_runs(wanted)
-    if run is not None:
-        train_and_evaluate(wanted, {r.name: r for r in everything}[run], runs)
+    if one is not None:
+        train_and_evaluate(wanted, {r.name: r for r in everything}[one], runs)
         return
     chosen = choose_runs(wanted, everything, models)
-    command = ["eval", "compare", str(suite), *(overrides or []), "--runs", str(runs), "--run"]
+    numbers = list(range(devices or _num_devices()))
+    if len(numbers) < devices_per_run:
+        raise ValueError(
+            f"--devices-per-run {devices_per_run} needs as many GPUs; there are {len(numbers)}."
+        )
+    groups = [
+        numbers[start : start + devices_per_run]
+        for start in range(0, len(numbers) - devices_per_run + 1, devices_per_run)
+    ]
+    command = ["eval", "compare", str(suite), *(overrides or []), "--runs", str(runs), "--one"]
     failed = run_all(
         [] if report_only else chosen,
         runs,
         command,
-        devices=list(range(devices or _num_devices())) * runs_per_device,
+        devices=groups * runs_per_device,
         say=lambda line: typer.echo(line, err=True),
     )
     file = out or RESULTS / f"compare-{wanted.name}.json"
-    config = {"overrides": overrides or [], "runs_per_device": runs_per_device}
+    config = {
+        "overrides": overrides or [],
+        "runs_per_device": runs_per_device,
+        "devices_per_run": devices_per_run,
+    }
     print_tables(write_comparison(wanted, everything, runs, file, config), file)
     if failed:
         raise typer.Exit(1)

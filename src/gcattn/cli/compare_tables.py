@@ -18,12 +18,15 @@ def print_tables(metrics: dict[str, Any], file: Path) -> None:
         typer.echo(f"{'model':24}{header}{'grows':>9}{'share':>8}{'off':>8}{'random':>8}")
         for name, model in metrics["models"].items():
             typer.echo(_row(name, model["texts"][text]))
-    typer.echo(f"\n{'model':24}{'rate':>8}{'params':>10}{'tokens':>10}{'tokens/s':>10}{'GiB':>7}")
+    typer.echo(
+        f"\n{'model':24}{'rate':>8}{'params':>10}{'tokens':>10}{'GPUs':>6}{'tokens/s':>10}"
+        f"{'GiB':>7}"
+    )
     for name, model in metrics["models"].items():
         peak = model["peak_memory_gib"]
         typer.echo(
             f"{name:24}{model['learning_rate']:>8g}{model['parameters'] / 1e6:>9.1f}M"
-            f"{model['tokens'] / 1e6:>9.0f}M{model['tokens_per_second']:>10,}"
+            f"{model['tokens'] / 1e6:>9.0f}M{model['devices']:>6}{model['tokens_per_second']:>10,}"
             f"{'' if peak is None else f'{peak:.1f}':>7}"
         )
     for name in metrics["unfinished"]:

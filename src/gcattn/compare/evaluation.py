@@ -29,6 +29,8 @@ if TYPE_CHECKING:
 
 # what the model retrieves: "learned" is what it was trained to
 ABLATIONS = ("off", "random")
+# tokens read by one call: few calls, and their logits take a gigabyte
+READ_AT_ONCE = 16_384
 
 
 def evaluate_model(folder: str | Path, suite: Suite, *, seed: int) -> dict[str, Any]:
@@ -70,7 +72,8 @@ def losses_by_position(model: PreTrainedModel, text: Text, ends: Sequence[int]) 
         check_vocabulary(shards, model.config.get_text_config().vocab_size)
         for number in choose_documents(shards, [text.length], None):
             document = torch.from_numpy(shards.document(number)[: text.length].astype("int64"))
-            rows.append(_range_means(token_losses(model, document).double(), ends))
+            losses = token_losses(model, document, segment_length=READ_AT_ONCE)
+            rows.append(_range_means(losses.double(), ends))
     return torch.stack(rows)
 
 

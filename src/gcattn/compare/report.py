@@ -66,6 +66,7 @@ def _model(
         "seeds": [run["seed"] for run in runs],
         **{key: runs[0][key] for key in keys},
         "peak_memory_gib": max(peaks, default=None),
+        "devices": max(run.get("devices", 1) for run in runs),
         "tokens_per_second": round(mean(run["tokens_per_second"] for run in runs)),
         "texts": {
             name: _text(name, runs, chosen.get(suite.window, []), chosen.get(suite.full or "", []))
