@@ -27,7 +27,6 @@ from gcattn.cli.program import run_command
 from gcattn.evals.lengths import parse_lengths
 
 SIZES = (16, 32, 64, 128)
-COUNTS = (1, 2, 4, 8, 16)
 # 32 chunks of 63 tokens, which other sizes come close to
 ROW_TOKENS = 2016
 WINDOW = 128

@@ -7,13 +7,10 @@ without more code.
 """
 
 from contextlib import AbstractContextManager, nullcontext
-from dataclasses import replace
 from typing import TYPE_CHECKING
 
-import torch
 from torch import Tensor
 
-from gcattn.chunking import ChunkState
 from gcattn.memory.carried import CarriedState
 from gcattn.memory.chunk_source import ChunkSource, EncodedChunks
 from gcattn.memory.chunk_tail import ChunkTail
@@ -97,18 +94,6 @@ class ReadingStream(Stream):
     def __init__(self, config: "DRTConfig") -> None:
         super().__init__(config)
         self.log = TokenLog(remembers=False)  # a log of a billion tokens would serve nothing
-
-    def begin_at(self, position: int, num_rows: int = 1) -> None:
-        """Begin within a document, whose earlier tokens are unknown or follow as a halo.
-
-        Args:
-            position: Columns of the document before, landmarks included; a chunk begins there.
-            num_rows: Rows that begin there.
-        """
-        state = ChunkState.start(num_rows)
-        started = torch.ones_like(state.started)
-        at = torch.full_like(state.next_position, position)
-        self.position.move(replace(state, next_position=at, started=started))
 
     def select_rows(self, rows: Tensor) -> None:
         """Keep the given rows [B'] in their order."""

@@ -62,7 +62,6 @@ TRADES = _words(
     surgeon tailor teacher writer
     """
 )
-DAYS = ("Monday", "Tuesday", "Wednesday", "Thursday", "Friday", "Saturday", "Sunday")
 
 # a scene's sentences always come in the same order, so a small model soon predicts most of them
 SCENES = (
