@@ -160,6 +160,24 @@ def test_links_between_documents_lead_somewhere(texts):
     assert lost == []
 
 
+def test_links_to_headings_name_a_heading(texts):
+    lost = []
+    for name, text in texts.items():
+        if name.endswith(".md"):
+            for target, heading in re.findall(r"\]\((?!https?:)([^)#\s]*)#([^)\s]+)\)", text):
+                file = (ROOT / name).parent / target if target else ROOT / name
+                if heading not in heading_links(file.read_text(encoding="utf-8")):
+                    lost.append(f"{name}: {target}#{heading}")
+    assert lost == []
+
+
+def heading_links(text):
+    """Return what links to the headings of a page end with, as the site builds them."""
+    outside_blocks = re.sub(r"^ *```.*?^ *```$", "", text, flags=re.M | re.S)
+    headings = re.findall(r"^#+ (.+)$", outside_blocks, re.M)
+    return [re.sub(r"[-\s]+", "-", re.sub(r"[^\w\s-]", "", h).strip().lower()) for h in headings]
+
+
 def test_the_package_version_is_that_of_the_citation(texts):
     from gcattn import __version__
 
