@@ -190,6 +190,15 @@ def test_the_page_of_the_benchmarks_names_the_files_that_they_write():
     assert {(name, *files) for name, files in written.items() if files} == set(rows)
 
 
+def test_the_reference_has_every_public_name():
+    import gcattn
+    from gcattn.models import presets
+
+    page = (ROOT / "docs" / "reference.md").read_text(encoding="utf-8")
+    shown = set(re.findall(r"^::: .*\.(\w+)$", page, re.M)) | set(vars(presets)) | {"__version__"}
+    assert sorted(set(gcattn.__all__) - shown) == []
+
+
 @pytest.mark.parametrize("page", ["README.md", "docs/quickstart.md"])
 def test_perplexity_is_asked_at_a_length_that_the_documents_have(page):
     text = (ROOT / page).read_text(encoding="utf-8").replace("\\\n", "")

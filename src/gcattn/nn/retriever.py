@@ -29,6 +29,9 @@ class Retrieval:
             between 1 / spread and spread, on top of the configuration's; 1: none.
         across_documents: Every earlier chunk of a row may be chosen, whatever its document: the
             row's documents are those of a memory of files, and only retrieval crosses their ends.
+
+    Raises:
+        ValueError: A field is out of its range.
     """
 
     top_k: int
