@@ -12,6 +12,7 @@ import pytest
 import torch
 import torch.distributed as dist
 import torch.multiprocessing as mp
+from accelerate import FullyShardedDataParallelPlugin
 from torch.distributed.device_mesh import init_device_mesh
 from torch.distributed.fsdp import fully_shard
 
@@ -110,6 +111,21 @@ def shard_and_step(rank: int, processes: int, store: str, results: Path) -> None
     if rank == 0:
         torch.save(full, results)
     dist.destroy_process_group()
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [{}, {"retrieval_method": "none", "num_recurrent_states": 4}, {"retrieval_method": "none"}],
+)
+def test_accelerate_finds_every_layer_that_it_shards_by(changes):
+    """It raises where a name of `_no_split_modules` is in no module of the model."""
+    model = DRTForCausalLM(drt_tiny(vocab_size=32, **changes))
+    plugin = FullyShardedDataParallelPlugin(
+        fsdp_version=2, auto_wrap_policy="transformer_based_wrap"
+    )
+    plugin.set_auto_wrap_policy(model)
+    wrapped = {type(module).__name__ for module in model.modules() if "Layer" in str(type(module))}
+    assert wrapped >= set(model._no_split_modules) >= {"DecoderLayer"}
 
 
 @pytest.mark.parametrize("processes", [1, pytest.param(2, marks=pytest.mark.slow)])

@@ -60,6 +60,13 @@ class DRTPreTrainedModel(PreTrainedModel):
     _can_compile_fullgraph = False
     _supports_sdpa = True
 
+    def post_init(self) -> None:
+        """Finish the construction."""
+        super().post_init()
+        # FSDP refuses the name of a layer that this model has not
+        present = {type(module).__name__ for module in self.modules()}
+        self._no_split_modules = {name for name in self._no_split_modules if name in present}
+
     def resize_token_embeddings(
         self,
         new_num_tokens: int | None = None,
