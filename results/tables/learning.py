@@ -174,7 +174,7 @@ def natural(comparison: str, split: str = "") -> str:
         ]
         for name in sorted(models, key=lambda name: losses(name, f"math{split}")[-1]["score"])
     ]
-    columns = ["model", "rate · 1000", "seeds", "books", "mathematics", "articles"]
+    columns = ["model", "learning rate × 1000", "seeds", "books", "mathematics", "articles"]
     return table(columns, rows) + source("natural_text", lines)
 
 

@@ -40,7 +40,7 @@ def scale() -> str:
                 _bytes(landmarks + pool),
                 f"{ranks:,}",
                 f"{gpu_hours:,.1f}",
-                f"${gpu_hours * GPU_HOUR:,.0f}",
+                f"${gpu_hours * GPU_HOUR:,.2f}",
                 f"${small / 1e12 * TERABYTE_MONTH:,.2f}",
                 f"${(landmarks + pool) / 1e12 * TERABYTE_MONTH:,.0f}",
                 f"{1e3 * _scan_seconds(config, tokens, ranks):,.0f}",

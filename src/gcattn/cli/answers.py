@@ -131,7 +131,7 @@ def summarization(
         typer.Option(
             min=0,
             callback=countable,
-            help="No sequence of so many tokens twice in a summary; 0 allows it.",
+            help="No summary repeats this many tokens in a row; 0 allows repeats.",
         ),
     ] = 3,
     label: Annotated[
