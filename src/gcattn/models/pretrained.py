@@ -65,7 +65,7 @@ class DRTPreTrainedModel(PreTrainedModel):
         super().post_init()
         # FSDP refuses the name of a layer that this model has not
         present = {type(module).__name__ for module in self.modules()}
-        self._no_split_modules = {name for name in self._no_split_modules if name in present}
+        self._no_split_modules = [name for name in self._no_split_modules if name in present]
 
     def resize_token_embeddings(
         self,
