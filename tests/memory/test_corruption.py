@@ -132,6 +132,26 @@ def test_what_is_read_late_is_refused_before_it_answers(model, sources, tmp_path
     check_lazily(model, sources, tmp_path, range(27), "exact")
 
 
+def test_every_piece_of_the_landmarks_is_checked(model, sources, tmp_path, monkeypatch):
+    monkeypatch.setattr("gcattn.memory.saved.memory.CHECKED_AT_ONCE", -1)
+    ids = random_tokens(model.config, 1, 30, seed=9)
+    expected = answer(sources / "whole", model, ids)
+    monkeypatch.setattr("gcattn.memory.saved.part.PIECE_BYTES", 40)
+    assert torch.equal(answer(sources / "whole", model, ids), expected)
+    shutil.copytree(sources / "whole", tmp_path / "memory")
+    memory = open_memory(tmp_path / "memory")
+    part = memory._files.parts[0]
+    whole = part.file.read_bytes()
+    size = part.num_chunks * part.landmark_size * memory._files.dtype.itemsize
+    assert size > 4 * 40
+    for at in (*range(0, size, 37), size - 1):
+        changed = bytearray(whole)
+        changed[part.entry.head_bytes + at] ^= 1
+        part.file.write_bytes(changed)
+        with pytest.raises(ValueError, match="its landmarks have changed since then"):
+            answer(tmp_path / "memory", model, ids)
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("form", ["exact", "int8"])
 def test_300_corruptions_are_refused_and_none_answers(form, model, sources, tmp_path):

@@ -6,6 +6,7 @@ import pytest
 import torch
 
 from gcattn import chunk_topk
+from gcattn.ops.chunk_topk.running_best import nothing_yet, with_block
 
 
 def make(B=2, C=7, N=11, E=6, seed=0):
@@ -35,6 +36,19 @@ def test_scoring_in_blocks_changes_nothing(monkeypatch):
     in_blocks = chunk_topk(*make(), 4)
     assert torch.equal(whole.indices, in_blocks.indices)
     torch.testing.assert_close(whole.weights, in_blocks.weights)
+
+
+def test_queries_compete_alone_as_they_do_together():
+    generator = torch.Generator().manual_seed(3)
+    best = nothing_yet(torch.zeros(2, 5, 6), 3)
+    rows = [nothing_yet(torch.zeros(1, 1, 6), 3) for _ in range(10)]
+    for start in range(0, 40, 8):
+        scores = torch.randint(9, (2, 5, 8), generator=generator) - start / 2
+        best = with_block(best, scores.float(), start)
+        alone = scores.float().reshape(10, 1, 1, 8)
+        rows = [with_block(row, x, start) for row, x in zip(rows, alone, strict=True)]
+    assert torch.equal(best.indices, torch.cat([x.indices for x in rows]).view(2, 5, 3))
+    assert torch.equal(best.scores, torch.cat([x.scores for x in rows]).view(2, 5, 3))
 
 
 @pytest.mark.parametrize("N", [0, 11])

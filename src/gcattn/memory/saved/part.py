@@ -19,7 +19,7 @@ import json
 import os
 import zlib
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -35,6 +35,8 @@ from gcattn.storage.whole import new_file
 
 # bytes that share a checksum, of landmarks and token ids
 BLOCK_BYTES = 2**20
+# bytes that are checked while they are still in a core's cache
+PIECE_BYTES = 2**18
 _DTYPES = {
     "F64": torch.float64,
     "F32": torch.float32,
@@ -135,11 +137,12 @@ class Part:
     def __init__(self, folder: Path, entry: PartEntry) -> None:
         self.entry = entry
         self.file = folder / entry.file
-        with self._open() as handle:
+        with self._open(alone=True) as handle:
             size = os.fstat(handle).st_size
-        if size != entry.bytes:
-            raise self._damaged(f"it has {size} bytes instead of {entry.bytes}")
-        data = self._read(0, entry.head_bytes)
+            if size != entry.bytes:
+                raise self._damaged(f"it has {size} bytes instead of {entry.bytes}")
+            data = bytearray(entry.head_bytes)
+            self._read_into(handle, 0, memoryview(data))
         if hashlib.sha256(data).hexdigest() != entry.head_sha256:
             raise self._damaged("its head has changed since it was written")
         header_bytes = int.from_bytes(data[:8], "little") + 8
@@ -200,7 +203,7 @@ class Part:
 
     def read_landmarks(self, out: Tensor) -> None:
         """Read all landmarks into `out` [n, E], a contiguous tensor on the CPU."""
-        self._read_checked("landmarks", 0, _bytes_of(out))
+        self._read_checked("landmarks", 0, _bytes_of(out), alone=True)
 
     def read_landmark(self, number: int, out: Tensor) -> None:
         """Read one landmark into `out` [E]."""
@@ -216,9 +219,8 @@ class Part:
         """Ask the operating system to bring a chunk into its page cache."""
         size = self._block("chunks")
         at = self._data_start + self._places["chunks"]["data_offsets"][0] + number * size
-        if hasattr(os, "posix_fadvise"):
-            with self._open() as handle:
-                os.posix_fadvise(handle, at, size, os.POSIX_FADV_WILLNEED)
+        with self._open() as handle:
+            _advise(handle, "POSIX_FADV_WILLNEED", at, size)
 
     def token_ids(self, first: int, end: int) -> np.ndarray:
         """Return the ids of chunks `first` … `end - 1`, one after the other, int32 [t]."""
@@ -239,13 +241,13 @@ class Part:
             for at in range(0, size, per_read):
                 self._read_checked(name, at, memoryview(bytearray(min(per_read, size - at))))
 
-    def _from_head(self, data: bytes, name: str) -> Tensor:
+    def _from_head(self, data: bytearray, name: str) -> Tensor:
         place = self._places[name]
         begin, end = (self._data_start + n for n in place["data_offsets"])
         dtype = _DTYPES[place["dtype"]]
         if begin == end:
             return torch.zeros(place["shape"], dtype=dtype)
-        return torch.frombuffer(bytearray(data[begin:end]), dtype=dtype)
+        return torch.frombuffer(data[begin:end], dtype=dtype)
 
     def _num_bytes(self, name: str) -> int:
         begin, end = self._places[name]["data_offsets"]
@@ -265,35 +267,39 @@ class Part:
         self._read_checked(name, begin, data)
         return data[at - begin : at - begin + size]
 
-    def _read_checked(self, name: str, at: int, data: memoryview) -> None:
+    def _read_checked(self, name: str, at: int, data: memoryview, *, alone: bool = False) -> None:
         """Fill `data`, whole blocks from byte `at` of a tensor on, and compare their checksums."""
-        self._read_into(self._data_start + self._places[name]["data_offsets"][0] + at, data)
         block = self._block(name)
+        begin = self._data_start + self._places[name]["data_offsets"][0] + at
         first = self._first_checksum[name] + at // block
-        for i, start in enumerate(range(0, len(data), block)):
-            if zlib.crc32(data[start : start + block]) != self._checksums[first + i]:
-                raise self._damaged(f"its {name.replace('_', ' ')} have changed since then")
+        with self._open(alone=alone) as handle:
+            if alone:
+                _advise(handle, "POSIX_FADV_WILLNEED", begin, len(data))
+            for i, start in enumerate(range(0, len(data), block)):
+                checksum = 0
+                end = min(start + block, len(data))
+                for place in range(start, end, PIECE_BYTES):
+                    piece = data[place : min(place + PIECE_BYTES, end)]
+                    self._read_into(handle, begin + place, piece)
+                    checksum = zlib.crc32(piece, checksum)
+                if checksum != self._checksums[first + i]:
+                    raise self._damaged(f"its {name.replace('_', ' ')} have changed since then")
 
-    def _read(self, at: int, size: int) -> bytes:
-        data = bytearray(size)
-        self._read_into(at, memoryview(data))
-        return bytes(data)
-
-    def _read_into(self, at: int, data: memoryview) -> None:
+    def _read_into(self, handle: int, at: int, data: memoryview) -> None:
         done = 0
-        with self._open() as handle:
-            while done < len(data):
-                try:
-                    count = os.preadv(handle, [data[done:]], at + done)
-                except OSError as error:
-                    message = f"{self.file} cannot be read: {error.strerror}."
-                    raise DamagedFolderError(message) from error
-                if count == 0:
-                    raise self._damaged("it ends too early")
-                done += count
+        while done < len(data):
+            try:
+                count = os.preadv(handle, [data[done:]], at + done)
+            except OSError as error:
+                message = f"{self.file} cannot be read: {error.strerror}."
+                raise DamagedFolderError(message) from error
+            if count == 0:
+                raise self._damaged("it ends too early")
+            done += count
 
     @contextmanager
-    def _open(self) -> Iterator[int]:
+    def _open(self, *, alone: bool = False) -> Iterator[int]:
+        """Open the file; `alone`: what follows the bytes that will be read is not wanted."""
         # a memory may have more parts than a process may have open files
         try:
             handle = os.open(self.file, os.O_RDONLY | os.O_CLOEXEC)
@@ -302,12 +308,22 @@ class Part:
         except OSError as error:
             raise DamagedFolderError(f"{self.file} cannot be read: {error.strerror}.") from error
         try:
+            if alone:
+                # else the system reads ahead, several times as much
+                _advise(handle, "POSIX_FADV_RANDOM")
             yield handle
         finally:
             os.close(handle)
 
     def _damaged(self, how: str) -> DamagedFolderError:
         return DamagedFolderError(f"{self.file} is damaged: {how}.")
+
+
+def _advise(handle: int, advice: str, at: int = 0, size: int = 0) -> None:
+    """Tell the system how bytes from `at` on, to the end if `size` is 0, will be read."""
+    if hasattr(os, "posix_fadvise"):
+        with suppress(OSError):  # a file system that takes no advice
+            os.posix_fadvise(handle, at, size, getattr(os, advice))
 
 
 def _header(tensors: dict[str, Tensor]) -> bytes:

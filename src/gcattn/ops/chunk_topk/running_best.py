@@ -37,7 +37,10 @@ def with_block(best: BestChunks, scores: Tensor, start: int) -> BestChunks:
         return _best_of_both(best, scores, start)
     # few queries find better chunks in a late block; the others have nothing to sort
     rows = ~(scores.amax(-1) <= best.scores[..., -1])
-    if bool(rows.any()):
+    num_better = int(rows.sum())
+    if num_better == rows.numel() > 0:  # a single query: to pick its row would copy its scores
+        return _best_of_both(best, scores, start)
+    if num_better:
         better = _best_of_both(BestChunks(*(x[rows] for x in best)), scores[rows], start)
         for x, found in zip(best, better, strict=True):
             x[rows] = found
