@@ -1,5 +1,6 @@
 """Claims about the command line as a whole: quick, and one line for whatever goes wrong."""
 
+import os
 import re
 import subprocess
 import sys
@@ -8,7 +9,7 @@ import pytest
 import typer
 
 from gcattn import __version__, cli
-from gcattn.cli import program
+from gcattn.cli import cores, program
 
 
 def run(capsys, *arguments):
@@ -121,3 +122,29 @@ def test_ctrl_c_is_one_line_and_the_exit_code_of_shells(capsys, monkeypatch):
 
 def test_a_command_may_choose_its_exit_code(capsys, monkeypatch):
     assert run(capsys, fail_with(monkeypatch, typer.Exit(143))) == (143, "", "")
+
+
+@pytest.mark.parametrize(
+    ("given", "spins"),
+    [({}, cores.SPINS), ({"GOMP_SPINCOUNT": "7"}, "7"), ({"OMP_WAIT_POLICY": "active"}, None)],
+)
+def test_threads_give_up_their_core_soon_unless_the_user_chose_otherwise(given, spins):
+    program = (
+        "import os; from gcattn.cli import main\n"
+        "try: main(['--version'])\n"
+        "except SystemExit: print(os.environ.get('GOMP_SPINCOUNT'))\n"
+    )
+    kept = {name: x for name, x in os.environ.items() if name not in cores._VARIABLES}
+    done = subprocess.run(
+        [sys.executable, "-c", program], capture_output=True, text=True, env=kept | given
+    )
+    assert done.stdout.splitlines()[1:] == [str(spins)]
+
+
+def test_a_process_that_has_loaded_pytorch_keeps_its_environment(monkeypatch):
+    import torch  # noqa: F401
+
+    for name in cores._VARIABLES:
+        monkeypatch.delenv(name, raising=False)
+    cores.share_cores()
+    assert "GOMP_SPINCOUNT" not in os.environ

@@ -15,6 +15,7 @@ from gcattn.cli.answers import questions, summarization, summary_table
 from gcattn.cli.ask import ask
 from gcattn.cli.chat import chat
 from gcattn.cli.compare import compare
+from gcattn.cli.cores import share_cores
 from gcattn.cli.data import data_app
 from gcattn.cli.evaluate import eval_app
 from gcattn.cli.finetune import finetune_app
@@ -70,6 +71,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     Args:
         arguments: The command line without the program; that of the process by default.
     """
+    share_cores()
     run_program(app, "gcattn", arguments)
 
 
