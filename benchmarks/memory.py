@@ -1,17 +1,19 @@
 """`python -m benchmarks.memory`: what a saved memory costs by its length and by its tier.
 
-A memory of random chunks is written, opened in every tier, and asked: the time to the first token,
-the time of a token after that (median and 99th percentile), the time of a fetch, and the bytes on
-the device, the host and the disk. Beside it stand a full-attention Transformer of the same sizes,
-until its cache does not fit, and how fast the lower decoder makes chunks.
+A memory of random chunks is written, opened in every tier several times, and asked: the time from
+opening it to the first token, the time of a token after that (median, 99th percentile), the time of
+a fetch, and the bytes on the device, the host and the disk. In the tier "disk" the first token is
+also timed when the system has none of the memory's files in its cache. Beside it stand a
+full-attention Transformer of the same sizes, until its cache does not fit, and how fast the lower
+decoder makes chunks.
 """
 
 import shutil
 import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Annotated, Any, get_args
+from typing import Annotated, Any, NamedTuple, get_args
 
 import numpy as np
 import torch
@@ -28,6 +30,7 @@ from benchmarks.options import (
     Presets,
     Seed,
 )
+from benchmarks.page_cache import drop_cached_files
 from benchmarks.report import Keep, ResultFile
 from benchmarks.timing import release_memory, wait_for
 from gcattn import MemoryWriter, open_memory
@@ -38,6 +41,7 @@ from gcattn.cli.program import run_command
 from gcattn.library.making import BLOCK_TOKENS
 from gcattn.memory import MemoryTier
 from gcattn.memory.cache import DRTCache
+from gcattn.memory.saved import SavedMemory
 from gcattn.memory.stream import ReadingStream
 from gcattn.models import DRTConfig, DRTForCausalLM
 from gcattn.testing import random_tokens
@@ -47,6 +51,8 @@ WRITTEN_AT_ONCE = 2048
 # tokens of the question that is asked first
 QUESTION_TOKENS = 32
 FETCHES = 64
+# times that a memory is opened for its first token
+OPENS_ON_CPU, OPENS_ON_GPU = 5, 3
 
 
 def bench_memory(
@@ -58,6 +64,7 @@ def bench_memory(
     tiers: list[MemoryTier],
     folder: Path,
     num_tokens: int = 192,
+    num_opens: int = OPENS_ON_GPU,
     build_tokens: int = 2**20,
     segment_length: int = 2**18,
     with_full_attention: bool = False,
@@ -75,6 +82,7 @@ def bench_memory(
         tiers: Where keys and values come from.
         folder: Where memories are written, one after the other; nothing is left in it.
         num_tokens: Timed tokens.
+        num_opens: First tokens that are timed, each of a memory that is opened for it.
         build_tokens: Tokens that are read to see how fast chunks are made.
         segment_length: Tokens read at a time, rounded to whole chunks as in a library.
         with_full_attention: Measure a full-attention Transformer of the same sizes too.
@@ -104,7 +112,7 @@ def bench_memory(
                 write_random_memory(saved[keys_values], model, length, keys_values, seed)
             on_progress(f"{tier}: {length:,} tokens")
             try:
-                row = _asked(model, saved[keys_values], tier, num_tokens, seed)
+                row = _asked(model, saved[keys_values], tier, num_tokens, num_opens, seed)
             except torch.OutOfMemoryError:
                 row = {"unavailable": OUT_OF_MEMORY}
             results[tier][str(length)] = row
@@ -168,29 +176,66 @@ def _building(model: Any, num_tokens: int, segment_length: int, seed: int) -> di
 
 @torch.inference_mode()
 def _asked(
-    model: Any, folder: Path, tier: MemoryTier, num_tokens: int, seed: int
+    model: Any, folder: Path, tier: MemoryTier, num_tokens: int, num_opens: int, seed: int
 ) -> dict[str, Any]:
     """Open a memory, ask a question of it and generate."""
     config, device = model.config, model.device
-    question = random_tokens(config, 1, QUESTION_TOKENS, seed).to(device)
+    uncached = list[float]()
+    if tier == "disk":  # the others are as slow as the disk
+        while len(uncached) < num_opens and drop_cached_files(folder):
+            uncached.append(_ask_first(model, folder, tier, seed).milliseconds)
+    cached = list[float]()
+    for _ in range(num_opens):
+        first = None  # gives back what it holds before the next one is opened
+        release_memory(device)
+        first = _ask_first(model, folder, tier, seed)
+        cached.append(first.milliseconds)
+    assert first is not None
+    cache, memory = first.cache, first.memory
+    row = time_tokens(model, cache, 1, num_tokens, config.chunk_size - 1, first.token, read=1)
+    own, shared = cache.num_bytes(), memory.num_bytes()
+    held = {place: own[place] + shared[place] for place in ("device", "host", "disk")}
+    first_tokens = _described("first_token", cached) | {"opens": num_opens}
+    if uncached:
+        first_tokens |= _described("uncached_first_token", uncached)
+    return (
+        row
+        | first_tokens
+        | {
+            "fetch_ms": _fetch_ms(cache, memory.num_chunks, config.retrieval_top_k, device, seed),
+            "bytes": held,
+        }
+    )
+
+
+class _First(NamedTuple):
+    """A first token, and what the next ones are generated with."""
+
+    milliseconds: float
+    token: Tensor  # [1, 1]
+    cache: DRTCache
+    memory: SavedMemory
+
+
+def _ask_first(model: Any, folder: Path, tier: MemoryTier, seed: int) -> _First:
+    """Open a memory and generate the first token behind a question."""
+    device = model.device
+    question = random_tokens(model.config, 1, QUESTION_TOKENS, seed).to(device)
     # the chunk before the question's last token closes, so the first new token is already served
     breaks = prompt_breaks(torch.ones_like(question, dtype=torch.bool)).to(device)
     wait_for(device)
     began = time.perf_counter()
     memory = open_memory(folder, tier)
-    cache = DRTCache(config, memory=memory)
+    cache = DRTCache(model.config, memory=memory)
     logits = model(question, cache=cache, chunk_breaks=breaks, logits_to_keep=1).logits
-    first: Tensor = logits[:, -1:].argmax(-1)
+    token: Tensor = logits[:, -1:].argmax(-1)
     wait_for(device)
-    opened = time.perf_counter() - began
-    row = time_tokens(model, cache, 1, num_tokens, config.chunk_size - 1, first, read=1)
-    own, shared = cache.num_bytes(), memory.num_bytes()
-    held = {place: own[place] + shared[place] for place in ("device", "host", "disk")}
-    return row | {
-        "first_token_ms": opened * 1e3,
-        "fetch_ms": _fetch_ms(cache, memory.num_chunks, config.retrieval_top_k, device, seed),
-        "bytes": held,
-    }
+    return _First((time.perf_counter() - began) * 1e3, token, cache, memory)
+
+
+def _described(name: str, times: Sequence[float]) -> dict[str, float]:
+    low, middle, high = (float(x) for x in np.percentile(times, [20, 50, 90]))
+    return {f"{name}_ms": middle, f"{name}_p20_ms": low, f"{name}_p90_ms": high}
 
 
 def _fetch_ms(cache: DRTCache, num_chunks: int, K: int, device: torch.device, seed: int) -> float:
@@ -215,6 +260,14 @@ def command(
         str | None, typer.Option(help="Tiers, such as host,disk,recompute (default: all).")
     ] = None,
     tokens: Annotated[int, typer.Option(min=2, callback=countable, help="Tokens to time.")] = 192,
+    opens: Annotated[
+        int | None,
+        typer.Option(
+            min=1,
+            callback=countable,
+            help="Times that each memory is opened for its first token (default: by device).",
+        ),
+    ] = None,
     build_tokens: Annotated[
         int | None,
         typer.Option(
@@ -238,6 +291,7 @@ def command(
         preset, lengths, full_attention, device, out, on_gpu="64k,1m,4m", on_cpu="4k,16k"
     )
     all_tiers = _read_tiers(tiers)
+    num_opens = opens or (OPENS_ON_GPU if run.on_gpu else OPENS_ON_CPU)
     reading = build_tokens or (2**22 if run.on_gpu else 2**14)
 
     def measure(
@@ -254,6 +308,7 @@ def command(
                 tiers=all_tiers,
                 folder=Path(place),
                 num_tokens=tokens,
+                num_opens=num_opens,
                 build_tokens=reading,
                 segment_length=min(reading, BLOCK_TOKENS["cuda"] if run.on_gpu else 2**12),
                 with_full_attention=run.with_full_attention,
@@ -265,6 +320,7 @@ def command(
     settings = run.settings() | {
         "tiers": all_tiers,
         "tokens": tokens,
+        "opens": num_opens,
         "memories": "random chunks, written and opened again",
     }
     result = ResultFile("memory", settings, out=out, seed=seed, trials=tokens)

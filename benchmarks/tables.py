@@ -128,13 +128,14 @@ def decoding_table(metrics: dict[str, Any]) -> Table:
 
 
 def memory_table(metrics: dict[str, Any]) -> Table:
-    """Return the times and bytes of saved memories."""
+    """Return the times and bytes of saved memories; of first tokens also p20 and p90."""
     places = ("device", "host", "disk")
     table = _table(
         "preset",
         "tier",
         "tokens",
         "first token, ms",
+        "uncached",
         "ms per token",
         "99th percentile",
         "fetch, ms",
@@ -148,7 +149,8 @@ def memory_table(metrics: dict[str, Any]) -> Table:
                     preset,
                     tier,
                     format_length(int(length)),
-                    row.get("unavailable") or _number(row.get("first_token_ms"), ",.3g"),
+                    row.get("unavailable") or _first_token(row, "first_token"),
+                    _first_token(row, "uncached_first_token"),
                     _number(row.get("median_ms"), ".3g"),
                     _number(row.get("p99_ms"), ".3g"),
                     _number(row.get("fetch_ms"), ".3g"),
@@ -158,7 +160,7 @@ def memory_table(metrics: dict[str, Any]) -> Table:
                     ),
                 )
         rate = measured["building"]["tokens_per_second"]
-        table.add_row(preset, "building", f"{rate:,.0f} tokens/s", *[""] * 7)
+        table.add_row(preset, "building", f"{rate:,.0f} tokens/s", *[""] * 8)
         table.add_section()
     return table
 
@@ -240,6 +242,13 @@ def _spread(timing: dict[str, Any]) -> str:
     if "median_ms" not in timing:
         return ""
     return f"{timing['median_ms']:.3g} ({timing['p20_ms']:.3g}-{timing['p80_ms']:.3g})"
+
+
+def _first_token(row: dict[str, Any], name: str) -> str:
+    if f"{name}_ms" not in row:
+        return "-"
+    low, high = (f"{row[f'{name}_{end}_ms']:,.0f}" for end in ("p20", "p90"))
+    return f"{row[f'{name}_ms']:,.0f} ({low}-{high})"
 
 
 def _number(value: float | None, form: str) -> str:

@@ -21,7 +21,12 @@ KEPT_OF_TOKENS = (
     *("p90_ms", "closing_median_ms", "tokens_per_second", "mean_tokens_per_second"),
     *("peak_mib", "unavailable"),
 )
-KEPT_OF_MEMORIES = (*KEPT_OF_TOKENS, "p99_ms", "first_token_ms", "fetch_ms")
+FIRST_TOKENS = tuple(
+    f"{name}_{what}"
+    for name in ("first_token", "uncached_first_token")
+    for what in ("ms", "p20_ms", "p90_ms")
+)
+KEPT_OF_MEMORIES = (*KEPT_OF_TOKENS, "p99_ms", *FIRST_TOKENS, "opens", "fetch_ms")
 
 
 def main() -> None:
