@@ -53,29 +53,38 @@ def test_loss_and_gradients_are_those_of_the_reference(monkeypatch):
 
 @pytest.mark.gpu
 @pytest.mark.skipif(not ON_GPU, reason="needs a GPU")
-def test_200_steps_of_training_follow_the_loss_curve_of_the_reference(monkeypatch):
+def test_in_bfloat16_gradients_are_as_exact_as_the_references_all_along_a_training(monkeypatch):
+    """Not the loss curves: a millionth of a weight moves those by 0.02 within 200 steps."""
     config = drt_tiny(vocab_size=256, retrieval_noise="none")
     generator = torch.Generator().manual_seed(0)
     # every row says its first half again, so that attention and retrieval have something to learn
     half = torch.randint(0, 255, (200, 8, 120), generator=generator)
     rows = torch.cat([half, half], dim=-1).cuda()
-    curves = []
-    for impl in ("reference", "triton"):
+    torch.manual_seed(1)
+    model = DRTForCausalLM(config).cuda().train()
+    optimizer = torch.optim.AdamW(model.parameters(), lr=1e-3)
+
+    def gradient(ids, impl, in_bfloat16=True):
         use(monkeypatch, impl)
-        torch.manual_seed(1)
-        model = DRTForCausalLM(config).cuda().train()
-        optimizer = torch.optim.AdamW(model.parameters(), lr=1e-3)
-        losses = []
-        for ids in rows:
-            with torch.autocast("cuda", torch.bfloat16):
-                loss = model(ids, labels=ids, return_logits=False).loss
-            loss.backward()
-            optimizer.step()
-            optimizer.zero_grad()
-            losses.append(loss.detach())
-        curves.append(torch.stack(losses).cpu())
-    plain, fast = curves
-    print(f"loss at 1, 100, 200: {plain[[0, 99, 199]].tolist()} and {fast[[0, 99, 199]].tolist()}")
-    assert plain[-20:].mean() < plain[:20].mean() - 0.1
-    assert (plain - fast).abs().mean() < 0.01
-    assert (plain[-20:].mean() - fast[-20:].mean()).abs() < 0.02
+        optimizer.zero_grad()
+        with torch.autocast("cuda", torch.bfloat16, enabled=in_bfloat16):
+            loss = model(ids, labels=ids, return_logits=False).loss
+        loss.backward()
+        return loss.detach(), torch.cat([p.grad.flatten() for p in model.parameters()])
+
+    losses = []
+    for step, ids in enumerate(rows):
+        if step % 50 == 0:
+            exact, plain, fast = (
+                gradient(ids, "reference", False),
+                gradient(ids, "reference"),
+                gradient(ids, "triton"),
+            )
+            errors = [((x[1] - exact[1]).norm() / exact[1].norm()).item() for x in (plain, fast)]
+            print(f"step {step}: losses {exact[0]:.5f}, {plain[0]:.5f}, {fast[0]:.5f}, {errors}")
+            assert errors[1] < 1.5 * errors[0]
+            assert (fast[0] - exact[0]).abs() < 1.5 * (plain[0] - exact[0]).abs() + 1e-3
+        losses.append(gradient(ids, "triton")[0])
+        optimizer.step()
+    curve = torch.stack(losses)
+    assert curve[-20:].mean() < curve[:20].mean() - 0.1

@@ -181,6 +181,9 @@ def step_wrapped(rank: int, store: str, results: Path, wrapper: str) -> None:
         for module in model.modules():
             if type(module).__name__ in model._no_split_modules:
                 fully_shard(module, mesh=mesh)
+        # accelerate shards these apart, so that calling the head runs hooks
+        tail = [model.model.norm, model.model.embed_tokens, model.lm_head]
+        fully_shard(tail, mesh=mesh, reshard_after_forward=False)
         fully_shard(model, mesh=mesh)
     ids = torch.randint(0, 30, (2, 64), generator=torch.Generator().manual_seed(128))
     rows = ids[rank : rank + 1]

@@ -15,7 +15,7 @@ from gcattn.models.call_plan import CallPlan
 from gcattn.models.configuration_drt import DRTConfig
 from gcattn.models.defaults import in_wanted_form
 from gcattn.models.generation import DRTGenerationMixin
-from gcattn.models.head_loss import summed_loss
+from gcattn.models.head_loss import is_plain_linear, summed_loss
 from gcattn.models.modeling_drt import DRTModel
 from gcattn.models.outputs import DRTCausalLMOutput
 from gcattn.models.pretrained import DRTPreTrainedModel
@@ -175,6 +175,9 @@ class DRTForCausalLM(DRTPreTrainedModel, DRTGenerationMixin):
     ) -> Tensor:
         """Return the mean loss of the targets [B, T], or their sum over `num_items`."""
         items = (targets != IGNORED).sum() if num_items is None else torch.as_tensor(num_items)
+        if logits is None and not is_plain_linear(self.lm_head):
+            # here, since a compiled `_summed_loss` takes in no hooks, such as FSDP's
+            logits = self.lm_head(hidden)
         # without a label there is no loss, rather than 0 / 0
         return self._summed_loss(hidden, targets, logits) / items.clamp_min(1)
 
