@@ -3,8 +3,8 @@
 import os
 import sys
 
-# about half a millisecond: longer than the host needs from one operator to the next
-SPINS = "20000"
+# less than half a millisecond, and longer than most gaps between two operators
+SPINS = "10000"
 _VARIABLES = ("GOMP_SPINCOUNT", "OMP_WAIT_POLICY")
 
 
