@@ -221,6 +221,24 @@ def compilation_table(metrics: dict[str, Any]) -> Table:
     return table
 
 
+def devices_table(metrics: dict[str, Any]) -> Table:
+    """Return how fast each way of sharing trains, and how much faster than one device."""
+    table = _table("way", "devices", "tokens/s", "p20", "p80", "times one", "first step s")
+    for way, row in metrics.items():
+        if "unavailable" in row:
+            table.add_row(way, row["unavailable"])
+            continue
+        speeds = ("tokens_per_second", "p20_tokens_per_second", "p80_tokens_per_second")
+        table.add_row(
+            way,
+            str(row["devices"]),
+            *(f"{row[key]:,.0f}" for key in speeds),
+            _number(row.get("times_one"), ".2f"),
+            f"{row['first_step_s']:.1f}",
+        )
+    return table
+
+
 def _table(*columns: str) -> Table:
     table = Table(*columns)
     for number, column in enumerate(table.columns):

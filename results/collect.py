@@ -89,6 +89,8 @@ def lines_of(result: dict[str, Any], method: str, seed: int | None = None) -> li
     found = next((lines for key, lines in kinds.items() if key in metrics), None)
     if found is None and all("first_step_seconds" in of for of in metrics.values()):
         found = _compilation
+    if found is None and all("whole_s" in of for of in metrics.values()):
+        found = _devices
     if found is None and all("tiers" in of for of in metrics.values()):
         found = _memories
     if found is None:
@@ -281,6 +283,17 @@ def _compilation(result: dict[str, Any]) -> Iterator[Line]:
         kept = {key: measured[key] for key in ("graphs", "graph_breaks", "tokens_per_second")}
         kept["first_evaluation_seconds"] = measured["first_evaluation_seconds"]
         yield line | {"score": measured["first_step_seconds"]} | kept
+
+
+def _devices(result: dict[str, Any]) -> Iterator[Line]:
+    config = result["config"]
+    shape = {"preset": config["preset"], "rows": config["batch"], "length": config["tokens"]}
+    keys = ("devices", "times_one", "first_step_s", "unavailable")
+    for way, measured in result["metrics"].items():
+        line = {"method": way, **shape, "task": "training on several GPUs", "set": config["set"]}
+        kept = {key: measured[key] for key in keys if key in measured}
+        speeds = {key: n for key, n in measured.items() if key.endswith("tokens_per_second")}
+        yield line | {"score": speeds.get("tokens_per_second")} | kept | speeds
 
 
 def _by_preset(result: dict[str, Any]) -> Iterator[Line]:

@@ -46,7 +46,7 @@ def written(folder, name):
     return result
 
 
-@pytest.mark.parametrize("name", ["check", "decode", "op", "prefill", "train", "memory"])
+@pytest.mark.parametrize("name", ["check", "decode", "devices", "op", "prefill", "train", "memory"])
 def test_help_shows_no_bound_that_nobody_reaches(capsys, name):
     code, shown, _ = run(capsys, f"{name} --help")
     assert code == 0 and "--help" in shown
