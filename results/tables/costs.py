@@ -3,7 +3,7 @@
 from typing import Any
 
 from results.collect import Line
-from results.tables.study import Table, scores, source, table, values
+from results.tables.study import NOT_MEASURED, Table, scores, source, table, values
 
 # contestants of the table of the operator by length
 BY_LENGTH = ("gcattn", "gather + SDPA", "SDPA full causal", "gcattn sliding window")
@@ -155,15 +155,20 @@ def bench_decode(comparison: str) -> str:
     return made + source("decoding", lines)
 
 
-def bench_memory() -> str:
+def bench_memory(comparison: str) -> str:
     """Return what a token costs on a saved memory, by model, tier and length."""
-    lines = scores("memory", task="decoded token")
+    lines = scores("memory", comparison=comparison, task="decoded token")
+    first_tokens = ["first_token"]
+    columns = ["model", "tier", "memory, tokens", "first token, ms"]
+    if any("uncached_first_token_ms" in line for line in lines):
+        first_tokens.append("uncached_first_token")
+        columns.append("files not cached, ms")
     rows = [
         [
             f"`{line['preset']}`",
             line["method"],
             f"{line['length']:,}",
-            f"{line['first_token_ms']:,.0f}",
+            *(_first_token(line, name) for name in first_tokens),
             f"{line['score']:.2f}",
             f"{line['p99_ms']:.0f}",
             f"{line['fetch_ms']:.1f}",
@@ -171,14 +176,22 @@ def bench_memory() -> str:
         ]
         for line in lines
     ]
-    columns = ["model", "tier", "memory, tokens", "first token, ms", "median token, ms"]
-    columns += ["99th percentile, ms", "fetch of 8 chunks, ms", "MiB, device", "host", "disk"]
-    return table(columns, rows) + source("memory", lines)
+    columns += ["median token, ms", "99th percentile, ms", "fetch of 8 chunks, ms", "MiB, device"]
+    return table([*columns, "host", "disk"], rows) + source("memory", lines)
+
+
+def _first_token(line: Line, name: str) -> str:
+    """Write the median of first tokens, with the 20th and 90th percentile where there are some."""
+    if f"{name}_ms" not in line:
+        return NOT_MEASURED
+    ends = [line[f"{name}_{end}_ms"] for end in ("p20", "p90") if f"{name}_{end}_ms" in line]
+    spread = f" ({'–'.join(f'{end:,.0f}' for end in ends)})" if ends else ""
+    return f"{line[f'{name}_ms']:,.0f}{spread}"
 
 
 def building() -> str:
     """Return how fast one GPU makes chunks."""
-    lines = scores("memory", task="building")
+    lines = scores("memory", comparison="memory", task="building")
     rows = [[f"`{x['preset']}`", f"{x['length']:,}", f"{x['score']:,.0f}"] for x in lines]
     return table(["model", "tokens read", "tokens/s"], rows) + source("memory", lines)
 
@@ -216,7 +229,8 @@ TABLES: dict[str, tuple[str, Table]] = {
     "bench-op-lengths": ("operator", bench_op_lengths),
     "bench-op-wall": ("operator", operator_wall),
     "bench-compile": ("training_steps", compilation),
-    "bench-memory": ("memory", bench_memory),
+    "bench-memory": ("memory", lambda: bench_memory("memory")),
+    "bench-memory-cpu": ("memory", lambda: bench_memory("cpu")),
     "bench-building": ("memory", building),
     "bench-extremes": ("extremes", bench_extremes),
     "bench-model": ("prefill", bench_model),
