@@ -3,8 +3,8 @@
 import os
 import sys
 
-# less than half a millisecond, and longer than most gaps between two operators
-SPINS = "10000"
+# under a millisecond, and longer than most gaps between two operators
+SPINS = "20000"
 _VARIABLES = ("GOMP_SPINCOUNT", "OMP_WAIT_POLICY")
 
 
