@@ -239,5 +239,6 @@ TABLES: dict[str, tuple[str, Table]] = {
     "bench-train-growth": ("training_steps", lambda: training_steps("growth")),
     "bench-decode": ("decoding", lambda: bench_decode("decoding")),
     "bench-decode-cpu": ("decoding", lambda: bench_decode("cpu")),
+    "bench-decode-cpu-xeon": ("decoding", lambda: bench_decode("cpu, Xeon")),
     "bench-decode-batch": ("decoding", lambda: bench_decode("32 rows")),
 }
