@@ -63,7 +63,8 @@ def test_near_questions_come_at_every_order_of_magnitude(shards, words):
 @pytest.mark.parametrize(("near", "noisy"), [(0.0, 0.0), (1.0, 1.0)])
 # the worded tasks are told in words of their own: test_worded_needles.py
 @pytest.mark.parametrize(
-    "name", [n for n in TASK_NAMES if not n.startswith(("worded", "people", "free", "cloze"))]
+    "name",
+    [n for n in TASK_NAMES if not n.startswith(("worded", "people", "free", "cloze", "notes"))],
 )
 def test_every_answer_follows_from_the_row_before_it(name, near, noisy, shards, words):
     say = words.phrases

@@ -10,6 +10,7 @@ from gcattn.data.needle_tasks.cloze import cloze
 from gcattn.data.needle_tasks.exercise import Exercise
 from gcattn.data.needle_tasks.free_wordings import FreeWordings
 from gcattn.data.needle_tasks.haystack import Haystack
+from gcattn.data.needle_tasks.notes import notes
 from gcattn.data.needle_tasks.people import free_people, people
 from gcattn.data.needle_tasks.secrets import (
     multi_key,
@@ -74,6 +75,7 @@ _TASKS: dict[str, tuple[Draw, int | None]] = {
     "variables": (variables, 3),
     "self-copy": (self_copy, 16),
     "cloze": (cloze, 4),
+    "notes": (notes, 4),
     **{f"worded-{name}": (_listed(draw), count) for name, (draw, count) in _WORDED.items()},
     "people": (people, 4),
     **{f"free-{name}": (_free(draw), count) for name, (draw, count) in _WORDED.items()},
@@ -92,7 +94,7 @@ class NeedleTask:
         name: One of `TASK_NAMES`.
         count: Keys (multi-key), values (multi-value), questions (multi-query), chains (two-hop,
             three-hop, their direct and varied forms), variables of a value (variables) or tokens
-            to continue with (self-copy), people (people), sentences (cloze);
+            to continue with (self-copy), people (people), sentences (cloze), notes (notes);
             the worded forms count the same.
 
     Raises:
