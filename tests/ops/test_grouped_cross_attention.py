@@ -22,12 +22,18 @@ SINKS = [None, 0.0, 1.5]
 
 
 def apply(inputs, **kwargs):
-    """Call the operator, which without a gradient runs other lines: every claim is about both."""
+    """Call the operator, which without a gradient runs other lines: every claim is about both.
+
+    Some processors round products of 16 bits elsewhere in each.
+    """
     kwargs = {"chunk_lengths": inputs.chunk_lengths} | kwargs
     tensors = inputs.q, inputs.k, inputs.v, inputs.chunk_indices, inputs.chunk_weights
     out = grouped_cross_attention(*tensors, **kwargs)
     with torch.no_grad():
-        torch.testing.assert_close(grouped_cross_attention(*tensors, **kwargs), out.detach())
+        other = grouped_cross_attention(*tensors, **kwargs)
+    is_wide = out.dtype.itemsize > 2
+    rounding = {} if is_wide else {"rtol": 0, "atol": 8 * torch.finfo(out.dtype).eps}
+    torch.testing.assert_close(other, out.detach(), **rounding)
     return out
 
 
