@@ -5,11 +5,11 @@ from __future__ import annotations
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, TypeAlias
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 from accelerate import PartialState
 from rich.console import Console
-from transformers import TrainerState, set_seed
+from transformers import TrainerCallback, TrainerState, set_seed
 from transformers.utils import logging as transformers_logging
 
 from gcattn.data.answer_rows import AnswerRows
@@ -26,7 +26,7 @@ from gcattn.train.arguments import training_arguments
 from gcattn.train.checkpoints import checkpoint_step, checkpoint_to_resume, reading
 from gcattn.train.compilation import compile_layers
 from gcattn.train.config import TrainConfig
-from gcattn.train.freed_memory import keep_freed_memory
+from gcattn.train.freed_memory import give_back_excess, keep_freed_memory
 from gcattn.train.interruption import Interruption
 from gcattn.train.model import build_model
 from gcattn.train.out_of_memory import naming_full_memory
@@ -62,6 +62,14 @@ class TrainingOutcome:
     model_folder: Path | None
 
 
+class _GiveBack(TrainerCallback):
+    """Bounds the freed memory that is kept."""
+
+    def on_step_end(self, *args: Any, **kwargs: Any) -> None:
+        """Give back what is too much."""
+        give_back_excess()
+
+
 def run_training(
     config: TrainConfig,
     *,
@@ -87,7 +95,6 @@ def run_training(
         OutOfMemoryError: The run does not fit into memory.
         OSError: The output folder is not writable; a full disk is a `DiskFullError`.
     """
-    keep_freed_memory()
     with naming_full_disk(config.output), naming_full_memory(), ExitStack() as until_the_end:
         return _run(config, resume, overwrite, console or Console(stderr=True), until_the_end)
 
@@ -130,6 +137,8 @@ def _run(
     display = ProgressDisplay(console, trainer.tokens_per_step)
     for callback in (Rhythm(), records, display, interruption):
         trainer.add_callback(callback)
+    if keep_freed_memory():
+        trainer.add_callback(_GiveBack())
     if processes.is_main_process:
         for line in (*complaints, *_introduction(config, trainer, model, checkpoint, resume)):
             console.print(line, highlight=False, soft_wrap=True)
