@@ -29,6 +29,7 @@ from benchmarks.tables import devices_table
 from gcattn.cli.limits import countable
 from gcattn.cli.paths import RESULTS
 from gcattn.cli.program import run_command
+from gcattn.compare.runs import program
 from gcattn.data import TokenShardWriter, load_tokenizer
 from gcattn.train.run_log import LOG_FILE, read_log
 
@@ -65,9 +66,9 @@ def measure(
         file = Path(place) / "train.yaml"
         file.write_text(yaml.safe_dump(training | {"output": str(output)}), encoding="utf-8")
         sharded = ["training.fsdp=true"] if way == "fsdp" else []
-        command = [*_launcher(processes), "train", str(file), *changes, *sharded]
+        command = [*program(processes), "train", str(file), *changes, *sharded]
         process = subprocess.Popen(
-            [sys.executable, "-m", *command],
+            [sys.executable, *command],
             cwd=Path(__file__).parents[1],
             env=_environment(place, processes),
             stdout=subprocess.PIPE,
@@ -160,13 +161,6 @@ def command(
             metrics[way] = row | {"whole_s": time.perf_counter() - began}
             result.write(metrics)
     result.finish(metrics, devices_table, num_labels=1)
-
-
-def _launcher(processes: int) -> list[str]:
-    if processes == 1:
-        return ["gcattn.cli"]
-    launcher = ["torch.distributed.run", "--standalone", f"--nproc_per_node={processes}"]
-    return [*launcher, "-m", "gcattn.cli"]
 
 
 def _environment(place: str, processes: int) -> dict[str, str]:

@@ -139,7 +139,7 @@ def run_all(
                 log = (runs_folder / f"{run.name}.log").open("ab")
                 environment = _environment(own, shared=len(devices) > 1)
                 process = subprocess.Popen(
-                    [sys.executable, *_module(len(own)), *command, run.name],
+                    [sys.executable, *program(len(own)), *command, run.name],
                     stdout=log,
                     stderr=log,
                     env=environment,
@@ -169,8 +169,8 @@ def run_all(
     return failed
 
 
-def _module(processes: int) -> list[str]:
-    """Return what the interpreter is told to run: the program, or as many of it side by side."""
+def program(processes: int) -> list[str]:
+    """Return what the interpreter is told to run: this program, or several of it under torchrun."""
     if processes == 1:
         return ["-m", "gcattn.cli"]
     launcher = ["-m", "torch.distributed.run", "--standalone", "--nproc_per_node", str(processes)]

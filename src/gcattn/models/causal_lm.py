@@ -175,8 +175,9 @@ class DRTForCausalLM(DRTPreTrainedModel, DRTGenerationMixin):
     ) -> Tensor:
         """Return the mean loss of the targets [B, T], or their sum over `num_items`."""
         items = (targets != IGNORED).sum() if num_items is None else torch.as_tensor(num_items)
-        if logits is None and not is_plain_linear(self.lm_head):
-            # here, since a compiled `_summed_loss` takes in no hooks, such as FSDP's
+        if is_plain_linear(self.lm_head):
+            logits = None
+        elif logits is None:
             logits = self.lm_head(hidden)
         # without a label there is no loss, rather than 0 / 0
         return self._summed_loss(hidden, targets, logits) / items.clamp_min(1)

@@ -15,18 +15,18 @@ def summed_loss(head: nn.Module, hidden: Tensor, targets: Tensor, logits: Tensor
     """Return the summed cross-entropy of the logits that `head` gives for hidden states [B, T, E].
 
     A plain linear layer need not be called: its weight times a slice of tokens at a time gives the
-    same. An adapter, a quantised weight, or hooks that fetch it take part only in a call.
+    same. An adapter, a quantised weight, or hooks that fetch it take part only in a call, which is
+    the caller's: no compiled graph holds hooks, such as FSDP's.
 
     Args:
         head: The output layer.
         hidden: Its input, [B, T, E].
         targets: Ids to predict, [B, T]; -100 where there is no loss.
-        logits: What `head` made of `hidden`, [B, T, V], where that is known already.
+        logits: What `head` made of `hidden`, [B, T, V]; None: the layer is plain.
     """
-    if is_plain_linear(head):
+    if logits is None:
         assert isinstance(head.weight, Tensor)
         return linear_cross_entropy(hidden.flatten(0, 1), head.weight, targets.flatten())
-    logits = head(hidden) if logits is None else logits
     wide = logits.flatten(0, 1).to(torch.promote_types(logits.dtype, torch.float32))
     return F.cross_entropy(wide, targets.flatten(), ignore_index=IGNORED, reduction="sum")
 
