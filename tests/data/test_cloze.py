@@ -1,12 +1,11 @@
 """Claims about the task `cloze`: what people have written, asked for by its own words."""
 
-from random import Random
-
 import numpy as np
 import pytest
+from natural_exercises import asked, exercises, read
 
 from gcattn.data import TokenShards, TokenShardWriter
-from gcattn.data.needle_tasks import Haystack, NeedleTask, NeedleVocabulary
+from gcattn.data.needle_tasks import Haystack
 
 PROSE = (
     "The lighthouse keeper had counted the ships for thirty years. In 1874 he moved to Bergen with "
@@ -29,31 +28,20 @@ def haystack(tokenizer, tmp_path_factory):
     return haystack_of(PROSE * 20, tokenizer, tmp_path_factory.mktemp("prose") / "shards")
 
 
-def exercises(tokenizer, haystack, split, number=60, name="cloze:2"):
-    words = NeedleVocabulary(tokenizer, split)
-    for seed in range(number):
-        yield words, NeedleTask.parse(name).draw(Random(seed), words, haystack)
-
-
-def read(words, ids):
-    return words.decode(list(ids)).strip()
-
-
 @pytest.mark.parametrize("split", ["train", "validation"])
 def test_a_sentence_of_the_text_answers_a_question_in_its_words(tokenizer, haystack, split):
     answers = set()
-    for words, exercise in exercises(tokenizer, haystack, split):
+    for words, exercise in exercises(tokenizer, haystack, split, "cloze:2", 60):
         assert len(exercise.questions) == (2 if split == "train" else 1)
         for question in exercise.questions:
             needle = exercise.needles[question.evidence[0]]
             sentence, answer = read(words, needle.token_ids), read(words, question.answer)
             assert sentence in SENTENCES
             assert answer == read(words, needle.token_ids[needle.start : needle.stop])
-            prompt = words.decode(list(question.prompt))
-            asked = prompt.removeprefix("\n\nQuestion: ").split("?\nAnswer:")[0]
-            shared = [w for w in asked.split()[1:] if len(w) > 3 and w in sentence]
+            put = asked(words, question)
+            shared = [w for w in put.split()[1:] if len(w) > 3 and w in sentence]
             assert len(shared) >= 2
-            assert not set(answer.lower().split()) & set(asked.lower().split()[1:])
+            assert not set(answer.lower().split()) & set(put.lower().split()[1:])
             answers.add(answer)
     assert {"1874", "Bergen", "Ingrid Halvorsen"} <= answers
     # no name is cut, and a capital alone makes none
@@ -64,7 +52,7 @@ def test_a_text_without_sentences_is_asked_about_too(tokenizer, tmp_path):
     other = haystack_of(
         "alpha = compute(width, height) # marker\n" * 200, tokenizer, tmp_path / "s"
     )
-    for words, exercise in exercises(tokenizer, other, "train", 5, "cloze:1"):
+    for words, exercise in exercises(tokenizer, other, "train", "cloze:1", 5):
         needle = exercise.needles[0]
         answer = read(words, exercise.questions[0].answer)
         assert answer == read(words, needle.token_ids[needle.start : needle.stop])
@@ -73,4 +61,4 @@ def test_a_text_without_sentences_is_asked_about_too(tokenizer, tmp_path):
 def test_a_text_without_words_is_refused(tokenizer, tmp_path):
     other = haystack_of("-- " * 400, tokenizer, tmp_path / "shards")
     with pytest.raises(ValueError, match="holds no words to ask about"):
-        next(exercises(tokenizer, other, "train"))
+        next(exercises(tokenizer, other, "train", "cloze:2", 1))

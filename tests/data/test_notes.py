@@ -1,12 +1,13 @@
 """Claims about the task `notes`: short sentences about any things, asked about as people ask."""
 
-from random import Random
+import re
 
 import numpy as np
 import pytest
+from natural_exercises import asked, exercises, read
 
 from gcattn.data import TokenShards, TokenShardWriter
-from gcattn.data.needle_tasks import Haystack, NeedleTask, NeedleVocabulary
+from gcattn.data.needle_tasks import Haystack
 from gcattn.data.needle_tasks.note_frames import EVALUATION_FRAMES, TRAINING_FRAMES
 from gcattn.data.needle_tasks.notes import _VALUES
 from gcattn.data.words.templates import word_runs
@@ -23,38 +24,31 @@ def haystack(tokenizer, tmp_path_factory):
     return Haystack(TokenShards(folder))
 
 
-def exercises(tokenizer, haystack, split, number=200, name="notes:3"):
-    words = NeedleVocabulary(tokenizer, split)
-    for seed in range(number):
-        yield words, NeedleTask.parse(name).draw(Random(seed), words, haystack)
-
-
-def read(words, ids):
-    return words.decode(list(ids)).strip()
-
-
 @pytest.mark.parametrize("split", ["train", "validation"])
 def test_a_note_holds_the_answer_and_words_of_the_question(tokenizer, haystack, split):
-    for words, exercise in exercises(tokenizer, haystack, split):
+    for words, exercise in exercises(tokenizer, haystack, split, "notes:3", 200):
         assert len(exercise.needles) == 3
         assert len(exercise.questions) == (3 if split == "train" else 1)
         notes = [read(words, needle.token_ids) for needle in exercise.needles]
         for question in exercise.questions:
             needle, answer = exercise.needles[question.evidence[0]], read(words, question.answer)
             assert answer == read(words, needle.token_ids[needle.start : needle.stop])
-            prompt = words.decode(list(question.prompt))
-            asked = prompt.removeprefix("\n\nQuestion: ").split("?\nAnswer:")[0]
-            assert not {"{", "}", "|"} & set(asked + "".join(notes))
-            assert asked[0].isupper()
-            wanted = {word for word in asked.split() if len(word) > 2}
-            assert len(wanted & set(notes[question.evidence[0]].split())) >= 1
-            assert answer not in asked
+            put, note = asked(words, question), notes[question.evidence[0]]
+            assert not {"{", "}", "|"} & set(put + "".join(notes))
+            assert put[0].isupper()
+            shared = set(re.findall(r"\w{4,}", put)) & set(re.findall(r"\w{4,}", note))
+            assert shared and answer not in put
 
 
 def test_notes_of_a_thing_are_told_once(tokenizer, haystack):
-    for words, exercise in exercises(tokenizer, haystack, "validation"):
+    for words, exercise in exercises(tokenizer, haystack, "validation", "notes:3", 200):
         notes = [read(words, needle.token_ids) for needle in exercise.needles]
         assert len(set(notes)) == len(notes)
+
+
+def test_there_are_things_for_any_number_of_notes(tokenizer, haystack):
+    (_, exercise), *_ = exercises(tokenizer, haystack, "validation", "notes:1000", 1)
+    assert len(exercise.needles) == 1000
 
 
 def test_every_frame_can_be_filled_and_asks_for_a_kind_of_value():
@@ -78,7 +72,7 @@ def test_things_of_evaluation_are_not_those_of_training(tokenizer, haystack):
     told = {
         split: {
             read(words, needle.token_ids)
-            for words, exercise in exercises(tokenizer, haystack, split)
+            for words, exercise in exercises(tokenizer, haystack, split, "notes:3", 200)
             for needle in exercise.needles
         }
         for split in ("train", "validation")

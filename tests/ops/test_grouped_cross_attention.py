@@ -31,8 +31,8 @@ def apply(inputs, **kwargs):
     out = grouped_cross_attention(*tensors, **kwargs)
     with torch.no_grad():
         other = grouped_cross_attention(*tensors, **kwargs)
-    is_wide = out.dtype.itemsize > 2
-    rounding = {} if is_wide else {"rtol": 0, "atol": 8 * torch.finfo(out.dtype).eps}
+    eps = torch.finfo(out.dtype).eps
+    rounding = {} if out.dtype.itemsize > 2 else {"rtol": eps, "atol": eps}
     torch.testing.assert_close(other, out.detach(), **rounding)
     return out
 

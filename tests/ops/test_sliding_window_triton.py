@@ -84,7 +84,7 @@ def poison(device):
 def test_kernels_stay_within_the_error_of_the_reference(B, L, P, W, H, G, D, with_documents, dtype):
     torch.manual_seed(L + D)
     # numpy's exp2 differs between processors by a unit in the last place
-    factor = 3.0 if dtype == torch.float32 else 2.0
+    factor = 2.25 if dtype == torch.float32 else 2.0
     inputs = make(B, L, P, H, G, D, dtype)
     check(inputs, W=W, with_documents=with_documents, factor=factor)
 

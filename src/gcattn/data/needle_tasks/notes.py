@@ -27,6 +27,17 @@ _SAME_FRAME_SHARE = 0.5
 # of things, those whose noun is any word of the text
 _TEXT_NOUN_SHARE = 0.3
 _PASSAGE = 60
+_THINGS = (
+    "the {front} {noun}",
+    "the {noun} of the {other}",
+    "the {front} {noun} of the {other}",
+    "the {noun} {spot} the {other}",
+    "the {nth} {front} {noun}",
+    "the {front} {noun} in {t}",
+    "the {noun} of {p}",
+    "our {front} {noun}",
+)
+_TRIES = 100
 _SPOTS = ("behind", "under", "beside", "inside", "near", "opposite", "on top of", "in front of")
 _DAYS = ("Monday", "Tuesday", "Wednesday", "Thursday", "Friday", "Saturday", "Sunday")
 _ORDINALS = ("first", "second", "third", "last")
@@ -80,10 +91,14 @@ class _Source:
 
     def thing(self) -> tuple[str, str]:
         """Draw a thing of the split, such as "the copper kettle of the brewer", and its noun."""
+        tried = 0
         while True:
             noun, thing = self._thing()
-            if split_of_text(thing) == self._words.split and noun not in self._used:
-                self._used.add(noun)
+            tried += 1
+            # of very many notes some share a noun
+            is_new = thing not in self._used if tried > _TRIES else noun not in self._used
+            if is_new and split_of_text(thing) == self._words.split:
+                self._used.update((noun, thing))
                 return thing, f"the {noun}"
 
     def things(self) -> str:
@@ -110,22 +125,24 @@ class _Source:
         made_up = self._words.texts.draw(rng, "made-up")[0].split()[0]
         return rng.choice((rng.choice(NOUNS), made_up)).capitalize()
 
+    def named_in(self, *texts: str) -> dict[str, str]:
+        """Draw the things, people and towns that some texts have places for."""
+        draws = {"n": self.things, "p": self.person, "t": self.town}
+        return {
+            place: draw()
+            for place, draw in draws.items()
+            if any(f"{{{place}}}" in x for x in texts)
+        }
+
     def _thing(self) -> tuple[str, str]:
         rng = self._rng
         noun = self._text_noun() if rng.random() < _TEXT_NOUN_SHARE else rng.choice(NOUNS)
         front = rng.choice((*ADJECTIVES, *COLOURS, *MATERIALS, *NOUNS))
         other = rng.choice(NOUNS)
-        forms = (
-            f"the {front} {noun}",
-            f"the {noun} of the {other}",
-            f"the {front} {noun} of the {other}",
-            f"the {noun} {rng.choice(_SPOTS)} the {other}",
-            f"the {rng.choice(_ORDINALS[:3])} {front} {noun}",
-            f"the {front} {noun} in {self.town()}",
-            f"the {noun} of {self.person()}",
-            f"our {front} {noun}",
-        )
-        return noun, rng.choice(forms)
+        form = rng.choice(_THINGS)
+        parts = {"front": front, "noun": noun, "other": other}
+        parts |= {"spot": rng.choice(_SPOTS), "nth": rng.choice(_ORDINALS[:3])}
+        return noun, fill(form, **parts, **self.named_in(form))
 
     def _text_noun(self) -> str:
         place = self._rng.randrange(self._haystack.num_tokens)
@@ -205,19 +222,18 @@ def _write(
     rng: Random, source: _Source, frame: Sequence[str], lead: str, short_share: float
 ) -> _Note:
     kind, statements, questions = frame
+    statement, question = rng.choice(statements.split("|")), rng.choice(questions.split("|"))
     thing, short = source.thing()
-    about = {"a": thing, "n": source.things(), "p": source.person(), "t": source.town()}
+    about = source.named_in(statement, question) | {"a": thing, "A": _capital(thing)}
     asked = about | {"a": short if rng.random() < short_share else thing}
-    about["A"] = _capital(thing)
     value = _VALUES[kind](rng, source)
-    said, _, rest = rng.choice(statements.split("|")).partition("{value}")
+    said, _, rest = statement.partition("{value}")
     before = _capital(fill(said, **about))
     if not before:
         value = _capital(value)
     start = len(lead) + len(before)
     text = f"{lead}{before}{value}{fill(rest, **about)}"
-    question = _capital(fill(rng.choice(questions.split("|")), **asked))
-    return _Note(text, start, start + len(value), question)
+    return _Note(text, start, start + len(value), _capital(fill(question, **asked)))
 
 
 def _capital(text: str) -> str:
