@@ -20,4 +20,4 @@ def read(words, ids):
 def asked(words, question):
     """Return a question as it was put."""
     prompt = words.decode(list(question.prompt))
-    return prompt.removeprefix("\n\nQuestion: ").split("?\nAnswer:")[0]
+    return prompt.removeprefix("\n\nQuestion: ").split("\nAnswer:")[0].removesuffix("?")

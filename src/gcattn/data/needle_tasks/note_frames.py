@@ -1,108 +1,62 @@
 """What notes say of things, and how people ask for it: no run of four words is in both splits.
 
-A row is the kind of value, statements and questions; several of one row mean the same, divided by a
-bar. {a} is a thing ("the copper kettle"), {A} the same at the beginning of a sentence, {n} things
-in the plural, {p} a person, {t} a town, and {value} what is asked for.
+A block of a file is one note in several wordings, then questions: "year? When was {a} built?" asks
+for what stands in place of {year}. {a} is a thing ("the copper kettle"), {A} the same at the
+beginning of a sentence, {n} things in the plural, {p} a person and {t} a town; any other place is a
+kind of value, "_2" behind it a second one of the kind.
 """
 
-# fmt: off
-TRAINING_FRAMES: tuple[tuple[str, str, str], ...] = (
-    ("person", "{A} belongs to {value}.|{value} owns {a}.|{A} is the property of {value}.", "Whom does {a} belong to?|Who owns {a}?|Whose is {a}?"),
-    ("person", "{value} looks after {a}.|{A} is in the care of {value}.", "Who looks after {a}?|Who cares for {a}?|Who is in charge of {a}?"),
-    ("person", "{value} repaired {a} last winter.|{A} was repaired by {value}.", "Who repaired {a}?|By whom was {a} repaired?|Who has repaired {a}?"),
-    ("person", "Ask {value} about {a}.|Questions about {a} go to {value}.", "Whom should one ask about {a}?|Who can be asked about {a}?|Who answers questions about {a}?"),
-    ("person", "{A} was built by {value}.|{value} built {a} in a single summer.", "Who built {a}?|By whom was {a} built?|Who was the builder of {a}?"),
-    ("person", "{value} keeps the key of {a}.|The key of {a} is with {value}.", "Who keeps the key of {a}?|Who has the key of {a}?|Whom do you ask for the key of {a}?"),
-    ("person", "While {p} is away, {value} decides about {a}.", "Who decides about {a} while {p} is away?|Who decides about {a}?"),
-    ("person", "{value} was the first to notice {a}.", "Who noticed {a} first?|Who was the first to notice {a}?"),
-    ("person", "{A} is a present from {value}.|{value} gave us {a}.", "From whom is {a} a present?|Who gave us {a}?|Whose present is {a}?"),
-    ("person", "{value} signs for {a} when it arrives.", "Who signs for {a}?|Who signs when {a} arrives?"),
-    ("person", "{value} teaches newcomers about {a}.", "Who teaches newcomers about {a}?|Who explains {a} to newcomers?"),
-    ("person", "{value} has borrowed {a} until Easter.|{A} is lent to {value}.", "Who has borrowed {a}?|To whom is {a} lent?|Who has {a} now?"),
-    ("person", "{value} would like to buy {a}.", "Who would like to buy {a}?|Who wants {a}?"),
-    ("person", "Without {value} nobody would understand {a}.", "Who understands {a}?|Without whom would nobody understand {a}?"),
-    ("person", "{p} works with {value} on {a}.", "With whom does {p} work on {a}?|Who works with {p} on {a}?"),
-    ("place", "{A} stands in {value}.|In {value} stands {a}.", "Where does {a} stand?|In which town does {a} stand?|Which town has {a}?"),
-    ("place", "{A} comes from {value}.|We ordered {a} from {value}.", "Where does {a} come from?|From which town does {a} come?|From where did we order {a}?"),
-    ("place", "{A} went to {value} last year.|{A} is in {value} for the time being.", "Where is {a}?|Where did {a} go?|To which town did {a} go?"),
-    ("place", "{p} saw {a} in {value}.", "Where did {p} see {a}?|In which town did {p} see {a}?"),
-    ("place", "The nearest shop for {n} is in {value}.|You get {n} in {value}.", "Where is the nearest shop for {n}?|Where do you get {n}?|In which town does one get {n}?"),
-    ("place", "{A} travels from {t} to {value}.", "Where does {a} travel to from {t}?|To which town does {a} travel?|Where does {a} go?"),
-    ("spot", "{A} lies {value}.|You will find {a} {value}.|{A} is {value}.", "Where does {a} lie?|Where will you find {a}?|Where is {a}?|Where can one find {a}?"),
-    ("spot", "Somebody has put {a} {value}.|{p} left {a} {value}.", "Where has somebody put {a}?|Where was {a} left?|Where is {a} now?"),
-    ("spot", "{A} is hidden {value}, where nobody looks.", "Where is {a} hidden?|Where was {a} hidden?"),
-    ("spot", "Please leave {n} {value}.|{n} go {value}.", "Where should {n} be left?|Where do {n} go?|Where does one leave {n}?"),
-    ("spot", "{p} sleeps {value}.|Look for {p} {value}.", "Where does {p} sleep?|Where should one look for {p}?|Where is {p}?"),
-    ("time", "{A} opens at {value}.|From {value} on, {a} is open.", "When does {a} open?|At what time does {a} open?|From when on is {a} open?"),
-    ("time", "{p} has tea at {value}.|Tea with {p} is at {value}.", "When does {p} have tea?|At what time is tea with {p}?"),
-    ("time", "The bell of {a} rings at {value}.", "When does the bell of {a} ring?|At what time does the bell of {a} ring?"),
-    ("day", "{A} will be delivered on {value}.|Expect {a} on {value}.", "When will {a} be delivered?|On which day is {a} expected?|When does {a} arrive?"),
-    ("day", "{p} returns on {value}.|{p} will be back on {value}.", "When does {p} return?|On which day will {p} be back?|When is {p} back?"),
-    ("day", "The guarantee of {a} is good until {value}.", "Until when is the guarantee of {a} good?|How long is the guarantee of {a} good?"),
-    ("day", "Since {value} {a} has been out of order.|{A} has not worked since {value}.", "Since when has {a} been out of order?|Since when has {a} not worked?|When did {a} stop working?"),
-    ("year", "{A} was finished in {value}.|In {value} they finished {a}.", "In which year was {a} finished?|When was {a} finished?|When did they finish {a}?"),
-    ("year", "{A} has been ours since {value}.|We have had {a} since {value}.", "Since when has {a} been ours?|Since which year have we had {a}?"),
-    ("often", "{A} is cleaned {value}.|Somebody cleans {a} {value}.", "How often is {a} cleaned?|When is {a} cleaned?|How often does somebody clean {a}?"),
-    ("often", "{p} visits {a} {value}.", "How often does {p} visit {a}?|When does {p} visit {a}?"),
-    ("often", "{A} must be oiled {value}.|Oil {a} {value}.", "How often must {a} be oiled?|How often does {a} need oil?"),
-    ("long", "{A} takes {value} to warm up.|It takes {value} until {a} is warm.", "How long does {a} take to warm up?|How long does it take until {a} is warm?"),
-    ("long", "{p} needed {value} for {a}.|{A} cost {p} {value} of work.", "How long did {p} need for {a}?|How much time did {p} need for {a}?"),
-    ("long", "{A} is {value} late.", "How late is {a}?|By how much is {a} late?"),
-    ("count", "{A} has {value} {n}.|There are {value} {n} in {a}.", "How many {n} does {a} have?|How many {n} are there in {a}?|How many {n} are in {a}?"),
-    ("count", "{p} counted {value} {n} near {a}.", "How many {n} did {p} count near {a}?|How many {n} are near {a}?"),
-    ("count", "{A} needs {value} {n} a day.", "How many {n} does {a} need a day?|How many {n} a day does {a} need?"),
-    ("count", "Last month we sold {value} {n}.|We sold {value} {n} last month.", "How many {n} did we sell last month?|How many {n} were sold last month?"),
-    ("count", "Room {value} is kept free for {a}.|{A} is in room {value}.", "Which room is kept free for {a}?|In which room is {a}?|What is the room of {a}?"),
-    ("count", "{A} is on page {value} of the catalogue.", "On which page of the catalogue is {a}?|Which page of the catalogue shows {a}?"),
-    ("count", "{A} weighs {value} kilograms.", "How many kilograms does {a} weigh?|How much does {a} weigh?|How heavy is {a}?"),
-    ("count", "{A} is {value} metres long.", "How many metres long is {a}?|How long is {a}?|What is the length of {a}?"),
-    ("count", "In {a} it must not be warmer than {value} degrees.", "How many degrees may it have in {a}?|How warm may it be in {a}?"),
-    ("count", "Only {value} guests fit into {a}.", "How many guests fit into {a}?|For how many guests is there room in {a}?"),
-    ("money", "{A} costs {value}.|The price of {a} is {value}.|You can buy {a} for {value}.", "How much does {a} cost?|What does {a} cost?|What is the price of {a}?|For how much can you buy {a}?"),
-    ("money", "{p} paid {value} for {a}.", "How much did {p} pay for {a}?|What did {p} pay for {a}?|What was paid for {a}?"),
-    ("money", "We owe {p} {value}.", "How much do we owe {p}?|What do we owe {p}?"),
-    ("money", "{A} brings in {value} a year.", "How much does {a} bring in a year?|What does {a} bring in?"),
-    ("named", "{A} is called {value}.|We call {a} {value}.", "What is {a} called?|What do we call {a}?|What name does {a} have?"),
-    ("named", "The people of {t} call {a} {value}.", "What do the people of {t} call {a}?|What is {a} called in {t}?"),
-    ("named", "{A} goes by the name of {value}.|{value} is the name of {a}.", "By what name does {a} go?|What is the name of {a}?"),
-    ("named", "The firm that makes {n} is {value}.|{n} are made by {value}.", "Which firm makes {n}?|Who makes {n}?|By whom are {n} made?"),
-    ("named", "{p} has a cat called {value}.|The cat of {p} is called {value}.", "What is the cat of {p} called?|What does {p} call the cat?"),
-    ("named", "{A} carries the label {value}.", "Which label does {a} carry?|What is the label of {a}?"),
-    ("colour", "{A} is painted {value}.|They painted {a} {value}.", "What colour is {a} painted?|In which colour is {a} painted?|What colour did they paint {a}?|What is the colour of {a}?"),
-    ("material", "{A} is made of {value}.|They made {a} of {value}.", "What is {a} made of?|Of what is {a} made?|Of which material is {a}?"),
-    ("thing", "{p} always carries {value}.", "What does {p} always carry?|What is {p} never without?"),
-    ("thing", "{A} was exchanged for {value}.|We got {value} for {a}.", "For what was {a} exchanged?|What did we get for {a}?"),
-    ("thing", "Instead of {a} we use {value} now.", "What do we use instead of {a}?|What is used instead of {a} now?"),
-    ("thing", "Behind {a} there is {value}.", "What is there behind {a}?|What is behind {a}?"),
-    ("thing", "To open {a} you need {value}.|{A} can only be opened with {value}.", "What do you need to open {a}?|With what can {a} be opened?"),
-    ("thing", "{A} was damaged by {value}.", "What damaged {a}?|By what was {a} damaged?"),
-    ("thing", "The noise in {a} came from {value}.", "What did the noise in {a} come from?|Where did the noise in {a} come from?"),
-    ("thing", "{p} is looking for {value}.", "What is {p} looking for?|For what is {p} looking?"),
-    ("thing", "{A} must never stand beside {value}.", "Beside what must {a} never stand?|What must {a} never stand beside?"),
-    ("things", "{p} collects {value}.|{p} has a whole room of {value}.", "What does {p} collect?|What does {p} have a room of?"),
-    ("things", "{A} is full of {value}.", "What is {a} full of?|Of what is {a} full?"),
-    ("things", "{A} is fed with {value}.", "With what is {a} fed?|What is {a} fed with?"),
-    ("code", "The combination of {a} is {value}.|{A} opens with {value}.", "What is the combination of {a}?|With which combination does {a} open?"),
-    ("code", "{A} answers to the call sign {value}.", "What is the call sign of {a}?|To which call sign does {a} answer?"),
-    ("code", "{A} is filed under {value}.|Look under {value} for the papers of {a}.", "Under what is {a} filed?|Where are the papers of {a}?|Under what are the papers of {a}?"),
-    ("code", "The serial number of {a} is {value}.", "What is the serial number of {a}?|Which serial number does {a} have?"),
-)
+from __future__ import annotations
 
-EVALUATION_FRAMES: tuple[tuple[str, str, str], ...] = (
-    ("person", "{value} pays the rent of {a}.", "Who pays the rent of {a}?"),
-    ("person", "Only {value} knows how to start {a}.", "Who knows how {a} is started?"),
-    ("person", "The plans of {a} were drawn by {value}.", "Who drew the plans of {a}?"),
-    ("place", "They sent {a} over to {value} for tests.", "Where was {a} sent for tests?"),
-    ("place", "{p} grew up in {value}.", "Where did {p} grow up?"),
-    ("spot", "The spare part of {a} hangs {value}.", "Where does the spare part of {a} hang?"),
-    ("spot", "{n} are stored {value}.", "Where are {n} stored?"),
-    ("time", "The guard locks {a} at {value}.", "When does the guard lock {a}?"),
-    ("day", "The inspection of {a} takes place on {value}.", "When does the inspection of {a} take place?"),
-    ("often", "The sensor of {a} sends a message {value}.", "How often does the sensor of {a} send a message?"),
-    ("count", "The hall with {a} holds {value} people.", "How many people does the hall with {a} hold?"),
-    ("count", "{A} gets a discount of {value} percent.", "What discount does {a} get?"),
-    ("money", "The contract for {a} was signed for {value}.", "For how much was the contract for {a} signed?"),
-    ("named", "The guest network in {a} has been christened {value}.", "What was the guest network in {a} christened?"),
-    ("colour", "The curtain before {a} has turned {value}.", "What colour is the curtain before {a} now?"),
-    ("thing", "Whoever breaks {a} brings {value} on Monday.", "What does someone bring who breaks {a}?"),
-)
+import re
+from functools import cache
+from pathlib import Path
+from typing import NamedTuple
+
+from gcattn.data.words.split import Split
+
+_FILES = {"train": "note_frames_training.txt", "validation": "note_frames_evaluation.txt"}
+_SHORT = {"n": "things", "p": "person", "t": "place"}
+
+
+class Frame(NamedTuple):
+    """Wordings of one note, and questions for the value in one place of it.
+
+    Attributes:
+        place: The place that is asked for, such as "year" or "year_2".
+        statements: Hold that place once each; all say the same.
+        questions: Hold no place that a statement lacks.
+    """
+
+    place: str
+    statements: tuple[str, ...]
+    questions: tuple[str, ...]
+
+
+@cache
+def frames_of(split: Split) -> tuple[Frame, ...]:
+    """Return the frames of a split, read from its file once."""
+    text = Path(__file__).with_name(_FILES[split]).read_text(encoding="utf-8")
+    return tuple(frame for block in text.strip().split("\n\n") for frame in _read(block))
+
+
+def places_in(text: str) -> list[str]:
+    """Return the places of a sentence in their order."""
+    return re.findall(r"\{(\w+)\}", text)
+
+
+def kind_of(place: str) -> str:
+    """Return the kind of value that stands in a place other than {a} and {A}."""
+    return _SHORT.get(place, place.removesuffix("_2"))
+
+
+def _read(block: str) -> list[Frame]:
+    statements: list[str] = []
+    questions: dict[str, list[str]] = {}
+    for line in block.split("\n"):
+        asked = re.match(r"(\w+)\? (.+)", line)
+        if asked:
+            questions.setdefault(asked[1], []).append(asked[2])
+        else:
+            statements.append(line)
+    return [Frame(place, tuple(statements), tuple(asked)) for place, asked in questions.items()]
