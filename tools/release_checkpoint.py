@@ -6,6 +6,7 @@ configuration, and a model card with the tables that `--tables` names.
 
 import argparse
 import shutil
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -44,7 +45,11 @@ def main() -> None:
         "--averaged", type=int, default=1, help="number of last stages whose mean the weights are"
     )
     parser.add_argument(
-        "--processes", type=int, default=1, help="number of processes that trained together"
+        "--processes",
+        type=int,
+        nargs="+",
+        default=[1],
+        help="number of processes that trained together, of all stages or of each",
     )
     parser.add_argument(
         "--tables", nargs="+", required=True, choices=_CAPTIONS, help="tables of its scores"
@@ -77,22 +82,30 @@ def save_weights(run: Path, folder: Path) -> None:
 
 
 def model_card(
-    name: str, folder: Path, data: str, tables: list[str], *, averaged: int = 1, processes: int = 1
+    name: str,
+    folder: Path,
+    data: str,
+    tables: list[str],
+    *,
+    averaged: int = 1,
+    processes: Sequence[int] = (1,),
 ) -> str:
     """Return the card: what the model is, how it was made, what it can do."""
     model = load_causal_lm(str(folder), device="cpu", dtype="float32")
     stages = sorted(folder.glob("training*.yaml"))
     configs = [yaml.safe_load(stage.read_text(encoding="utf-8")) for stage in stages]
-    tokens = processes * sum(_tokens(config) for config in configs)
+    together = list(processes) * (len(configs) if len(processes) == 1 else 1)
+    tokens = sum(n * _tokens(config) for n, config in zip(together, configs, strict=True))
     tasks = {name: None for config in configs for name in (config["tasks"] or _NO_TASKS)["mixture"]}
     tasks.pop(TEXT, None)
-    commands = ", ".join(f"`gcattn train {stage.name}`" for stage in stages)
+    commands = ", ".join(
+        f"`gcattn train {stage.name}`" + (f" in {n} processes" if n > 1 else "")
+        for n, stage in zip(together, stages, strict=True)
+    )
     if averaged > 1:
         commands += f", and `python tools/average_weights.py` of the last {averaged} models"
         if model.config.softmax_off_by_one:
             commands += f" with `--sink-logit {model.config.sink_logit:g}`"
-    if processes > 1:
-        commands += f" in {processes} processes"
     lines = [
         "---",
         "license: apache-2.0",

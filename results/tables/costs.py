@@ -185,7 +185,7 @@ def _first_token(line: Line, name: str) -> str:
     if f"{name}_ms" not in line:
         return NOT_MEASURED
     ends = [line[f"{name}_{end}_ms"] for end in ("p20", "p90") if f"{name}_{end}_ms" in line]
-    spread = f" ({'–'.join(f'{end:,.0f}' for end in ends)})" if ends else ""
+    spread = f" ({'–'.join(f'{end:,.0f}' for end in ends)})" if line.get("opens", 1) > 1 else ""
     return f"{line[f'{name}_ms']:,.0f}{spread}"
 
 

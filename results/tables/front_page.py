@@ -11,6 +11,7 @@ NEEDLES = (
     ("gcattn-39m", "worded-single", "release"),
     ("gcattn-39m", "worded-multi-key", "release"),
     ("gcattn-39m", "people", "release"),
+    ("gcattn-39m", "notes", "release"),
     ("gcattn-12m", "single", "needle_12m"),
     ("gcattn-12m", "two-hop", "needle_12m"),
 )
