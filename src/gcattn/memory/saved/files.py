@@ -5,7 +5,7 @@ size.
 """
 
 from collections.abc import Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
 from itertools import pairwise
 
 import numpy as np
@@ -14,9 +14,10 @@ from torch import Tensor
 
 from gcattn.memory.saved.documents import DocumentTable
 from gcattn.memory.saved.part import Part
+from gcattn.memory.stores.store import host_tensor
 
-# threads that read landmarks
-READERS = 4
+# threads that read landmarks, and chunks that are all loaded
+READERS, LOADERS = 4, 8
 
 
 class PartFiles:
@@ -63,6 +64,36 @@ class PartFiles:
         """Read a chunk into `out`, after checking its checksum."""
         part, at = self.locate(number)
         part.read_chunk(at, out)
+
+    def batches(self, size: int) -> Iterator[tuple[Tensor, Tensor]]:
+        """Read all chunks in their order, one batch ahead of what is yielded.
+
+        Args:
+            size: Chunks of a batch.
+
+        Yields:
+            Chunks [n, 2, S, G, D], overwritten when the next are asked for, and their lengths [n].
+        """
+        firsts = range(0, max(len(self), 1), size)
+        buffers = [host_tensor((min(size, len(self)), *self.shape), self.dtype) for _ in firsts[:2]]
+        # reading and checking release the interpreter's lock
+        with ThreadPoolExecutor(LOADERS) as threads:
+
+            def begin(batch: int) -> list[Future[None]]:
+                chunks = buffers[batch % 2][: len(self) - firsts[batch]]
+                return [
+                    threads.submit(self.read, firsts[batch] + n, chunk)
+                    for n, chunk in enumerate(chunks)
+                ]
+
+            reading = begin(0)
+            for batch, first in enumerate(firsts):
+                here = reading
+                reading = begin(batch + 1) if batch + 1 < len(firsts) else []
+                for one in here:
+                    one.result()
+                numbers = torch.arange(first, first + len(here))
+                yield buffers[batch % 2][: len(here)], self.lengths(numbers)
 
     def prefetch(self, number: int) -> None:
         """Ask the operating system to bring a chunk into its page cache."""

@@ -276,12 +276,7 @@ class _Bound:
             return RecomputeReader(self._files, self.device)
         store = make_store(self._tier, self.device)
         store.expect(len(self._files))
-        for first in range(0, max(len(self._files), 1), LOADED_AT_ONCE):
-            numbers = torch.arange(first, min(first + LOADED_AT_ONCE, len(self._files)))
-            chunks = torch.empty(len(numbers), *self._files.shape, dtype=self._files.dtype)
-            for number, chunk in zip(numbers.tolist(), chunks, strict=True):
-                self._files.read(number, chunk)
-            lengths = self._files.lengths(numbers)
+        for chunks, lengths in self._files.batches(LOADED_AT_ONCE):
             if self._tier in ("device", "host-int8"):  # a GPU rounds to 8 bits faster
                 chunks, lengths = chunks.to(self.device), lengths.to(self.device)
             store.append(NewChunks(chunks[:, 0], chunks[:, 1], lengths))
