@@ -132,6 +132,24 @@ def compilation() -> str:
     return made + source("training_steps", lines)
 
 
+def several_gpus() -> str:
+    """Return how much faster several GPUs train."""
+    lines = scores("training_steps", comparison="devices")
+    rows = [
+        [
+            f"`{x['preset']}`, {x['method']}",
+            x["devices"],
+            f"{x['rows']} × {x['length']:,}",
+            f"{x['tokens_per_second']:,.0f}",
+            f"{x['times_one']:.2f}" if "times_one" in x else "1",
+            f"{x['first_step_s']:.0f}",
+        ]
+        for x in lines
+    ]
+    columns = ["model, compiled", "GPUs", "rows × tokens, each", "tokens/s", "times one"]
+    return table([*columns, "first step, s"], rows) + source("training_steps", lines)
+
+
 def bench_decode(comparison: str) -> str:
     """Return milliseconds per generated token, and where the past lies."""
     lines = scores("decoding", comparison=comparison)
@@ -234,6 +252,7 @@ TABLES: dict[str, tuple[str, Table]] = {
     "bench-building": ("memory", building),
     "bench-extremes": ("extremes", bench_extremes),
     "bench-model": ("prefill", bench_model),
+    "bench-devices": ("training_steps", several_gpus),
     "bench-train": ("training_steps", lambda: training_steps("drt_128m")),
     "bench-train-34m": ("training_steps", lambda: training_steps("drt_34m")),
     "bench-train-growth": ("training_steps", lambda: training_steps("growth")),

@@ -2,7 +2,7 @@
 
 from gcattn.evals.lengths import format_length
 from results.collect import Line
-from results.tables.release import right_of_asked
+from results.tables.release import BOOKS, right_of_asked
 from results.tables.study import NOT_MEASURED, Table, scores, source, table
 
 # models and tasks, each with the study that has its scores
@@ -32,11 +32,11 @@ DECODERS = {
 
 def needles() -> str:
     """Return right answers of the released models in books, a column a length."""
-    books = {"release": scores("release"), "needle_12m": scores("needle_12m")}
-    books["needle_12m"] = [
-        *(x for x in books["needle_12m"] if x["text"] == "data/books/validation"),
-        *scores("needle_once"),
-    ]
+    books = {
+        study: [x for x in scores(study) if x["text"] == BOOKS]
+        for study in ("release", "needle_12m")
+    }
+    books["needle_12m"] += scores("needle_once")
     shown = [
         (model, task, [x for x in books[study] if x["task"] == task])
         for model, task, study in NEEDLES

@@ -1,13 +1,15 @@
 """The tables of models, their losses and what makes retrieval begin."""
 
+from collections.abc import Sequence
 from statistics import mean
 
+from gcattn.evals.lengths import format_length
 from results.collect import Line
 from results.tables.study import Table, mean_and_deviation, scores, source, table, values
 
 FROM_POSITIONS = (128, 512, 1024, 2048, 4096, 8192)
-# which range of positions is the last that a text reaches
-LAST = {"books": -1, "math": -1, "articles": -1}
+# of comparisons, and their names in tables
+TEXTS = {"books": "books", "math": "mathematics", "articles": "articles"}
 
 
 def presets() -> str:
@@ -145,7 +147,7 @@ def long_range() -> str:
     return table(columns, rows) + source("long_range", lines)
 
 
-def natural(comparison: str, split: str = "") -> str:
+def natural(comparison: str, split: str = "", texts: Sequence[str] = tuple(TEXTS)) -> str:
     """Return losses at the start and far into texts, and what retrieval is worth there.
 
     Texts are those of validation, or of the split that ends their names (`-test`).
@@ -170,12 +172,25 @@ def natural(comparison: str, split: str = "") -> str:
             name,
             f"{models[name][0]['learning_rate'] * 1e3:g}",
             models[name][0].get("seeds", 1),
-            *(cell(name, text + split) for text in LAST),
+            *(cell(name, text + split) for text in texts),
         ]
         for name in sorted(models, key=lambda name: losses(name, f"math{split}")[-1]["score"])
     ]
-    columns = ["model", "learning rate × 1000", "seeds", "books", "mathematics", "articles"]
+    columns = ["model", "learning rate × 1000", "seeds", *(TEXTS.get(text, text) for text in texts)]
     return table(columns, rows) + source("natural_text", lines)
+
+
+def natural_positions(comparison: str, text: str) -> str:
+    """Return the loss of each model by position in one text."""
+    lines = scores("natural_text", comparison=comparison)
+    losses = [x for x in lines if x["text"] == text and x["task"] == "loss"]
+    stops = values(losses, "stop")
+    rows = [
+        [name, *(f"{x['score']:.3f}" for x in losses if x["method"] == name)]
+        for name in values(losses, "method")
+    ]
+    columns = [f"to {format_length(stop)}" for stop in stops]
+    return table(["model", *columns], rows) + source("natural_text", losses)
 
 
 TABLES: dict[str, tuple[str, Table]] = {
@@ -196,4 +211,11 @@ TABLES: dict[str, tuple[str, Table]] = {
     "natural-12m-muon-rates": ("natural_text", lambda: natural("natural_12m_muon_rates")),
     "natural-34m": ("natural_text", lambda: natural("natural_34m")),
     "natural-34m-test": ("natural_text", lambda: natural("natural_34m", "-test")),
+    "natural-128m": ("natural_text", lambda: natural("natural_128m")),
+    "natural-128m-test": ("natural_text", lambda: natural("natural_128m", "-test")),
+    "natural-128m-64k": ("natural_text", lambda: natural_positions("natural_128m", "books-64k")),
+    "books-only-12m": (
+        "natural_text",
+        lambda: natural("books_only_12m", texts=("books", "math", "articles", "code")),
+    ),
 }

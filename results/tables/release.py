@@ -8,6 +8,7 @@ from results.tables.needles import NAMES
 from results.tables.study import NOT_MEASURED, Table, scores, source, table, values
 
 STUDY = "release"
+BOOKS = "data/books/validation"
 
 
 def is_ruler(line: Line) -> bool:
@@ -20,10 +21,22 @@ def is_loss(line: Line) -> bool:
     return line["task"] == "loss"
 
 
+def is_story(line: Line) -> bool:
+    """Tell lines of `gcattn eval questions`."""
+    return line["task"] == "questions"
+
+
 def needles() -> str:
     """Return whole answers right, a row a task, a column a length."""
-    lines = [x for x in scores(STUDY) if not (is_ruler(x) or is_loss(x))]
-    return by_length(lines, "task", right_of_asked) + source(STUDY, lines)
+    lines = [x for x in scores(STUDY) if not (is_ruler(x) or is_loss(x) or is_story(x))]
+    rows = [x | {"task": x["task"] + ("" if x["text"] == BOOKS else ", tables")} for x in lines]
+    return by_length(rows, "task", right_of_asked) + source(STUDY, lines)
+
+
+def stories() -> str:
+    """Return questions about stories answered, before and after fine-tuning on others."""
+    lines = [x for x in scores(STUDY) if is_story(x)]
+    return by_length(lines, "method", right_of_asked) + source(STUDY, lines)
 
 
 def ruler() -> str:
@@ -74,4 +87,5 @@ TABLES: dict[str, tuple[str, Table]] = {
     "release-needles": (STUDY, needles),
     "release-ruler": (STUDY, ruler),
     "release-losses": (STUDY, losses),
+    "release-stories": (STUDY, stories),
 }
