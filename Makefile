@@ -55,10 +55,12 @@ wheel: .venv-test/installed-$(KEY)
 	    gcattn/data/tokenizer/tokenizer_config.json \
 	    gcattn/data/needle_tasks/note_frames_training.txt \
 	    gcattn/data/needle_tasks/note_frames_evaluation.txt \
+	    gcattn/data/stories/tellings_training.txt \
+	    gcattn/data/stories/tellings_evaluation.txt \
 	    gcattn/ops/native/kernels.c gcattn/ops/native/shared_work.h; do \
 	  $(TEST)/python -m zipfile -l dist/*.whl | grep "^$$file " >/dev/null \
 	    || { echo "the wheel lacks $$file" >&2; exit 1; }; \
-	done; echo "the wheel holds the tokenizer, the notes, the kernels in C and py.typed"
+	done; echo "the wheel holds the tokenizer, the notes, the stories, the kernels in C and py.typed"
 	@test -z "$$(find dist -name '*.whl' -size +2M)" \
 	  || { echo "the wheel takes more than 2 MiB" >&2; exit 1; }
 

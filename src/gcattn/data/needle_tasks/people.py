@@ -11,8 +11,9 @@ from gcattn.data.needle_tasks.haystack import Haystack
 from gcattn.data.needle_tasks.natural_question import natural_question
 from gcattn.data.needle_tasks.vocabulary import NeedleVocabulary
 from gcattn.data.needle_tasks.wordings import Wording
-from gcattn.data.stories.relations import Relation, Telling
+from gcattn.data.stories.relations import Relation
 from gcattn.data.stories.story import Person, ask, draw_people, tell_with_places
+from gcattn.data.stories.tellings import Telling
 from gcattn.data.words.templates import fill
 
 
