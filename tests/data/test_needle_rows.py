@@ -45,6 +45,35 @@ def needle_rows(shards, length, mixture, **options):
     return NeedleRows(shards, length, plan, **options)
 
 
+@pytest.mark.parametrize("library_rate", [0.0, 1.0])
+def test_evidence_marks_needles_and_what_predicts_their_answers(shards, library_rate):
+    options = {"include_evidence": True, "include_answer_mask": True, "exercises_per_row": 4}
+    mixture = {"single": 1, "multi-key:3": 1}
+    rows = needle_rows(shards, T, mixture, library_rate=library_rate, **options)
+    asked = 0
+    for index in range(12):
+        row = rows[index]
+        ids, marks = row["input_ids"], row["evidence"]
+        assert torch.equal((marks < 0)[:-1], row["answer_mask"][1:].bool())
+        for number in range(1, int(-marks.min()) + 1):
+            said = ids[marks == number].tolist()
+            answer = ids[(marks == -number).nonzero().flatten() + 1].tolist()
+            assert any(said[i : i + len(answer)] == answer for i in range(len(said)))
+            asked += 1
+    assert asked > 24
+
+
+def test_an_answer_of_several_values_has_as_many_needles(shards):
+    options = {"include_evidence": True, "exercises_per_row": 1}
+    rows = needle_rows(shards, T, {"multi-value:3": 1}, **options)
+    for index in range(8):
+        row = rows[index]
+        ids, marks = row["input_ids"], row["evidence"]
+        assert set(marks.tolist()) == {0, 1, -1}
+        answer = ids[(marks == -1).nonzero().flatten() + 1].tolist()
+        assert len({*answer} - {*ids[marks == 1].tolist()}) <= 2, "but for what joins them"
+
+
 def test_near_questions_come_at_every_order_of_magnitude(shards, words):
     options = {"include_answer_mask": True, "exercises_per_row": 1}
     share = {}

@@ -14,7 +14,7 @@ from gcattn.train.row_sampler import LengthSampler, RowSampler
 from gcattn.train.run import run_training
 from gcattn.train.trainer import DRTTrainer
 
-from .runs import assert_same_run, losses, run_and_signal
+from .runs import assert_same_run, losses, records, run_and_signal
 
 TASKS = "tasks={mixture: {single: 2, number: 1, text: 0.5}, exercises_per_row: 2}"
 CURRICULUM = "curriculum=[{step: 0, sequence_length: 128}, {step: 2, sequence_length: 256}]"
@@ -56,6 +56,26 @@ def test_a_run_with_tasks_learns_and_resumes_bitwise(make_task_config, tmp_path,
     assert losses(whole)[4] < losses(whole)[1]
     stopped = make_task_config(*options)
     assert run_and_signal(monkeypatch, stopped, signal.SIGTERM, 1).step == 1
+    run_training(stopped, resume=True)
+    assert_same_run(stopped, whole)
+
+
+def test_the_retrievers_loss_is_taught_and_logged_apart(make_task_config, tmp_path, monkeypatch):
+    options = ("tasks.question_break_rate=0.5", "training.gradient_accumulation=2")
+    plain = make_task_config(*options, f"output={tmp_path / 'plain'}")
+    run_training(plain)
+    told = ("retrieval.evidence_loss=2", *options, "data.library_rate=0.5")
+    whole = make_task_config(*told, f"output={tmp_path / 'whole'}")
+    run_training(whole)
+    first, *_, last = (r for r in records(whole) if r["kind"] == "train")
+    assert last["retrieval_loss"] < first["retrieval_loss"]
+    # the first step's rows and weights are the same: only their gradients differ
+    alone = make_task_config(*told[:-1], "training.steps=1", f"output={tmp_path / 'alone'}")
+    run_training(alone)
+    assert losses(alone)[1] == pytest.approx(losses(plain)[1], rel=1e-5)
+    assert "retrieval_loss" not in records(plain)[0]
+    stopped = make_task_config(*told)
+    assert run_and_signal(monkeypatch, stopped, signal.SIGTERM, 2).step == 2
     run_training(stopped, resume=True)
     assert_same_run(stopped, whole)
 

@@ -3,14 +3,15 @@
 Shapes: B batch, F finished chunks, N chunks in the memory, K retrieved chunks, E hidden size.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, get_args
 
 import torch
 from torch import Tensor, nn
 
 from gcattn.chunking import ChunkLayout
-from gcattn.memory.chunk_source import Choice, ChunkSource
+from gcattn.memory.chunk_source import Choice, ChunkSource, EncodedChunks
+from gcattn.nn.evidence import Evidence
 from gcattn.nn.rms_norm import RMSNorm
 from gcattn.ops.chunk_topk import ChunkSelection, RetrievalNoise, Selection
 
@@ -29,6 +30,7 @@ class Retrieval:
             between 1 / spread and spread, on top of the configuration's; 1: none.
         across_documents: Every earlier chunk of a row may be chosen, whatever its document: the
             row's documents are those of a memory of files, and only retrieval crosses their ends.
+        evidence: Takes the loss of every retriever, for calls without a cache.
 
     Raises:
         ValueError: A field is out of its range.
@@ -38,6 +40,7 @@ class Retrieval:
     noise: RetrievalNoise = "none"
     temperature_spread: float = 1.0
     across_documents: bool = False
+    evidence: Evidence | None = field(default=None, compare=False)
 
     def __post_init__(self) -> None:
         if self.top_k < 1:
@@ -89,18 +92,30 @@ class Retriever(nn.Module):
             # scores are divided by the square root of the size; the norm takes part for nothing
             scale = embeddings.shape[-1] ** 0.5 * self.score_scale
             queries = embeddings.to(queries.dtype) * scale + 0 * queries.sum()
-        if retrieval.temperature_spread > 1:
-            # uniform on the scale of logarithms: sharper as often as flatter
-            drawn = torch.rand(*queries.shape[:2], 1, device=queries.device) * 2 - 1
-            queries = queries * retrieval.temperature_spread ** drawn.to(queries.dtype)
         num_visible = layout.num_visible
         if memory.num_shared:
             num_visible = num_visible + memory.num_shared * (layout.chunk_lengths > 0)
         if self.is_off:
             num_visible = torch.zeros_like(num_visible)
         documents = None if retrieval.across_documents else layout.chunk_documents
+        if retrieval.evidence is not None and isinstance(memory, EncodedChunks):
+            visible = _visible(num_visible, documents)
+            retrieval.evidence.add(queries, memory.landmarks, layout, visible)
+        if retrieval.temperature_spread > 1:
+            # uniform on the scale of logarithms: sharper as often as flatter
+            drawn = torch.rand(*queries.shape[:2], 1, device=queries.device) * 2 - 1
+            queries = queries * retrieval.temperature_spread ** drawn.to(queries.dtype)
         choice = Choice(retrieval.top_k, documents, retrieval.noise, self.selection)
         indices, weights = memory.select(queries, num_visible, choice)
         if self.training and not queries.shape[1]:
             weights = weights + queries.sum()  # of nothing: the norm takes part nevertheless
         return ChunkSelection(indices, weights)
+
+
+def _visible(num_visible: Tensor, documents: Tensor | None) -> Tensor:
+    """Return which of a call's own chunks each landmark may choose, bool [B, F, F]."""
+    number = torch.arange(num_visible.shape[1], device=num_visible.device)
+    visible = number < num_visible[..., None]
+    if documents is not None:
+        visible = visible & (documents[:, :, None] == documents[:, None, :])
+    return visible

@@ -178,6 +178,9 @@ class RetrievalSection:
     temperature_spread: float = 1.0
     """Every landmark's scores are divided by a temperature of its own, drawn between 1 / spread and
     spread: answers then come out right whether the weights of the chunks are sharp or flat."""
+    evidence_loss: float = 0.0
+    """Weight of a loss that teaches retrievers which chunks answer the questions of `tasks`. 0: the
+    language-model loss alone teaches them, as in the paper."""
 
     def __post_init__(self) -> None:
         _within(0, MOST, "retrieval.noise_steps", self.noise_steps or 0)
@@ -186,6 +189,7 @@ class RetrievalSection:
                 f"retrieval.temperature_spread must lie between 1 (none) and {MOST_SPREAD:,}, "
                 f"got {self.temperature_spread}."
             )
+        _within(0, MOST, "retrieval.evidence_loss", self.evidence_loss)
         _rising([change.step for change in self.top_k_schedule], "retrieval.top_k_schedule")
 
 

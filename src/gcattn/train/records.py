@@ -74,6 +74,13 @@ def _record(logs: dict[str, float]) -> dict[str, Any] | None:
     if "eval_loss" in logs:
         return {"kind": "validation", "loss": logs["eval_loss"]}
     if "loss" in logs:
-        names = ("loss", "learning_rate", "grad_norm", "tokens", "tokens_per_second")
+        names = (
+            "loss",
+            "retrieval_loss",
+            "learning_rate",
+            "grad_norm",
+            "tokens",
+            "tokens_per_second",
+        )
         return {"kind": "train", **{name: logs[name] for name in names if name in logs}}
     return None

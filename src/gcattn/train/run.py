@@ -207,6 +207,7 @@ def _rows_of(
         split=split,
         seed=config.training.seed,
         library_rate=data.library_rate,
+        include_evidence=split == "train" and config.retrieval.evidence_loss > 0,
     )
     rows.check_length(shortest)
     return rows

@@ -6,6 +6,7 @@ Shapes: B rows, T tokens per row.
 import json
 import math
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +19,7 @@ from torch.utils.data import Dataset, Subset
 from transformers import PrinterCallback, Trainer, TrainingArguments
 
 from gcattn.chunking.breaks import random_breaks
+from gcattn.nn.evidence import Evidence
 from gcattn.nn.retriever import Retrieval
 from gcattn.ops.chunk_topk import RetrievalNoise
 from gcattn.storage.full_disk import naming_full_disk
@@ -92,6 +94,7 @@ class DRTTrainer(Trainer):
         self._micro_batch = 0
         # losses since the last log line
         self._window_loss = torch.zeros((), device=args.device)
+        self._window_evidence = torch.zeros((), device=args.device)
         self._window_start = 0
 
     @property
@@ -151,13 +154,23 @@ class DRTTrainer(Trainer):
     def compute_loss(
         self, model: nn.Module, inputs: dict[str, Tensor], *args: Any, **kwargs: Any
     ) -> Any:
-        """Run the model with the retrieval of the current step."""
+        """Run the model with the retrieval of the current step; add the loss of its retrievers."""
+        marks = inputs.get("evidence")
+        evidence = None if marks is None else Evidence(marks)
+        retrieval = self.retrieval(inputs, training=model.training)
         step: dict[str, Any] = {
+            **{name: x for name, x in inputs.items() if name != "evidence"},
             "use_cache": False,
             "return_logits": False,
-            "retrieval": self.retrieval(inputs, training=model.training),
+            "retrieval": replace(retrieval, evidence=evidence),
         }
-        return super().compute_loss(model, {**inputs, **step}, *args, **kwargs)
+        loss: Any = super().compute_loss(model, step, *args, **kwargs)
+        if evidence is None:
+            return loss
+        # the language-model loss is a mean over the whole step already
+        part = evidence.mean() / self.config.training.gradient_accumulation
+        self._window_evidence += part.detach()
+        return loss + self.config.retrieval.evidence_loss * part
 
     def retrieval(self, inputs: dict[str, Tensor], *, training: bool) -> Retrieval:
         """Return how to retrieve at the current step; chance plays a part in training only."""
@@ -233,12 +246,17 @@ class DRTTrainer(Trainer):
         if "loss" in logs:
             steps = self.state.global_step - self._window_start
             loss = self.accelerator.reduce(self._window_loss.clone(), "mean").item() / steps
+            if weight := self.config.retrieval.evidence_loss:
+                evidence = self.accelerator.reduce(self._window_evidence.clone(), "mean").item()
+                logs["retrieval_loss"] = evidence / steps
+                loss -= weight * evidence / steps
             if not math.isfinite(loss):
                 raise self._diverged(f"The loss is {loss}")
             logs["loss"] = loss
             logs["tokens"] = self.state.global_step * self.tokens_per_step
             logs["tokens_per_second"] = self.throughput.read()
             self._window_loss.zero_()
+            self._window_evidence.zero_()
             self._window_start = self.state.global_step
         super().log(logs, start_time)
 
@@ -283,7 +301,11 @@ class DRTTrainer(Trainer):
 
     def _save_rng_state(self, output_dir: str) -> None:
         super()._save_rng_state(output_dir)
-        window = {"loss": self._window_loss.item(), "start": self._window_start}
+        window = {
+            "loss": self._window_loss.item(),
+            "evidence": self._window_evidence.item(),
+            "start": self._window_start,
+        }
         self._window_file(output_dir).write_text(json.dumps(window), encoding="utf-8")
 
     def _load_rng_state(self, checkpoint: str | None) -> None:
@@ -296,6 +318,7 @@ class DRTTrainer(Trainer):
             if self._window_file(checkpoint).is_file():
                 window = json.loads(self._window_file(checkpoint).read_text(encoding="utf-8"))
                 self._window_loss.fill_(window["loss"])
+                self._window_evidence.fill_(window.get("evidence", 0.0))
                 self._window_start = window["start"]
 
     def _load_from_checkpoint(self, resume_from_checkpoint: str, *args: Any) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from random import Random
 
-from gcattn.data.needle_tasks.exercise import Exercise
+from gcattn.data.needle_tasks.exercise import Exercise, Question
 from gcattn.data.needle_tasks.phrases import TokenIds
 
 
@@ -15,12 +15,18 @@ class Insert:
 
     Within them answers lie at [begin, stop), and what closes them at [stop, end). Where a document
     begins, an insert of no ids says so.
+
+    Attributes:
+        evidence_for: The question that a needle answers.
+        questions: Those of the answers.
     """
 
     gap: int
     token_ids: TokenIds = ()
     answers: list[tuple[int, int, int]] = field(default_factory=list)
     begins_document: bool = False
+    evidence_for: Question | None = None
+    questions: tuple[Question, ...] = ()
 
 
 def place_anywhere(
@@ -41,10 +47,13 @@ def place_anywhere(
 
 def needles_at(exercise: Exercise, gaps: list[int]) -> list[Insert]:
     """Put each needle into a gap; those of one group keep their order."""
-    inserts = []
+    inserts: list[Insert] = []
+    asked = {number: question for question in exercise.questions for number in question.evidence}
     for group in exercise.groups:
         own, gaps = sorted(gaps[: len(group)]), gaps[len(group) :]
-        inserts += [Insert(gap, n.token_ids) for gap, n in zip(own, group, strict=True)]
+        for gap, needle in zip(own, group, strict=True):
+            question = asked.get(len(inserts))
+            inserts.append(Insert(gap, needle.token_ids, evidence_for=question))
     return inserts
 
 
@@ -56,4 +65,4 @@ def questions_at(exercise: Exercise, gap: int) -> Insert:
         begin = len(ids) + len(question.prompt)
         ids += question.prompt + question.answer + question.closing
         answers.append((begin, begin + len(question.answer), len(ids)))
-    return Insert(gap, ids, answers)
+    return Insert(gap, ids, answers, questions=exercise.questions)

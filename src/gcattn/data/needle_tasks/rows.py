@@ -52,6 +52,8 @@ class NeedleRows(Dataset[dict[str, Tensor]]):
             conversations with the questions, kept apart by "document_ids" [T]. The other rows then
             have a single document.
         include_answer_mask: Add "answer_mask" [T], one where a token belongs to an answer.
+        include_evidence: Add "evidence" [T], where answers are said and predicted, as the marks of
+            `gcattn.nn.evidence.Evidence`.
         excluded_ids: Ids that never occur in text, such as a model's landmark.
 
     Raises:
@@ -70,6 +72,7 @@ class NeedleRows(Dataset[dict[str, Tensor]]):
         random_break_rate: float = 0.0,
         library_rate: float = 0.0,
         include_answer_mask: bool = False,
+        include_evidence: bool = False,
         excluded_ids: Iterable[int] = (),
     ) -> None:
         if num_rows < 1:
@@ -84,6 +87,7 @@ class NeedleRows(Dataset[dict[str, Tensor]]):
         self.random_break_rate = random_break_rate
         self.library_rate = library_rate
         self.include_answer_mask = include_answer_mask
+        self.include_evidence = include_evidence
         self._tasks, self._weights = list(tasks), list(tasks.values())
         self._seed = seed
         self._num_rows = num_rows
@@ -166,6 +170,8 @@ class NeedleRows(Dataset[dict[str, Tensor]]):
             row["document_ids"] = document_ids
         if self.include_answer_mask:
             row["answer_mask"] = answers.astype(np.int64)
+        if self.include_evidence:
+            row["evidence"] = _evidence(inserts, text.starts, length)
         return row
 
     def _text(self, rng: Random, length: int) -> tuple[InterleavedText, list[Insert]]:
@@ -200,3 +206,20 @@ class NeedleRows(Dataset[dict[str, Tensor]]):
                 f"{length}; lengthen the rows or lower the task's count."
             )
         return exercise
+
+
+def _evidence(inserts: list[Insert], starts: list[int], length: int) -> np.ndarray:
+    """Return numbers of questions [T], above 0 at their needles, below 0 before answer tokens."""
+    # by identity: two exercises may ask the same
+    numbers = {
+        id(question): number
+        for number, question in enumerate((q for x in inserts for q in x.questions), start=1)
+    }
+    marks = np.zeros(length, dtype=np.int64)
+    for insert, start in zip(inserts, starts, strict=True):
+        if insert.evidence_for is not None:
+            marks[start : start + len(insert.token_ids)] = numbers[id(insert.evidence_for)]
+        for question, (begin, stop, _) in zip(insert.questions, insert.answers, strict=True):
+            # each token is predicted by the one before it
+            marks[start + begin - 1 : start + stop - 1] = -numbers[id(question)]
+    return marks
