@@ -1,14 +1,10 @@
 """Check that ids and labels lie within the vocabulary."""
 
-from typing import TYPE_CHECKING
-
 import torch
 from torch import Tensor
+from transformers.configuration_utils import PreTrainedConfig
 
 from gcattn.chunking.labels import IGNORED
-
-if TYPE_CHECKING:
-    from gcattn.models.configuration_drt import DRTConfig
 
 
 def check_ids(name: str, ids: Tensor, vocab_size: int) -> None:
@@ -33,7 +29,7 @@ def check_ids(name: str, ids: Tensor, vocab_size: int) -> None:
         raise ValueError(f"{name} must be {allowed}, got {int(ids[outside][0])}.")
 
 
-def check_special_ids(config: "DRTConfig", vocab_size: int) -> None:
+def check_special_ids(config: PreTrainedConfig, vocab_size: int) -> None:
     """Refuse special tokens outside the vocabulary, with which generation would never end.
 
     Raises:
