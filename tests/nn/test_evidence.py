@@ -104,3 +104,12 @@ def test_every_group_of_a_model_takes_part_and_predictions_stay():
     evidence.mean().backward()
     for group in model.model.retrieval_groups:
         assert group.retriever.norm.weight.grad.abs().sum() > 0
+
+
+def test_a_call_with_a_cache_is_refused():
+    config = drt_tiny()
+    model = DRTForCausalLM(config)
+    ids = torch.randint(0, config.vocab_size, (1, 3 * config.chunk_size))
+    retrieval = Retrieval(2, evidence=Evidence(torch.zeros_like(ids)))
+    with pytest.raises(ValueError, match="evidence needs a call without a cache"):
+        model(ids, use_cache=True, retrieval=retrieval)

@@ -74,6 +74,8 @@ def test_the_retrievers_loss_is_taught_and_logged_apart(make_task_config, tmp_pa
     run_training(alone)
     assert losses(alone)[1] == pytest.approx(losses(plain)[1], rel=1e-5)
     assert "retrieval_loss" not in records(plain)[0]
+    with pytest.raises(ValueError, match=r"retrieval\.evidence_loss needs tasks"):
+        make_task_config(*told, "tasks=null", "data.library_rate=0")
     stopped = make_task_config(*told)
     assert run_and_signal(monkeypatch, stopped, signal.SIGTERM, 2).step == 2
     run_training(stopped, resume=True)

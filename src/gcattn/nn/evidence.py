@@ -11,13 +11,14 @@ import torch
 from torch import Tensor
 
 from gcattn.chunking import ChunkLayout
+from gcattn.ops.chunk_topk.reference import score_chunks
 
 # questions of a row that count; later ones have no evidence
 MOST_QUESTIONS = 512
 
 
 class Evidence:
-    """Where the answers of a batch are said, and what the retrievers make of it.
+    """Where the answers of one call's rows are said, and what its retrievers make of it.
 
     Args:
         marks: [B, T], n at the tokens of the sentences that answer question n of a row, -n at the
@@ -27,6 +28,7 @@ class Evidence:
     def __init__(self, marks: Tensor) -> None:
         self.marks = marks
         self._losses: list[Tensor] = []
+        self._wanted: Tensor | None = None  # the same for all retrievers of the call
 
     def add(self, queries: Tensor, landmarks: Tensor, layout: ChunkLayout, visible: Tensor) -> None:
         """Take the loss of one retriever.
@@ -41,11 +43,11 @@ class Evidence:
             layout: Of the call.
             visible: Which chunks each landmark may choose, bool [B, F, F].
         """
-        wanted = self.chunks(layout) & visible
+        if self._wanted is None:
+            self._wanted = self.chunks(layout)
+        wanted = self._wanted & visible
         # in bfloat16 chunks of nearly the same score would be equal
-        with torch.autocast(queries.device.type, enabled=False):
-            scores = queries.float() @ landmarks.float().transpose(1, 2)
-        scores = scores * queries.shape[-1] ** -0.5
+        scores = score_chunks(queries, landmarks, torch.float32)
         # a landmark that sees no chunk has scores nevertheless, and wants none
         log_weights = scores.masked_fill(~visible & visible.any(-1, keepdim=True), -torch.inf)
         log_weights = log_weights.log_softmax(-1).masked_fill(~wanted, 0)

@@ -14,6 +14,7 @@ from gcattn.memory.chunk_source import Choice, ChunkSource, EncodedChunks
 from gcattn.nn.evidence import Evidence
 from gcattn.nn.rms_norm import RMSNorm
 from gcattn.ops.chunk_topk import ChunkSelection, RetrievalNoise, Selection
+from gcattn.ops.chunk_topk.reference import visible_chunks
 
 if TYPE_CHECKING:
     from gcattn.models.configuration_drt import DRTConfig
@@ -85,6 +86,9 @@ class Retriever(nn.Module):
             retrieval: How.
             embeddings: Of the call's chunks, [B, F, P], where the retriever is fixed: a chunk asks
                 with its own, and scores are cosines.
+
+        Raises:
+            ValueError: Evidence is given, and the call has a cache.
         """
         queries = self.norm(layout.at_landmarks(hidden)) * self.score_scale  # [B, F, E]
         if self.is_fixed:
@@ -98,8 +102,14 @@ class Retriever(nn.Module):
         if self.is_off:
             num_visible = torch.zeros_like(num_visible)
         documents = None if retrieval.across_documents else layout.chunk_documents
-        if retrieval.evidence is not None and isinstance(memory, EncodedChunks):
-            visible = _visible(num_visible, documents)
+        if retrieval.evidence is not None:
+            if not isinstance(memory, EncodedChunks):
+                raise ValueError(
+                    "retrieval's evidence needs a call without a cache; pass use_cache=False."
+                )
+            own = None if documents is None else memory.documents
+            chunks = range(layout.num_finished_chunks)
+            visible = visible_chunks(num_visible, documents, own, chunks)
             retrieval.evidence.add(queries, memory.landmarks, layout, visible)
         if retrieval.temperature_spread > 1:
             # uniform on the scale of logarithms: sharper as often as flatter
@@ -110,12 +120,3 @@ class Retriever(nn.Module):
         if self.training and not queries.shape[1]:
             weights = weights + queries.sum()  # of nothing: the norm takes part nevertheless
         return ChunkSelection(indices, weights)
-
-
-def _visible(num_visible: Tensor, documents: Tensor | None) -> Tensor:
-    """Return which of a call's own chunks each landmark may choose, bool [B, F, F]."""
-    number = torch.arange(num_visible.shape[1], device=num_visible.device)
-    visible = number < num_visible[..., None]
-    if documents is not None:
-        visible = visible & (documents[:, :, None] == documents[:, None, :])
-    return visible

@@ -237,6 +237,8 @@ class TrainConfig:
             raise ValueError("data.loss: answers needs data.documents to be 'pack'.")
         if self.tasks is not None and self.data.documents != "ignore":
             raise ValueError("tasks need data.documents to be 'ignore'.")
+        if self.retrieval.evidence_loss and self.tasks is None:
+            raise ValueError("retrieval.evidence_loss needs tasks, which know where answers are.")
         if self.curriculum and self.data.documents == "pack":
             raise ValueError("curriculum needs data.documents to be 'ignore' or 'separate'.")
 

@@ -42,23 +42,36 @@ def best_chunks_reference(
         if is_scored and impl == "auto" and fits_kernel(queries, block):
             scores = score_natively(queries, block)
         elif is_scored:
-            scores = _score(queries, block, wide)
+            scores = score_chunks(queries, block, wide)
         else:
             scores = queries.new_zeros((B, C, block.shape[1]), dtype=wide)
         if is_noisy:
             scores = scores + _gumbel(scores)
         if start + block.shape[1] > num_open:
-            indices = torch.arange(start, start + block.shape[1], device=queries.device)
-            visible = indices < num_visible.unsqueeze(-1)
-            if query_documents is not None and landmark_documents is not None:
-                documents = landmark_documents[:, None, start : start + size]
-                visible = visible & (documents == query_documents.unsqueeze(-1))
+            numbers = range(start, start + block.shape[1])
+            visible = visible_chunks(num_visible, query_documents, landmark_documents, numbers)
             scores = scores.masked_fill(~visible, -torch.inf)
         best = with_block(best, scores, start)
     return best
 
 
-def _score(queries: Tensor, landmarks: Tensor, wide: torch.dtype) -> Tensor:
+def visible_chunks(
+    num_visible: Tensor,
+    query_documents: Tensor | None,
+    landmark_documents: Tensor | None,
+    numbers: range,
+) -> Tensor:
+    """Return which of the chunks with these numbers each query may choose, bool [B, C, n]."""
+    indices = torch.arange(numbers.start, numbers.stop, device=num_visible.device)
+    visible = indices < num_visible.unsqueeze(-1)
+    if query_documents is None or landmark_documents is None:
+        return visible
+    documents = landmark_documents[:, None, numbers.start : numbers.stop]
+    return visible & (documents == query_documents.unsqueeze(-1))
+
+
+def score_chunks(queries: Tensor, landmarks: Tensor, wide: torch.dtype) -> Tensor:
+    """Return the relevance of chunks, [B, C, n], computed in `wide` whatever autocast says."""
     with torch.autocast(queries.device.type, enabled=False):
         scores = queries.to(wide) @ landmarks.to(wide).mT  # [B, C, n]
         return scores.mul_(queries.shape[-1] ** -0.5)
