@@ -2,8 +2,8 @@
 
 from gcattn.evals.lengths import format_length
 from results.collect import Line
-from results.tables.release import BOOKS, right_of_asked
-from results.tables.study import NOT_MEASURED, Table, scores, source, table
+from results.tables.release import right_of_asked
+from results.tables.study import BOOKS, NOT_MEASURED, Table, scores, source, table
 
 # models and tasks, each with the study that has its scores
 NEEDLES = (

@@ -5,7 +5,7 @@ from statistics import mean
 
 from gcattn.evals.lengths import format_length
 from results.collect import Line
-from results.tables.study import Table, mean_and_deviation, scores, source, table, values
+from results.tables.study import BOOKS, Table, mean_and_deviation, scores, source, table, values
 
 FROM_POSITIONS = (128, 512, 1024, 2048, 4096, 8192)
 # of comparisons, and their names in tables
@@ -134,7 +134,7 @@ def long_range() -> str:
     """Return the loss by position of DRTs and of sliding-window models of the same size."""
     lines = scores("long_range", length=16_384)
     rows = []
-    for text, name in (("data/books/validation", "books"), ("data/math", "math")):
+    for text, name in ((BOOKS, "books"), ("data/math", "math")):
         for method in values(lines, "method"):
             cells = [
                 mean_and_deviation(

@@ -5,11 +5,11 @@ from collections.abc import Iterable, Sequence
 from gcattn.evals.lengths import format_length
 from gcattn.evals.wilson import wilson_interval
 from results.collect import Line
-from results.tables.study import Table, scores, source, table, values
+from results.tables.study import BOOKS, Table, scores, source, table, values
 
 # texts under the names that readers know; others are called by the end of their folder
 NAMES = {
-    "data/books/validation": "books",
+    BOOKS: "books",
     "data/books1k/validation": "books",
     "data/books_test": "more books",
 }
@@ -57,13 +57,13 @@ def score_table(lines: Sequence[Line]) -> str:
 
 def needle_12m() -> str:
     """Return scores of the checkpoint gcattn-12m in books, by task and length."""
-    lines = scores("needle_12m", text="data/books/validation")
+    lines = scores("needle_12m", text=BOOKS)
     return score_table(lines) + source("needle_12m", lines)
 
 
 def needle_texts() -> str:
     """Return scores of the checkpoint gcattn-12m in texts of other kinds."""
-    lines = [x for x in scores("needle_12m") if x["text"] != "data/books/validation"]
+    lines = [x for x in scores("needle_12m") if x["text"] != BOOKS]
     return score_table(lines) + source("needle_12m", lines)
 
 
@@ -210,14 +210,12 @@ def sizes() -> str:
 
 def sink() -> str:
     """Return right answers of gcattn-12m with sinks of its cross-attention."""
-    lines = [x for x in scores("sink") if x["text"] in ("data/code3", "data/books/validation")]
+    lines = [x for x in scores("sink") if x["text"] in ("data/code3", BOOKS)]
     tasks = ("single", "two-hop", "two-hop-direct", "multi-key")
     rows = []
     for method in values(lines, "method"):
         code = _right(lines, method=method, text="data/code3", task="single")
-        books = [
-            _right(lines, method=method, text="data/books/validation", task=task) for task in tasks
-        ]
+        books = [_right(lines, method=method, text=BOOKS, task=task) for task in tasks]
         rows.append([_logit(method), code, *books])
     columns = ["sink's logit", "code, single", *(f"books, {task}" for task in tasks)]
     return table(columns, rows) + source("sink", lines)

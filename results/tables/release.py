@@ -5,10 +5,9 @@ from collections.abc import Callable, Sequence
 from gcattn.evals.lengths import format_length
 from results.collect import Line
 from results.tables.needles import NAMES
-from results.tables.study import NOT_MEASURED, Table, scores, source, table, values
+from results.tables.study import BOOKS, NOT_MEASURED, Table, scores, source, table, values
 
 STUDY = "release"
-BOOKS = "data/books/validation"
 
 
 def is_ruler(line: Line) -> bool:
