@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass
+from itertools import chain
 from random import Random
 
 from gcattn.data.needle_tasks.exercise import Exercise, Question
@@ -13,20 +14,29 @@ from gcattn.data.needle_tasks.phrases import TokenIds
 class Insert:
     """Ids to put into the text after `gap` of its tokens.
 
-    Within them answers lie at [begin, stop), and what closes them at [stop, end). Where a document
-    begins, an insert of no ids says so.
+    Where a document begins, an insert of no ids says so.
 
     Attributes:
+        begins_document: Whether one does.
         evidence_for: The question that a needle answers.
-        questions: Those of the answers.
+        questions: Those that the ids are made of, if it is no needle.
     """
 
     gap: int
     token_ids: TokenIds = ()
-    answers: list[tuple[int, int, int]] = field(default_factory=list)
     begins_document: bool = False
     evidence_for: Question | None = None
     questions: tuple[Question, ...] = ()
+
+    @property
+    def answers(self) -> list[tuple[int, int, int]]:
+        """Places of the answers in the ids, [begin, stop), and of what closes them, [stop, end)."""
+        found, end = [], 0
+        for question in self.questions:
+            begin = end + len(question.prompt)
+            end += question.num_tokens
+            found.append((begin, begin + len(question.answer), end))
+        return found
 
 
 def place_anywhere(
@@ -59,10 +69,7 @@ def needles_at(exercise: Exercise, gaps: list[int]) -> list[Insert]:
 
 def questions_at(exercise: Exercise, gap: int) -> Insert:
     """Put the questions with their answers into one gap."""
-    ids: TokenIds = ()
-    answers = []
-    for question in exercise.questions:
-        begin = len(ids) + len(question.prompt)
-        ids += question.prompt + question.answer + question.closing
-        answers.append((begin, begin + len(question.answer), len(ids)))
-    return Insert(gap, ids, answers, questions=exercise.questions)
+    parts = [
+        question.prompt + question.answer + question.closing for question in exercise.questions
+    ]
+    return Insert(gap, tuple(chain.from_iterable(parts)), questions=exercise.questions)
